@@ -1,0 +1,28 @@
+"""geolib: measure the geometry of reasoning in language models.
+
+The companion package of *The Geometry of Reasoning*. Its three parts are the book's:
+
+- ``geolib.partition``: an MLP as a continuous piecewise affine map, and the regions it cuts its input into;
+- ``geolib.dimension``: the intrinsic dimension that self-attention gives to the MLP's input;
+- ``geolib.reasoning``: the GSM8K-Zero experiments.
+
+``geolib.models`` loads models, ``geolib.figures`` draws. Subpackages load on first use, so that
+``import geolib`` stays instant.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_SUBMODULES = ("cli", "dimension", "figures", "models", "partition", "reasoning")
+__all__ = ["__version__", *_SUBMODULES]
+
+
+def __getattr__(name):
+    if name in _SUBMODULES:
+        return importlib.import_module(f"geolib.{name}")
+    raise AttributeError(f"module 'geolib' has no attribute '{name}'")
+
+
+def __dir__():
+    return sorted(__all__)
