@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-_NAME = "geolib_counting_sdpa"
+_NAME = "geolib_counting"
 _ROWS = 128  # query rows counted at a time: the only block of attention weights that ever exists
 _RULES = ("absolute", "relative")
 
@@ -29,6 +30,7 @@ _UNCOUNTED = {
 }
 # Routed through the interface, yet not one softmax per head.
 _NOT_SOFTMAX = {"diffllama": "subtracts two softmaxes"}
+_NOT_ROUTED = "does not route its attention through transformers' attention interface"
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,41 @@ def attention_dimension(
     return measure.result()
 
 
+def attention_edges(model, input_ids, *, layer, eps=0.1) -> pd.DataFrame:
+    """Edges of one layer's attention graphs: the entries above eps, and nothing else (arXiv 2407.02678, eq. 6).
+
+    Parameters
+    ----------
+    model, input_ids
+        As in :func:`attention_dimension`; one prompt.
+    layer : int
+        From 0; negative counts from the last.
+    eps : float
+        Threshold in (0, 1): at most 1 / eps edges leave a token in each head.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``head``, ``query`` (the token that attends), ``key`` (what it attends to), ``weight``.
+
+    Raises
+    ------
+    ValueError
+        As :func:`attention_dimension`; also more than one prompt, or no such layer.
+    """
+    input_ids, _ = _check_tokens(model, input_ids, None)
+    layers = model.config.get_text_config().num_hidden_layers
+    if len(input_ids) > 1:
+        raise ValueError(f"attention_edges: input_ids holds {len(input_ids)} prompts, but one was expected")
+    if isinstance(layer, bool) or not isinstance(layer, int) or not -layers <= layer < layers:
+        raise ValueError(f"attention_edges: layer is {layer!r}, but a whole number below {layers} was expected")
+    with measuring(model, eps=eps, tokens="all") as measure:
+        measure.edges_of = layer % layers
+        model.base_model(input_ids=input_ids, use_cache=False)
+    head, query, key, weight = (torch.cat(part).cpu().numpy() for part in zip(*measure.edges, strict=True))
+    return pd.DataFrame({"head": head, "query": query, "key": key, "weight": weight})
+
+
 @contextlib.contextmanager
 def measuring(model, *, eps=0.1, rule="absolute", tokens="last", attention_mask=None):
     """Count attention during whatever forward pass of ``model`` runs inside the ``with`` block.
@@ -141,14 +178,16 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", attention_mask=
             raise ValueError(f"attention_dimension: rule is {one!r}, but 'absolute' or 'relative' was expected")
     if tokens not in ("last", "all"):
         raise ValueError(f"attention_dimension: tokens is {tokens!r}, but 'last' or 'all' was expected")
-    recorder = _Recorder(_check_eps(eps), rules, tokens, attention_mask, scalar=not isinstance(eps, Sequence | np.ndarray))
+    recorder = _Recorder(
+        _check_eps(eps), rules, tokens, attention_mask, scalar=not isinstance(eps, Sequence | np.ndarray)
+    )
     before, training = model.config._attn_implementation, model.training
     reason = _NOT_SOFTMAX.get(model.config.model_type)
     if reason:
         raise _uncountable(model, reason)
     # transformers decides by a look at the class's source whether it dispatches attention through the interface.
     if not model._can_set_attn_implementation():
-        raise _uncountable(model, "does not route its attention through transformers' attention interface")
+        raise _uncountable(model, _NOT_ROUTED)
     AttentionInterface.register(_NAME, _counting_attention)
     AttentionMaskInterface.register(_NAME, sdpa_mask)  # without it the mask is None, and padding is ignored
     running = _RECORDER.set(recorder)
@@ -164,6 +203,8 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", attention_mask=
         model.train(training)
         model.set_attn_implementation(before)
     layers = model.config.get_text_config().num_hidden_layers
+    if not recorder.visible:
+        raise _uncountable(model, _NOT_ROUTED)
     if len(recorder.visible) != layers:
         raise _uncountable(model, f"passed {len(recorder.visible)} of its {layers} layers through softmax attention")
 
@@ -190,6 +231,8 @@ class _Recorder:
     scalar: bool
     counts: list = field(default_factory=list)  # per layer, shape=[rules, eps, batch, heads, tokens]
     visible: list = field(default_factory=list)  # per layer, shape=[batch, tokens]
+    edges_of: int | None = None  # layer whose edges above eps are kept
+    edges: list = field(default_factory=list)  # per block of rows: head, query, key, weight
     first: object = None  # the module that is called first: when it comes again, a second pass has begun
     done: bool = False
 
@@ -201,13 +244,19 @@ class _Recorder:
         self.first = self.first or module
         scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
         if self.tokens == "last":
-            rows = [self._last_rows(query)]
+            blocks = [self._last_rows(query)]
         else:
-            rows = [slice(start, start + _ROWS) for start in range(0, query.shape[2], _ROWS)]
-        parts = [self._count(*_pick(query, key, mask, block), scaling) for block in rows]
-        counts, visible = (torch.cat(part, dim=-1) for part in zip(*parts, strict=True))
-        self.counts.append(counts.to("cpu", torch.int32))
-        self.visible.append(visible.to("cpu", torch.int32))
+            blocks = [slice(start, start + _ROWS) for start in range(0, query.shape[2], _ROWS)]
+        counts, visible = [], []
+        for rows in blocks:
+            weights, seen = _weights(*_pick(query, key, mask, rows), scaling)
+            counts.append(self._count(weights))
+            visible.append(seen)
+            if len(self.counts) == self.edges_of:
+                head, row, token = (weights[0] > self.eps[0]).nonzero(as_tuple=True)
+                self.edges.append((head, row + rows.start, token, weights[0, head, row, token]))
+        self.counts.append(torch.cat(counts, dim=-1).to("cpu", torch.int32))
+        self.visible.append(torch.cat(visible, dim=-1).to("cpu", torch.int32))
 
     def _last_rows(self, query) -> torch.Tensor:
         """Row of the last token that is not padding, shape=[batch]."""
@@ -216,23 +265,13 @@ class _Recorder:
             return last
         return last - self.attention_mask.to(query.device).flip(-1).to(torch.int32).argmax(-1)
 
-    def _count(self, query, key, seen, scaling):
-        """Counts [rules, eps, batch, heads, rows] and visible tokens [batch, rows] of a block of query rows."""
-        batch, heads, rows, size = query.shape
-        # Query heads that share a key-value head become more rows of it: keys are never expanded.
-        folded = query.reshape(batch, key.shape[1], -1, size) @ key.transpose(-1, -2)
-        scores = (folded.view(batch, heads, rows, -1) * scaling).float()
-        scores = scores + seen if seen.is_floating_point() else scores.masked_fill_(~seen, -torch.inf)
-        weights = scores.softmax(-1)
+    def _count(self, weights):
+        """Entries above each threshold; shape=[rules, eps, batch, heads, rows]."""
         peak = weights.amax(-1, keepdim=True)
-        counts = torch.stack(
-            [
-                torch.stack([(weights > (e if rule == "absolute" else e * peak)).sum(-1) for e in self.eps])
-                for rule in self.rules
-            ]
+        thresholds = {"absolute": lambda eps: eps, "relative": lambda eps: eps * peak}
+        return torch.stack(
+            [torch.stack([(weights > thresholds[rule](eps)).sum(-1) for eps in self.eps]) for rule in self.rules]
         )
-        allowed = seen > torch.finfo(seen.dtype).min / 2 if seen.is_floating_point() else seen
-        return counts, allowed[:, 0].sum(-1).expand(batch, rows)
 
     def results(self) -> dict[str, AttentionDimension]:
         """One :class:`AttentionDimension` per rule."""
@@ -290,6 +329,22 @@ def _pick(query, key, mask, rows):
     if isinstance(rows, slice):
         return query[:, :, rows], key, seen
     return query[torch.arange(len(rows)), :, rows][:, :, None], key, seen
+
+
+def _weights(query, key, seen, scaling):
+    """Attention weights [batch, heads, rows, keys] in float32, and the number of visible keys [batch, rows].
+
+    ``seen`` [batch, 1, rows, keys] is True where a key may be attended to, or an additive mask.
+    """
+    batch, heads, rows, size = query.shape
+    # Query heads that share a key-value head become more rows of it: keys are never expanded.
+    folded = query.reshape(batch, key.shape[1], -1, size) @ key.transpose(-1, -2)
+    scores = (folded.view(batch, heads, rows, -1) * scaling).float()
+    if seen.is_floating_point():
+        scores, seen = scores + seen, seen > torch.finfo(seen.dtype).min / 2
+    else:
+        scores = scores.masked_fill_(~seen, -torch.inf)
+    return scores.softmax(-1), seen[:, 0].sum(-1).expand(batch, rows)
 
 
 def _check_eps(eps) -> tuple[float, ...]:

@@ -1,0 +1,161 @@
+"""One look for all figures. Each function draws what it is given and returns the figure; nothing is computed here."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.collections import PolyCollection
+from matplotlib.patches import Arc
+from matplotlib.ticker import MaxNLocator
+
+# Okabe and Ito's palette: told apart with any colour vision, and in grey.
+BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#5F6B73"
+CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY)
+_MARKERS = "osD^vP"
+
+_LOOK = {
+    "figure.dpi": 144,
+    "figure.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": "#3C454C",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": plt.cycler(color=CYCLE),
+    "grid.color": "#E3E7EA",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4,
+}
+
+
+def _axes(columns=1, *, height=3.1, width=7.0, **kwargs):
+    """Figure and axes of the house's look; closed for pyplot, so that a notebook shows it once: where it is returned."""
+    with plt.rc_context(_LOOK):
+        figure, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False, **kwargs)
+    plt.close(figure)
+    return figure, axes[0]
+
+
+def mosaic(partitions: Mapping[str, object]):
+    """Plane partitions side by side, a colour per region by how many neurons are active there (figure 1).
+
+    Parameters
+    ----------
+    partitions : mapping of title to geolib.partition.PlanePartition
+    """
+    figure, axes = _axes(len(partitions), height=3.5)
+    for ax, (title, partition) in zip(axes, partitions.items(), strict=True):
+        active = np.array([sum(int(layer.sum()) for layer in pattern) for pattern in partition.patterns])
+        # Neighbours differ by one neuron, so the parity of the count alternates: two shades make every border show.
+        shade = active / max(active.max(), 1) * 0.75 + 0.2 * (active % 2)
+        cells = PolyCollection(
+            partition.polygons,
+            array=shade,
+            cmap="YlGnBu",
+            clim=(0, 1.1),
+            edgecolors="#25323B",
+            linewidths=0.25,
+        )
+        ax.add_collection(cells)
+        ax.autoscale_view()
+        ax.margins(0)
+        ax.set(title=title, xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+        ax.grid(visible=False)
+    return figure
+
+
+def curves(x, lines: Mapping[str, Sequence[float]], *, xlabel, ylabel, title="", points=None, log=False):
+    """Curves over one axis, each with its own colour and marker; ``points`` adds measured values without a line."""
+    figure, (ax,) = _axes()
+    for marker, (label, y) in zip(_MARKERS, lines.items(), strict=False):
+        ax.plot(x, y, marker=marker, label=label)
+    for color, (label, (px, py)) in zip(CYCLE, (points or {}).items(), strict=False):
+        ax.plot(px, py, "x", color=color, markersize=8, markeredgewidth=2, label=label)
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title, yscale="log" if log else "linear")
+    ax.legend()
+    return figure
+
+
+def profiles(panels: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel="ID, summed over heads"):
+    """Values per layer: a panel per rule, a line per prompt."""
+    figure, axes = _axes(len(panels))
+    for ax, (title, lines) in zip(axes, panels.items(), strict=True):
+        for marker, (label, y) in zip(_MARKERS, lines.items(), strict=False):
+            ax.plot(np.arange(1, len(y) + 1), y, marker=marker, markersize=3, label=label)
+        ax.set(title=title, xlabel="layer", ylabel=ylabel)
+        ax.set_ylim(bottom=0)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0].legend()
+    return figure
+
+
+def attention_graph(tokens: Sequence[str], edges, *, title="", highlight=None):
+    """Tokens on a line, an arc for every attention edge from a token (right foot) to what it attends to (left foot).
+
+    Parameters
+    ----------
+    tokens : sequence of str
+    edges : pandas.DataFrame
+        ``query``, ``key``, ``weight`` as :func:`geolib.dimension.attention_edges` returns them, for one head.
+        Self-loops are drawn as rings.
+    highlight : int, optional
+        Draw this query's edges in colour, the others in grey.
+    """
+    figure, (ax,) = _axes(height=3.6)
+    highlight = len(tokens) - 1 if highlight is None else highlight
+    # Grey first, colour on top.
+    for edge in sorted(edges.itertuples(), key=lambda edge: edge.query == highlight):
+        own = edge.query == highlight
+        style = {"color": RED if own else GREY, "alpha": 0.95 if own else 0.35, "lw": 0.4 + 2.6 * edge.weight}
+        if edge.query == edge.key:
+            ax.plot(
+                edge.query,
+                0,
+                "o",
+                mfc="none",
+                mec=style["color"],
+                alpha=style["alpha"],
+                ms=6,
+                mew=style["lw"],
+            )
+            continue
+        span = edge.query - edge.key
+        ax.add_patch(Arc(((edge.query + edge.key) / 2, 0), span, span, theta1=0, theta2=180, **style))
+    ax.plot(range(len(tokens)), np.zeros(len(tokens)), ".", color="#25323B", ms=3)
+    ax.set(xlim=(-1, len(tokens)), ylim=(-0.6, len(tokens) / 2 + 0.5), title=title, yticks=[])
+    size = 8 if len(tokens) <= 40 else 6
+    ax.set_xticks(range(len(tokens)), [token.replace("$", r"\$") for token in tokens], rotation=90, fontsize=size)
+    ax.grid(visible=False)
+    ax.spines[["left", "bottom"]].set_visible(False)
+    ax.tick_params(length=0)
+    return figure
+
+
+def share_by_change(panels: Mapping[str, object], *, baseline=None):
+    """Share of correct answers against the change of ID, in bins with intervals and counts (figure 6).
+
+    Parameters
+    ----------
+    panels : mapping of title to pandas.DataFrame
+        As :func:`geolib.reasoning.binned_share` returns them.
+    baseline : float, optional
+        Share over all rows, drawn as a dashed line.
+    """
+    figure, axes = _axes(len(panels), sharey=True)
+    for ax, (title, binned) in zip(axes, panels.items(), strict=True):
+        error = np.clip([binned.share - binned.low, binned.high - binned.share], 0, None)
+        if baseline is not None:
+            ax.axhline(baseline, color=GREY, ls="--", lw=1)
+        ax.errorbar(binned.change, binned.share, yerr=error, fmt="o", color=BLUE, capsize=3, ms=5)
+        for row in binned.itertuples():
+            ax.annotate(f"n={row.n}", (row.change, 0.015), ha="center", fontsize=7, color=GREY)
+        ax.set(title=title, xlabel="change of ID against 0-shot", ylim=(0, 1))
+    axes[0].set_ylabel("share correct")
+    return figure

@@ -1,0 +1,312 @@
+"""attention_dimension against the eager maps that it never holds."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from geolib.dimension import attention_dimension, attention_edges, measuring
+
+PROMPTS = [
+    "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. "
+    "How many friends did Natalia sell clips to in April?",
+    "def fibonacci(n):\n    return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)\n\nprint(fibonacci(10))",
+    "Geometry is the art of correct reasoning from incorrectly drawn figures. " * 12,
+]
+
+TINY = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "initializer_range": 0.3,  # large, so that attention is far from uniform and counts differ between heads
+}
+COUNTED = {
+    "llama": {},
+    "mistral": {"sliding_window": 5},
+    "qwen2": {},
+    "qwen3": {},
+    "gemma": {},
+    "gemma3_text": {"sliding_window": 5},
+    "gpt2": {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256},
+    "gpt_neox": {},
+    "phi": {},
+    "phi3": {},
+    "olmo2": {},
+    "granite": {"attention_multiplier": 0.5},
+    "stablelm": {},
+    "mixtral": {"num_local_experts": 2},
+}
+REFUSED = {
+    "gemma2": ({}, "caps its attention scores"),
+    "gpt_oss": ({"num_local_experts": 2, "num_experts_per_tok": 1}, "attention sinks"),
+    "bloom": ({"n_layer": 2, "n_head": 4}, "interface"),
+    "diffllama": ({}, "two softmaxes"),
+    "mamba": ({"state_size": 4}, "interface"),
+}
+
+
+def tiny(kind, extra):
+    torch.manual_seed(0)
+    settings = TINY | extra
+    if kind == "phi3":
+        settings |= {"original_max_position_embeddings": 256}
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings)).eval()
+
+
+def eager_maps(model, input_ids, attention_mask=None):
+    """Every attention map, [batch, layers, heads, tokens, tokens]: the memory that geolib spares."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        maps = model.base_model(
+            input_ids=input_ids, attention_mask=attention_mask, output_attentions=True, use_cache=False
+        ).attentions
+    model.set_attn_implementation(before)
+    return torch.stack(maps, dim=1).float()
+
+
+def eager_count(maps, eps, rule):
+    """Counts, and which rows hold an entry so near its threshold that rounding decides."""
+    threshold = eps if rule == "absolute" else eps * maps.amax(-1, keepdim=True)
+    undecided = ((maps - threshold).abs() < 2e-5 * threshold).any(-1).numpy()
+    return (maps > threshold).sum(-1).numpy(), undecided
+
+
+def assert_equal_but_undecided(counts, expected, undecided):
+    assert undecided.sum() <= max(1, 0.01 * undecided.size)
+    np.testing.assert_array_equal(np.where(undecided, 0, counts), np.where(undecided, 0, expected))
+
+
+@pytest.mark.parametrize("rule", ["absolute", "relative"])
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_equals_eager_on_the_real_model(model, tokenizer, prompt, rule):
+    ids = tokenizer(prompt, return_tensors="pt").input_ids
+    eps = [0.1, 0.01]
+    maps = eager_maps(model, ids)
+    all_tokens = attention_dimension(model, ids, eps=eps, rule=rule, tokens="all")
+    last = attention_dimension(model, ids, eps=eps, rule=rule)
+    assert all_tokens.per_head.shape == (2, 1, 30, 9, ids.shape[1])
+    assert last.per_head.shape == (2, 1, 30, 9, 1)
+    for e, value in enumerate(eps):
+        expected, undecided = eager_count(maps, value, rule)
+        assert_equal_but_undecided(all_tokens.per_head[e], expected, undecided)
+        assert_equal_but_undecided(last.per_head[e, ..., 0], expected[..., -1], undecided[..., -1])
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("kind", COUNTED)
+def test_equals_eager_on_other_architectures(kind, side):
+    model = tiny(kind, COUNTED[kind])
+    ids = torch.randint(3, 64, (3, 150), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    for row, padding in ((1, 7), (2, 140)):
+        mask[row, slice(padding) if side == "left" else slice(150 - padding, None)] = 0
+    real = mask.bool().numpy()
+    last = [np.flatnonzero(row)[-1] for row in real]
+    maps = eager_maps(model, ids, mask)
+    for rule in ("absolute", "relative"):
+        expected, undecided = eager_count(maps, 0.1, rule)
+        everywhere = np.broadcast_to(real[:, None, None], expected.shape)
+        measured = attention_dimension(model, ids, mask, rule=rule, tokens="all")
+        assert (measured.per_head[~everywhere] == -1).all()
+        assert_equal_but_undecided(
+            np.where(everywhere, measured.per_head, 0),
+            np.where(everywhere, expected, 0),
+            undecided & everywhere,
+        )
+        measured = attention_dimension(model, ids, mask, rule=rule).per_head[..., 0]
+        for row, at in enumerate(last):
+            assert_equal_but_undecided(measured[row], expected[row, ..., at], undecided[row, ..., at])
+
+
+@pytest.mark.parametrize("kind", COUNTED)
+def test_without_padding_equals_a_mask_of_ones(kind):
+    model = tiny(kind, COUNTED[kind])
+    ids = torch.randint(3, 64, (2, 20), generator=torch.Generator().manual_seed(1))
+    bare = attention_dimension(model, ids, tokens="all")
+    masked = attention_dimension(model, ids, torch.ones_like(ids), tokens="all")
+    np.testing.assert_array_equal(bare.per_head, masked.per_head)
+    np.testing.assert_array_equal(bare.visible, masked.visible)
+
+
+def test_visible_tokens_of_a_sliding_window():
+    ids = torch.randint(3, 64, (1, 20), generator=torch.Generator().manual_seed(1))
+    measured = attention_dimension(tiny("mistral", {"sliding_window": 5}), ids, tokens="all")
+    np.testing.assert_array_equal(measured.visible[0, 0], np.minimum(np.arange(20) + 1, 5))
+
+
+def test_densities(model, tokenizer):
+    batch = tokenizer(PROMPTS[:2], return_tensors="pt", padding=True)
+    measured = attention_dimension(model, **batch, tokens="all")
+    real = batch.attention_mask.bool().numpy()
+    tokens_before = batch.attention_mask.cumsum(-1).numpy()
+    density = measured.density
+    assert density.shape == measured.per_head.shape
+    assert np.isnan(np.moveaxis(density, -1, 1)[~real]).all()
+    np.testing.assert_array_equal(
+        np.moveaxis(density, -1, 1)[real] * tokens_before[real][:, None, None],
+        np.moveaxis(measured.per_head, -1, 1)[real],
+    )
+    assert measured.per_layer.shape == (2, 30, batch.input_ids.shape[1])
+    assert (np.moveaxis(measured.per_layer, -1, 1)[~real] == -1).all()
+
+
+def test_first_token_sees_itself_alone(model, tokenizer):
+    ids = tokenizer(PROMPTS[0], return_tensors="pt").input_ids
+    for rule in ("absolute", "relative"):
+        first = attention_dimension(model, ids, rule=rule, tokens="all").per_head[0, :, :, 0]
+        np.testing.assert_array_equal(first, 1)
+
+
+def test_a_weight_of_exactly_eps_does_not_exceed_it():
+    """Zero queries make attention uniform: ten tokens, ten weights of 0.1, in whatever type the model has."""
+    for dtype in (torch.float32, torch.bfloat16):
+        model = tiny("llama", {}).to(dtype)
+        for layer in model.model.layers:
+            torch.nn.init.zeros_(layer.self_attn.q_proj.weight)
+        ids = torch.arange(3, 13)[None]
+        tenth = attention_dimension(model, ids, tokens="all").per_head[0]
+        np.testing.assert_array_equal(tenth[..., 9], 0)
+        np.testing.assert_array_equal(tenth[..., 8], 9)  # nine weights of 1/9
+        np.testing.assert_array_equal(attention_dimension(model, ids, rule="relative").per_head[..., 0], 10)
+
+
+@settings(max_examples=25, deadline=None)
+@given(length=st.integers(1, 40), seed=st.integers(0, 2**16), eps=st.floats(0.01, 0.99))
+def test_bounds_hold_for_any_prompt(length, seed, eps):
+    model = tiny("llama", {})
+    ids = torch.randint(3, 64, (1, length), generator=torch.Generator().manual_seed(seed))
+    absolute = attention_dimension(model, ids, eps=[eps, eps / 2], tokens="all")
+    relative = attention_dimension(model, ids, eps=[eps, eps / 2], rule="relative", tokens="all")
+    cap = np.ceil(1 / eps) - 1  # weights sum to 1
+    assert (absolute.per_head[0] <= min(cap, length)).all()
+    assert (absolute.per_head[1] >= absolute.per_head[0]).all()  # a lower threshold loses nothing
+    assert (relative.per_head >= np.maximum(absolute.per_head, 1)).all()  # a row's maximum is at most 1
+    assert (relative.per_head <= absolute.visible[:, :, None]).all()
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_model_leaves_as_it_entered(implementation):
+    model = tiny("llama", {"attention_dropout": 0.5})
+    model.set_attn_implementation(implementation)
+    ids = torch.arange(3, 30)[None]
+    with torch.no_grad():
+        before = model(ids).logits
+    attention_dimension(model, ids)
+    with pytest.raises(ZeroDivisionError), measuring(model):
+        1 / 0  # noqa: B018
+    assert model.config._attn_implementation == implementation
+    assert not model.training
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, before)
+    model.train()
+    attention_dimension(model, ids)
+    assert model.training
+
+
+def test_generate_is_measured_on_its_prompt(model, tokenizer):
+    ids = tokenizer(PROMPTS[0], return_tensors="pt").input_ids
+    with measuring(model, rule=("absolute", "relative")) as measure:
+        model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=4, do_sample=False)
+    for rule, measured in measure.results().items():
+        np.testing.assert_array_equal(measured.per_head, attention_dimension(model, ids, rule=rule).per_head)
+
+
+def test_edges_are_the_counts(model, tokenizer):
+    ids = tokenizer(PROMPTS[0], return_tensors="pt").input_ids
+    counts = attention_dimension(model, ids, tokens="all").per_head[0]
+    maps = eager_maps(model, ids)[0]
+    for layer in (0, -2):
+        edges = attention_edges(model, ids, layer=layer)
+        table = np.zeros_like(counts[layer])
+        np.add.at(table, (edges["head"], edges["query"]), 1)
+        np.testing.assert_array_equal(table, counts[layer])
+        weights = maps.numpy()[layer, edges["head"], edges["query"], edges["key"]]
+        np.testing.assert_allclose(edges["weight"], weights, atol=1e-5)
+
+
+def test_long_prompt_edges_cross_row_blocks():
+    model = tiny("llama", {})
+    ids = torch.randint(3, 64, (1, 250), generator=torch.Generator().manual_seed(1))
+    edges = attention_edges(model, ids, layer=1, eps=0.1)
+    maps = eager_maps(model, ids)[0, 1]
+    expected = {tuple(edge) for edge in (maps > 0.1).nonzero().tolist()}
+    assert set(zip(edges["head"], edges["query"], edges["key"], strict=True)) == expected
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_be_counted_is_refused_by_name(kind):
+    extra, reason = REFUSED[kind]
+    model = tiny(kind, extra)
+    before = model.config._attn_implementation
+    with pytest.raises(ValueError, match=rf"^attention_dimension: model is a \w+, which .*{reason}.*expected") as info:
+        attention_dimension(model, torch.arange(3, 9)[None])
+    assert "\n" not in str(info.value)
+    assert model.config._attn_implementation == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"input_ids": torch.empty(1, 0, dtype=torch.long)}, ValueError, r"input_ids has shape \(1, 0\)"),
+        ({"input_ids": []}, ValueError, "at least one token was expected"),
+        (
+            {"input_ids": torch.zeros(1, 2, 3, dtype=torch.long)},
+            ValueError,
+            r"input_ids has shape \(1, 2, 3\)",
+        ),
+        (
+            {"input_ids": torch.ones(1, 257, dtype=torch.long)},
+            ValueError,
+            "has 257 tokens, but the model's window is 256",
+        ),
+        ({"input_ids": [[1.5, 2.0]]}, TypeError, "integers were expected"),
+        ({"input_ids": "three words"}, TypeError, "input_ids is a str"),
+        ({"input_ids": [[3, 64]]}, ValueError, "run from 3 to 64, but the vocabulary has 64"),
+        ({"input_ids": [[-1, 4]]}, ValueError, "run from -1 to 4"),
+        (
+            {"attention_mask": [[1, 1]]},
+            ValueError,
+            r"attention_mask has shape \(1, 2\), but input_ids \(1, 6\)",
+        ),
+        ({"attention_mask": [[0] * 6]}, ValueError, "padding only"),
+        ({"attention_mask": [[2] * 6]}, ValueError, "other than 0 and 1"),
+        ({"eps": 0.0}, ValueError, "eps is 0.0, but a number between 0 and 1"),
+        ({"eps": 1.0}, ValueError, "eps is 1.0"),
+        ({"eps": [0.1, -1]}, ValueError, "eps is -1"),
+        ({"eps": float("nan")}, ValueError, "eps is nan"),
+        ({"eps": "0.1"}, ValueError, "eps is '0.1'"),
+        ({"eps": []}, ValueError, "eps is empty"),
+        ({"rule": "soft"}, ValueError, "rule is 'soft', but 'absolute' or 'relative'"),
+        ({"tokens": "first"}, ValueError, "tokens is 'first', but 'last' or 'all'"),
+        ({"model": 3}, TypeError, "model is a int"),
+    ],
+)
+def test_bad_input(arguments, error, message):
+    settings = {"model": tiny("llama", {}), "input_ids": [[3, 4, 5, 6, 7, 8]]} | arguments
+    with pytest.raises(error, match=rf"^attention_dimension: .*{message}") as info:
+        attention_dimension(**settings)
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layer": 3}, "layer is 3, but a whole number below 3"),
+        ({"layer": True}, "layer is True"),
+        ({"layer": 0, "input_ids": [[3, 4], [5, 6]]}, "input_ids holds 2 prompts"),
+    ],
+)
+def test_bad_edges(arguments, message):
+    with pytest.raises(ValueError, match=rf"^attention_edges: {message}"):
+        attention_edges(**({"model": tiny("llama", {}), "input_ids": [[3, 4, 5]]} | arguments))
