@@ -98,7 +98,9 @@ def main():
             ratios[name].append(pair[name] / pair["sdpa"])
     memory = {name: peak_gb(name, arguments.length) for name in ["load", "sdpa", *contenders]}
     print(f"SmolLM2-135M, {arguments.length} tokens, CPU, float32, {arguments.repeats} paired runs")
-    print(f"{'pass':8}{'median s':>10}{'ratio to sdpa':>15}{'min-max':>15}{'limit':>8}{'GB above sdpa':>15}{'limit':>8}")
+    print(
+        f"{'pass':8}{'median s':>10}{'ratio to sdpa':>15}{'min-max':>15}{'limit':>8}{'GB above sdpa':>15}{'limit':>8}"
+    )
     for name in ["sdpa", *contenders]:
         ratio = ratios.get(name, [1.0])
         spread = f"{min(ratio):.2f}-{max(ratio):.2f}"

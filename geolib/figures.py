@@ -36,7 +36,7 @@ _LOOK = {
 
 
 def _axes(columns=1, *, height=3.1, width=7.0, **kwargs):
-    """Figure and axes of the house's look; closed for pyplot, so that a notebook shows it once: where it is returned."""
+    """Figure and axes of the house's look; closed for pyplot, so that a notebook shows it once, as a value."""
     with plt.rc_context(_LOOK):
         figure, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False, **kwargs)
     plt.close(figure)
@@ -52,7 +52,7 @@ def mosaic(partitions: Mapping[str, object]):
     """
     figure, axes = _axes(len(partitions), height=3.5)
     for ax, (title, partition) in zip(axes, partitions.items(), strict=True):
-        active = np.array([sum(int(layer.sum()) for layer in pattern) for pattern in partition.patterns])
+        active = sum(layer.sum(axis=1) for layer in partition.patterns)
         # Neighbours differ by one neuron, so the parity of the count alternates: two shades make every border show.
         shade = active / max(active.max(), 1) * 0.75 + 0.2 * (active % 2)
         cells = PolyCollection(

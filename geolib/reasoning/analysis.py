@@ -7,7 +7,9 @@ import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 
-def id_change(rows: pd.DataFrame, *, rule: str = "absolute", eps: float = 0.1, layer: int = -1) -> pd.DataFrame:
+def id_change(
+    rows: pd.DataFrame, *, rule: str = "absolute", eps: float = 0.1, layer: int = -1, verdict: str = "correct"
+) -> pd.DataFrame:
     """Change of a layer's ID against the same question's prompt without examples (arXiv 2407.02678, figure 6).
 
     Parameters
@@ -18,6 +20,8 @@ def id_change(rows: pd.DataFrame, *, rule: str = "absolute", eps: float = 0.1, l
     eps : float
     layer : int
         -1 is the last layer, -2 the last but one.
+    verdict : {"correct", "strict"}
+        Which reading of the judge counts.
 
     Returns
     -------
@@ -35,7 +39,7 @@ def id_change(rows: pd.DataFrame, *, rule: str = "absolute", eps: float = 0.1, l
     layers = len(rows[column].iloc[0])
     if not -layers <= layer < layers:
         raise ValueError(f"id_change: layer is {layer}, but the rows hold {layers} layers")
-    table = rows[["question", "shots", "correct"]].assign(id=[row[layer] for row in rows[column]])
+    table = rows[["question", "shots"]].assign(correct=rows[verdict], id=[row[layer] for row in rows[column]])
     bare = table[table.shots == 0].set_index("question").id
     table = table[table.shots > 0].reset_index(drop=True)
     missing = set(table.question) - set(bare.index)

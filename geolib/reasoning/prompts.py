@@ -47,7 +47,7 @@ def build_prompt(tokenizer, question: str, examples: Sequence[Question] = ()) ->
 
 
 def reply(answer: float) -> str:
-    """The reply that an example gives.
+    """Write the reply that an example gives.
 
     >>> reply(48.0), reply(0.5)
     ('The answer is 48.', 'The answer is 0.5.')

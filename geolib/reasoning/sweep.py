@@ -103,7 +103,8 @@ class Sweep:
         pandas.DataFrame
             ``question`` (index), ``shots``, ``prompt_tokens``, ``id_<rule>_<eps>`` (array-like, shape=[layers]: ID at
             the last prompt token, summed over heads), ``response``, ``new_tokens``, ``truncated``, ``seconds`` (the
-            batch's, divided by its rows), ``expected``, and the judge's ``correct``, ``redundant``, ``kind``.
+            batch's, divided by its rows), ``expected``, the judge's ``correct``, ``redundant`` and ``kind``, and
+            ``strict``: correct under the strict reading too.
 
         Raises
         ------
@@ -157,6 +158,7 @@ class Sweep:
             rows.append(
                 {"question": question.index, "shots": prompt["shots"], "expected": question.answer, **row}
                 | {"correct": verdict.correct, "redundant": verdict.redundant, "kind": verdict.kind}
+                | {"strict": judge(row["response"], question.answer, strict=True).correct}
             )
         return pd.DataFrame(rows).drop(columns="key")
 

@@ -1,0 +1,47 @@
+# make book: everything from a fresh clone to book/_build/html. make test: the same set-up, then the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# Questions that lie beside the checkout are used; else geolib fetches them from their public home.
+ifneq ($(wildcard ../shared/data/gsm8k_zero.jsonl),)
+export GEOLIB_DATA ?= $(abspath ../shared/data)
+endif
+
+.PHONY: book test lint pair constraints clean help
+
+help: ## Show what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+		|| { echo "make: $(PYTHON) is $$($(PYTHON) --version 2>&1), but Python 3.11 to 3.13 was expected (make PYTHON=...)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=24.1'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,test,bench]'
+	@touch $@
+
+book: $(READY) ## Execute the notebooks and render the book to book/_build/html
+	@$(BIN)/geolib models --fetch
+	@$(BIN)/python book/build.py
+
+test: $(READY) ## Run the tests
+	@$(BIN)/geolib models --fetch
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+pair: $(READY) ## Refresh the .ipynb that Colab opens from their Markdown sources
+	@$(BIN)/python book/pair.py
+
+constraints: ## Pin the newest versions that fit pyproject.toml (torch stays)
+	rm -rf $(VENV)-new && $(PYTHON) -m venv $(VENV)-new
+	$(VENV)-new/bin/python -m pip install --quiet --upgrade pip
+	grep -E '^torch==' constraints.txt > $(VENV)-new/torch.txt
+	$(VENV)-new/bin/python -m pip install --quiet -c $(VENV)-new/torch.txt '.[book,test,bench]'
+	$(VENV)-new/bin/python -m pip freeze --exclude geometry-of-reasoning | sed 's/+cpu//' > constraints.txt
+	rm -rf $(VENV)-new
+
+clean: ## Remove what was built (the environment and the caches stay)
+	rm -rf book/_build build dist

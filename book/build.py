@@ -1,0 +1,397 @@
+"""Execute the notebooks that need it, and render the book from their outputs.
+
+    python book/build.py                      the quick profile, two notebooks at a time
+    python book/build.py --profile full       at the paper's scale
+    python book/build.py --jobs 1             one at a time, with every core
+
+A notebook whose source, parameters, package and data are unchanged is not executed again, and a book whose pages
+are unchanged is not rendered again. Everything built is under ``book/_build``; the book is in its ``html``.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import posixpath
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pair
+import yaml
+
+ROOT = pair.ROOT
+PROFILES = ("quick", "full")
+KERNEL = "book"
+# One file that holds every TeX extension and all glyphs: no page has to ask for anything else.
+MATHJAX = "es5/tex-svg-full.js"
+NOT_STAGED = ("_build", "node_modules", "package*.json", ".npmrc", "*.py", "__pycache__", "profiles.yml")
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+LOADED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//[^\s\"'>]+")
+LINKED = re.compile(r"<link\b(?=[^>]*\brel=[\"']?(?:stylesheet|preload|preconnect|icon))[^>]*(?:https?:)?//[^>]+")
+
+
+class BuildError(RuntimeError):
+    """What stops a build, said so that it can be acted on."""
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook of the book, and where its executed copy is once it has one."""
+
+    name: str  # as in _toc.yml: "notebooks/part-1-partitions/regions"
+    source: Path  # the MyST source
+    paired: Path  # the plain notebook beside it, which is the one executed
+    parameters: dict
+    needs: tuple[str, ...]
+    executed: Path  # its name holds the key: the file exists exactly when nothing has changed since
+
+
+def find_notebooks(root: Path, profile: str) -> list[Notebook]:
+    """List the notebooks of the table of contents, in order."""
+    overrides = _read_yaml(root / "book" / "profiles.yml").get(profile) or {}
+    names = []
+    for name in pair.chapters(root):
+        if (root / f"{name}.md").is_file():
+            names.append(name)
+        elif not (root / "book" / f"{name}.md").is_file():
+            raise BuildError(f"book/_toc.yml lists {name}, but there is no {name}.md and no book/{name}.md")
+    try:
+        old, _ = pair.stale(root)
+    except pair.PairError as error:
+        raise BuildError(str(error)) from error
+    if stale := [name for name in names if root / f"{name}.ipynb" in old]:
+        raise BuildError(f"{', '.join(stale)}: the .ipynb is not in step with its .md; run: python book/pair.py")
+    if unknown := set(overrides) - set(names):
+        raise BuildError(f"book/profiles.yml: {profile}: {min(unknown)} is no notebook of book/_toc.yml")
+
+    common, found = _common_digest(root), {}
+    sources = {name: pair.read(root / f"{name}.md") for name in names}
+    needs = {name: tuple(source.metadata.get("needs", ())) for name, source in sources.items()}
+    for name in names:
+        if unknown := set(needs[name]) - set(names):
+            raise BuildError(f"{name}.md: needs {min(unknown)}, which is no notebook of book/_toc.yml")
+    try:
+        in_order = list(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        raise BuildError(f"notebooks that need each other: {' -> '.join(error.args[1])}") from error
+    for name in in_order:
+        source, paired = root / f"{name}.md", root / f"{name}.ipynb"
+        tagged = any("parameters" in cell.metadata.get("tags", ()) for cell in sources[name].cells)
+        if name in overrides and not tagged:
+            raise BuildError(f"book/profiles.yml: {profile}: {name} has no cell tagged `parameters`")
+        parameters = {"profile": profile, **overrides.get(name, {})} if tagged else {}
+        key = hashlib.sha256(common)
+        for part in (source.read_bytes(), paired.read_bytes(), json.dumps(parameters, sort_keys=True).encode()):
+            key.update(hashlib.sha256(part).digest())
+        for needed in needs[name]:
+            key.update(found[needed].executed.name.encode())
+        executed = root / "book" / "_build" / "executed" / profile / f"{name}.{key.hexdigest()[:20]}.ipynb"
+        found[name] = Notebook(name, source, paired, parameters, needs[name], executed)
+    return [found[name] for name in names]
+
+
+def _common_digest(root: Path) -> bytes:
+    """Digest what every notebook depends on: the package, its pinned versions, the data, the stored results."""
+    # The model needs no line of its own: geolib pins the hash of its file, and refuses any other.
+    files = [*sorted((root / "geolib").rglob("*.py")), root / "constraints.txt"]
+    files += [path for path in sorted((root / "book" / "results").rglob("*")) if path.is_file()]
+    if data := os.environ.get("GEOLIB_DATA"):
+        files.append(Path(data) / "gsm8k_zero.jsonl")
+    return _digest({str(path): path for path in files if path.is_file()}).encode()
+
+
+def execute(notebooks: list[Notebook], build: Path, jobs: int) -> set[str]:
+    """Execute what has no executed copy, ``jobs`` at a time; return the names of those executed."""
+    by_name = {notebook.name: notebook for notebook in notebooks}
+    graph = TopologicalSorter({notebook.name: notebook.needs for notebook in notebooks})
+    graph.prepare()
+    waiting, running, done = [], {}, set()
+    try:
+        while graph.is_active():
+            waiting += [by_name[name] for name in graph.get_ready()]
+            waiting.sort(key=_last_seconds, reverse=True)  # the longest first; the others keep the book's order
+            while waiting and len(running) < jobs:
+                notebook = waiting.pop(0)
+                if _read_executed(notebook) is not None:
+                    graph.done(notebook.name)
+                else:
+                    running[notebook.name] = _start(notebook, build, jobs)
+            for name, process in list(running.items()):
+                if process.poll() is not None:
+                    del running[name]
+                    _finish(by_name[name], build)
+                    graph.done(name)
+                    done.add(name)
+            time.sleep(0.05 if running else 0)
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
+    return done
+
+
+def _start(notebook: Notebook, build: Path, jobs: int) -> subprocess.Popen:
+    """Start papermill on a notebook, in an empty folder and with its share of the cores."""
+    run = build / "run" / notebook.name
+    shutil.rmtree(run, ignore_errors=True)
+    (run / "empty").mkdir(parents=True)
+    # The kernel is this very interpreter, whatever kernels the user has.
+    kernel = build / "jupyter" / "kernels" / KERNEL / "kernel.json"
+    kernel.parent.mkdir(parents=True, exist_ok=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    kernel.write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}), "utf-8")
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    environment = dict(os.environ, JUPYTER_PATH=str(build / "jupyter"), IPYTHONDIR=str(build / "ipython"))
+    environment |= {f"{library}_NUM_THREADS": threads for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA")}
+    environment |= {"JUPYTER_PLATFORM_DIRS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "PYTHONHASHSEED": "0"}
+    environment.pop("MPLBACKEND", None)  # figures go inline; a backend set for scripts would leave them blank
+    command = [sys.executable, "-m", "papermill", str(notebook.paired), str(run / "executed.ipynb")]
+    command += ["--kernel", KERNEL, "--cwd", str(run / "empty"), "--no-progress-bar"]
+    if notebook.parameters:
+        command += ["--parameters_yaml", json.dumps(notebook.parameters)]
+    print(f"{notebook.name}: executing", flush=True)
+    with (run / "log.txt").open("wb") as log:
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+
+def _finish(notebook: Notebook, build: Path) -> None:
+    """Keep the executed copy of a notebook that succeeded; stop the build for one that did not."""
+    run = build / "run" / notebook.name
+    executed = run / "executed.ipynb"
+    if problem := _problem(executed):
+        log = (run / "log.txt").read_text("utf-8", errors="replace").strip().split("\n")
+        where = f"(all of it: {run / 'log.txt'})"
+        raise BuildError(f"{notebook.name} failed: {problem or log[-1]}\n{where}")
+    notebook.executed.parent.mkdir(parents=True, exist_ok=True)
+    for old in _copies(notebook):
+        old.unlink()
+    os.replace(executed, notebook.executed)  # atomic: a copy is there whole, or not at all
+    shutil.rmtree(run)
+    print(f"{notebook.name}: {_last_seconds(notebook):.1f} s", flush=True)
+
+
+def _problem(path: Path) -> str | None:
+    """Say why an executed copy must not be rendered; None if every cell ran, and ran well."""
+    try:
+        cells = _code_cells(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError):
+        return "it left no notebook that can be read"
+    for number, cell in enumerate(cells, start=1):
+        texts = []
+        for output in cell["outputs"]:
+            if output["output_type"] == "error":
+                texts.append(f"{output['ename']}: {output['evalue']}")
+            elif output.get("name") == "stderr" and "Traceback (most recent call last)" in "".join(output["text"]):
+                texts.append("".join(output["text"]))
+        if not texts and cell["execution_count"] is None and "".join(cell["source"]).strip():
+            texts.append("the cell was not executed: the kernel died or was stopped")
+        if texts:
+            source = "    " + "".join(cell["source"]).replace("\n", "\n    ")
+            return f"code cell {number} of {len(cells)}\n\n{source}\n\n{ANSI.sub('', texts[0]).strip()}"
+    return None
+
+
+def _code_cells(notebook: dict) -> list[dict]:
+    """List a notebook's code cells, without the one in which papermill sets the parameters."""
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    return [cell for cell in code if "injected-parameters" not in cell["metadata"].get("tags", ())]
+
+
+def _read_executed(notebook: Notebook) -> dict | None:
+    """Read a notebook's executed copy; None if there is none, or none that may be rendered."""
+    if not notebook.executed.exists() or _problem(notebook.executed):
+        return None
+    return json.loads(notebook.executed.read_text("utf-8"))
+
+
+def _copies(notebook: Notebook) -> list[Path]:
+    """List the executed copies of a notebook, of this and of earlier keys."""
+    return sorted(notebook.executed.parent.glob(f"{notebook.source.stem}.*.ipynb"))
+
+
+def _last_seconds(notebook: Notebook) -> float:
+    """Return how long a notebook took when it was last executed; 0 if it never was."""
+    for copy in _copies(notebook):
+        try:
+            return json.loads(copy.read_text("utf-8"))["metadata"]["papermill"]["duration"]
+        except (ValueError, KeyError):
+            continue
+    return 0.0
+
+
+def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
+    """Lay out what jupyter-book renders: the pages, and the sources' cells with the executed outputs."""
+    import nbformat
+
+    staged = root / "book" / "_build" / "stage"
+    shutil.rmtree(staged, ignore_errors=True)
+    shutil.copytree(root / "book", staged, ignore=shutil.ignore_patterns(*NOT_STAGED))
+    shutil.copytree(
+        root / "notebooks", staged / "notebooks", ignore=shutil.ignore_patterns("*.md", "*.ipynb", ".ipynb*")
+    )
+    seconds = {notebook.name: round(_last_seconds(notebook), 1) for notebook in notebooks}
+    for page in staged.glob("*.md"):
+        page.write_text(_links_to_staged(page.read_text("utf-8"), page.stem, seconds), encoding="utf-8")
+    for notebook in notebooks:
+        page, executed = pair.read(notebook.source), _read_executed(notebook)
+        cells = [cell for cell in page.cells if cell.cell_type == "code"]
+        for cell, ran in zip(cells, _code_cells(executed), strict=True):
+            cell.outputs = nbformat.from_dict(ran["outputs"])
+            cell.execution_count = ran["execution_count"]
+        for number, cell in enumerate(page.cells):
+            cell.id = f"cell-{number}"
+            if cell.cell_type == "markdown":
+                cell.source = _links_to_staged(cell.source, notebook.name, seconds)
+        page.metadata = nbformat.from_dict(
+            {key: executed["metadata"][key] for key in ("kernelspec", "language_info")}
+        )
+        page.nbformat, page.nbformat_minor = 4, 5
+        nbformat.write(page, staged / f"{notebook.name}.ipynb")
+    (staged / "timings.json").write_text(json.dumps({"profile": profile, "seconds": seconds}, indent=1), "utf-8")
+    (staged / "timings.md").write_text(_timings_table(seconds, profile), encoding="utf-8")
+    config = _read_yaml(root / "book" / "_config.yml")
+    if script := _mathjax(root / "book"):
+        local = staged / "extra" / "_static" / "mathjax" / script.name  # outside _static, whose scripts all load
+        local.parent.mkdir(parents=True)
+        shutil.copy(script, local)
+        settings = config.setdefault("sphinx", {}).setdefault("config", {})
+        settings |= {"html_extra_path": ["extra"], "mathjax_path": f"mathjax/{script.name}"}
+    (staged / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
+    return staged
+
+
+def _links_to_staged(text: str, here: str, notebooks: dict) -> str:
+    """Point Markdown links at the staged ``.ipynb`` of a notebook, which its source links to as ``.md``."""
+
+    def link(match: re.Match) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(here), match[1]))
+        return f"]({match[1]}.ipynb" if target in notebooks else match[0]
+
+    return re.sub(r"\]\(([^()\s:]+)\.md(?=[)#])", link, text)
+
+
+def _timings_table(seconds: dict[str, float], profile: str) -> str:
+    rows = [f"| {{doc}}`/{name}` | {taken:.1f} |" for name, taken in seconds.items()]
+    rows.append(f"| all, one after the other | {sum(seconds.values()):.1f} |")
+    caption = f"Profile `{profile}`, {os.cpu_count()} cores."
+    return "\n".join([caption, "", "| notebook | seconds |", "|:--|--:|", *rows, ""])
+
+
+def _mathjax(book: Path) -> Path | None:
+    """Find MathJax, installing it with npm if need be; None, and a word about it, where that cannot be done."""
+    lock = book / "package-lock.json"
+    if not lock.exists():
+        return None
+    package = book / "node_modules" / "mathjax"
+    version = json.loads(lock.read_text("utf-8"))["packages"]["node_modules/mathjax"]["version"]
+    try:
+        if json.loads((package / "package.json").read_text("utf-8"))["version"] == version:
+            return package / MATHJAX
+    except (OSError, ValueError):
+        pass
+    command = ["npm", "ci", "--prefix", str(book), "--ignore-scripts", "--no-audit", "--no-fund"]
+    online = "equations will load MathJax from its CDN; an offline book needs Node 18 or newer"
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        print(f"npm is not installed: {online}")
+        return None
+    if done.returncode or not (package / MATHJAX).exists():
+        print(f"`{' '.join(command)}` exited with {done.returncode}: {online}\n{done.stderr.strip()[-800:]}")
+        return None
+    return package / MATHJAX
+
+
+def render(staged: Path, build: Path) -> bool:
+    """Render the stage into ``build/html``, unless that is what it already shows; say whether it was needed."""
+    html, stamp = build / "html", build / "html.stamp"
+    files = {str(path.relative_to(staged)): path for path in sorted(staged.rglob("*")) if path.is_file()}
+    digest = _digest(files)
+    if stamp.exists() and stamp.read_text("utf-8") == digest and (html / "index.html").exists():
+        return False
+    fresh = build / "render"
+    shutil.rmtree(fresh, ignore_errors=True)
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command += ["build", str(staged), "--path-output", str(fresh), "-W", "-n", "--keep-going", "-q"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    pages = fresh / "_build" / "html"
+    if done.returncode or not (pages / "index.html").exists():
+        said = ANSI.sub("", done.stderr or done.stdout).replace(f"{staged}{os.sep}", "")
+        raise BuildError(f"jupyter-book could not render the book without warnings:\n{said.strip()}")
+    if (staged / "extra").exists() and (asked := outside_requests(pages)):
+        raise BuildError("pages ask for what is not in the book:\n" + "\n".join(asked))
+    stamp.unlink(missing_ok=True)
+    shutil.rmtree(html, ignore_errors=True)
+    pages.rename(html)
+    stamp.write_text(digest, encoding="utf-8")
+    shutil.rmtree(fresh)
+    return True
+
+
+def outside_requests(pages: Path) -> list[str]:
+    """List the tags of built pages that make a browser load something from elsewhere."""
+    return [
+        f"{page.relative_to(pages)}: {tag[:200]}"
+        for page in sorted(pages.rglob("*.html"))
+        for pattern in (LOADED, LINKED)
+        for tag in pattern.findall(page.read_text("utf-8"))
+    ]
+
+
+def build_book(root: Path = ROOT, profile: str = "quick", jobs: int = 2) -> Path:
+    """Bring the book up to date; return its first page."""
+    started = time.perf_counter()
+    build = root / "book" / "_build"
+    notebooks = find_notebooks(root, profile)
+    executed = execute(notebooks, build, jobs)
+    rendered = render(stage(root, notebooks, profile), build)
+    for notebook in notebooks:
+        seconds = f"{_last_seconds(notebook):.1f} s"
+        print(f"{notebook.name}: {seconds if notebook.name in executed else f'cached ({seconds} when run)'}")
+    pages = "rendered" if rendered else "unchanged"
+    first = build / "html" / "index.html"
+    print(f"total: {time.perf_counter() - started:.1f} s, pages {pages}; open {first}")
+    return first
+
+
+def _digest(files: dict[str, Path]) -> str:
+    """Digest files under the names given to them."""
+    digest = hashlib.sha256()
+    for name, path in files.items():
+        digest.update(f"{name}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_yaml(path: Path) -> dict:
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(description="Execute the notebooks that need it, and render the book.")
+    parser.add_argument("--profile", choices=PROFILES, default="quick", help="how much is measured")
+    parser.add_argument("--jobs", type=int, default=2, help="notebooks executed at a time (default: 2)")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the repository (default: this one)")
+    options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        parser.error(f"--jobs: {options.jobs}, but at least 1 is needed")
+    try:
+        build_book(options.root.resolve(), options.profile, options.jobs)
+    except BuildError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the notebooks executed so far are kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

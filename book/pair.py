@@ -1,0 +1,427 @@
+"""Write, beside each notebook's MyST source, the ``.ipynb`` that Colab opens: plain Markdown, no outputs.
+
+    python book/pair.py            write every paired notebook that is missing or stale
+    python book/pair.py --check    write nothing; exit 1 naming the stale ones
+
+Colab shows a MyST directive as a raw fence, so each one that the book uses has a plain rendering here, and one
+that has none stops the command. Figures, theorems, exercises and equations carry the numbers of the built book.
+"""
+
+import argparse
+import hashlib
+import posixpath
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+ADMONITIONS = ("note", "tip", "hint", "important", "warning", "caution", "attention", "danger", "error", "seealso")
+PROOFS = [
+    f"prf:{kind}"
+    for kind in (
+        *("axiom", "theorem", "lemma", "algorithm", "definition", "remark", "conjecture", "corollary"),
+        *("criterion", "example", "property", "observation", "proposition", "assumption", "notation"),
+    )
+]
+DIRECTIVE = re.compile(r"\{([^}\s]+)\}\s*(.*)")
+# Escapes, code spans and mathematics come first: what looks like a role or a link inside them is neither.
+INLINE = re.compile(
+    r"\\."
+    r"|\{(?P<role>[\w:+-]+)\}(?P<tick>`+)(?P<content>.+?)(?<!`)(?P=tick)(?!`)"
+    r"|(?P<code>`+)(?!`).+?(?<!`)(?P=code)(?!`)"
+    r"|\$\$.+?\$\$|\$[^$]+\$"
+    r"|\[(?P<text>[^\[\]]*)\]\((?P<target>[^()\s]+)\)",
+    re.DOTALL,
+)
+
+
+class PairError(ValueError):
+    """A source that has no plain rendering: one line, naming the file and what is wrong in it."""
+
+
+class Label(NamedTuple):
+    """What a reference can point at: ``Label("notebooks/a", "Fig.", "1.2", "The caption")``."""
+
+    doc: str
+    kind: str
+    number: str
+    title: str
+
+
+def chapters(root: Path = ROOT) -> dict[str, str]:
+    """Every page of the table of contents, in order, with its chapter number ("" where it has none)."""
+    toc = yaml.safe_load((root / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    pages, last = {toc["root"]: ""}, 0
+    for part in toc.get("parts", [toc]):
+        for chapter in part.get("chapters", []):
+            last += bool(part.get("numbered"))
+            for page in (chapter, *chapter.get("sections", [])):
+                pages[page["file"]] = str(last) if part.get("numbered") else ""
+    return pages
+
+
+def read(source: Path):
+    """Read a MyST source as a notebook whose Markdown cells still hold MyST."""
+    import jupytext
+
+    return jupytext.read(source, fmt="md:myst")
+
+
+class Pairs:
+    """The paired notebooks of a book, rendered from the sources under ``root/notebooks``."""
+
+    def __init__(self, root: Path = ROOT):
+        from markdown_it.renderer import RendererHTML
+        from myst_parser.config.main import MdParserConfig
+        from myst_parser.parsers.mdit import create_md_parser
+
+        config = yaml.safe_load((root / "book" / "_config.yml").read_text(encoding="utf-8"))
+        extensions = set(config["parse"]["myst_enable_extensions"])
+        self.markdown = create_md_parser(MdParserConfig(enable_extensions=extensions), RendererHTML)
+        self.root, self.chapters, self.citations = root, chapters(root), _citations(root)
+        names = {
+            path.relative_to(root).with_suffix("").as_posix() for path in (root / "notebooks").rglob("*.md")
+        }
+        in_toc = [name for name in self.chapters if name in names]
+        self.docs = in_toc + sorted(names - set(in_toc))  # the order in which the book numbers its figures
+        self.labels, self.titles = {}, {}
+        for page in (root / "book").glob("*.md"):
+            self._read_page(page)
+        self.doc, self.final = "", False
+
+    def render(self) -> dict[Path, str]:
+        """Render every source: ``{path of the .ipynb: its text}``."""
+        # The first pass finds the labels and their numbers; the second can refer to any of them.
+        for self.final in (False, True):
+            self.counts, texts = Counter(), {}
+            for self.doc in self.docs:
+                texts[self.root / f"{self.doc}.ipynb"] = self._notebook()
+        return texts
+
+    def plain(self, text: str) -> str:
+        """Render MyST as plain Markdown."""
+        lines, edits, target = text.split("\n"), {}, None
+        tokens = self.markdown.parse(text)
+        for before, token in zip([None, *tokens], tokens, strict=False):
+            after = before.type if before else ""
+            if token.map is None:
+                continue
+            start, end = token.map[0], max(token.map[1], token.map[0] + 1)
+            if token.type in ("fence", "colon_fence") and (match := DIRECTIVE.fullmatch(token.info.strip())):
+                new = self._directive(*match.groups(), token.content)
+            elif token.type == "math_block_label":
+                new = self._equation(token.content, token.info)
+            elif token.type in ("myst_target", "myst_line_comment"):
+                new = None
+            elif token.type == "inline":
+                new = self._inline("\n".join(lines[start:end]))
+                if after == "heading_open":
+                    title = self._inline(token.content)
+                    if before.tag == "h1":
+                        self.titles.setdefault(self.doc, title)
+                    if target:
+                        self._label(target, "", "", title)
+                elif after == "dt_open":  # a definition list, which plain Markdown lacks, becomes a bullet list
+                    new = f"- **{new}**"
+            else:
+                if token.type == "dd_open":
+                    lines[start] = lines[start].replace(":", " ", 1)
+                self._refuse(token)
+                continue
+            if token.type == "myst_target":
+                target = token.content
+                self._label(target, "", "", "")
+            elif token.type != "myst_line_comment":
+                target = None
+            edits[start] = (end, _indented(new, lines[start], token.type))
+        for start, (end, new) in sorted(edits.items(), reverse=True):
+            if new is None:
+                end += end < len(lines) and not lines[end].strip()
+            lines[start:end] = [] if new is None else new.split("\n")
+        result = "\n".join(lines).strip("\n")
+        for token in self.markdown.parse(result):
+            self._refuse(token)
+        return result
+
+    def _notebook(self) -> str:
+        """Render the source of ``self.doc`` as the text of its paired notebook."""
+        import nbformat
+        from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+        cells = []
+        for cell in read(self.root / f"{self.doc}.md").cells:
+            if cell.cell_type == "code":
+                cells.append(new_code_cell(cell.source, metadata=_code_metadata(cell)))
+                figure = cell.metadata.get("mystnb", {}).get("figure", {})
+                if "caption" in figure:
+                    cells.append(new_markdown_cell(self._caption("Fig.", figure["caption"], figure.get("name"))))
+            elif source := self.plain(cell.source):
+                cells.append(new_markdown_cell(source))
+        seen = Counter()
+        for cell in cells:
+            content = f"{cell.cell_type}\n{cell.source}"
+            seen[content] += 1
+            cell.id = hashlib.sha256(f"{content}\n{seen[content]}".encode()).hexdigest()[:12]
+        kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        return nbformat.writes(new_notebook(cells=cells, metadata={"kernelspec": kernel})) + "\n"
+
+    # Blocks
+
+    def _directive(self, name: str, argument: str, content: str) -> str | None:
+        """Render one directive; ``content`` still begins with its options."""
+        options, body = _options(content)
+        folded = "dropdown" in str(options.get("class", "")).split()
+        label = options.get("label") or options.get("name")
+        if name in ADMONITIONS:
+            title = "See also" if name == "seealso" else name.capitalize()
+            return _box(f"{title}.", self.plain(f"{argument}\n{body}"), folded)
+        if name in ("admonition", "dropdown"):
+            return _box(self._inline(argument), self.plain(body), folded or name == "dropdown")
+        if name == "prf:proof":
+            return _box("Proof.", self.plain(body), folded)
+        if name in PROOFS or name in ("exercise", "exercise-start"):
+            kind = name.removeprefix("prf:").removesuffix("-start").capitalize()
+            name_ = kind if "nonumber" in options else f"{kind} {self._number(kind)}"
+            title = self._inline(argument)
+            self._label(label, kind, name_.removeprefix(kind).strip(), title)
+            return _box(f"{name_} ({title})." if title else f"{name_}.", self.plain(body), folded)
+        if name in ("solution", "solution-start"):
+            title = f"Solution to {self._reference('ref', argument, None)}"
+            body = self.plain(body)
+            # A fold cannot span cells: between solution-start and solution-end, cells tagged hide-input are shut.
+            return _box(title, body, True) if name == "solution" else f"**{title}.**\n\n{body}".strip()
+        if name in ("exercise-end", "solution-end"):
+            return None
+        if name == "math":
+            return self._equation(f"{argument}\n{body}", label)
+        if name in ("figure", "image"):
+            image = f"![{options.get('alt', '')}]({argument})"
+            return f"{image}\n\n{self._caption('Fig.', body, label)}" if name == "figure" and body.strip() else image
+        if name == "table":
+            return f"{self._caption('Table', argument, label)}\n\n{self.plain(body)}"
+        if name == "code-block":
+            return f"```{argument}\n{body.rstrip()}\n```"
+        raise self._error(f"directive {{{name}}} has no plain Markdown rendering in book/pair.py")
+
+    def _equation(self, content: str, label: str | None) -> str:
+        tag = ""
+        if label:
+            number = self._number("Equation")
+            self._label(label, "Equation", number, f"({number})")
+            tag = f"\n\\tag{{{number}}}"
+        return f"$$\n{content.strip()}{tag}\n$$"
+
+    def _caption(self, kind: str, text: str, label: str | None) -> str:
+        text = " ".join(self.plain(text).split())
+        number = self._number(kind)
+        self._label(label, kind, number, text)
+        return f"*{kind} {number}. {text}*"
+
+    def _number(self, kind: str) -> str:
+        """Count as Sphinx does: per chapter, and through all the pages that are in none."""
+        chapter = self.chapters.get(self.doc, "")
+        self.counts[chapter, kind] += 1
+        return f"{chapter}.{self.counts[chapter, kind]}".lstrip(".")
+
+    def _label(self, label: str | None, *what: str) -> None:
+        if label:
+            self.labels[label] = Label(self.doc, *what)
+
+    # Inside a line
+
+    def _inline(self, text: str) -> str:
+        """Render the roles and the links between documents in a run of text."""
+        return INLINE.sub(self._replace, text)
+
+    def _replace(self, match: re.Match) -> str:
+        if match["role"]:
+            content = match["content"].strip()
+            titled = re.fullmatch(r"(.+?)\s*<([^<>]+)>", content, re.DOTALL)
+            text, target = titled.groups() if titled else (None, content)
+            return self._role(match["role"], text, target, content)
+        if match["target"] is None:
+            return match[0]
+        text, target = match["text"], match["target"]
+        if target.startswith("#"):
+            return self._reference("ref", target[1:], text or None)
+        return f"[{text or self._title(target)}]({self._path(target)})"
+
+    def _role(self, role: str, text: str | None, target: str, content: str) -> str:
+        if role in ("eq", "ref", "numref", "prf:ref"):
+            return self._reference(role, target, text)
+        if role in ("cite", "cite:p", "cite:t"):
+            return self._cite(content, in_text=role == "cite:t")
+        if role == "doc":
+            return f"[{text or self._title(target)}]({self._path(target)})"
+        if role == "term":
+            return text or target
+        if role == "math":
+            return f"${content}$"
+        raise self._error(f"role {{{role}}} has no plain Markdown rendering in book/pair.py")
+
+    def _reference(self, role: str, target: str, text: str | None) -> str:
+        label = self.labels.get(target)
+        if label is None:
+            if self.final:
+                raise self._error(f"reference to {target!r}, which no source and no page defines")
+            label = Label(self.doc, "", "", "?")
+        named = f"{label.kind} {label.number}".strip()
+        if text is None:
+            by_title = role == "ref" and label.kind in ("", "Fig.", "Table")
+            text = label.title if by_title or label.kind == "Equation" else named
+        text = text.replace("%s", label.number).replace("{number}", label.number).replace("{name}", label.title)
+        if not text and self.final:
+            raise self._error(f"reference to {target!r}, which has no title: write {{ref}}`text <{target}>`")
+        return text if label.doc == self.doc else f"[{text}]({self._path('/' + label.doc)})"
+
+    def _cite(self, keys: str, *, in_text: bool) -> str:
+        cited = []
+        for key in re.split(r"\s*,\s*", keys):
+            if key not in self.citations:
+                raise self._error(f"citation {key!r} is not in book/references.bib")
+            authors, year, url = self.citations[key]
+            text = f"{authors} ({year})" if in_text else f"{authors}, {year}"
+            cited.append(f"[{text}]({url})" if url else text)
+        return ", ".join(cited) if in_text else f"({'; '.join(cited)})"
+
+    # Other documents
+
+    def _docname(self, target: str) -> str:
+        """Name the document at ``target``, which is relative to this one's place in the book, or absolute."""
+        path = posixpath.join("/", posixpath.dirname(self.doc), target.split("#")[0])
+        return re.sub(r"\.(md|ipynb)$", "", posixpath.normpath(path).lstrip("/"))
+
+    def _path(self, target: str) -> str:
+        """Point a link at a file of the repository: a paired notebook, a page of the book, or any other file."""
+        if re.match(r"[a-z]+:", target):
+            return target
+        name, here = self._docname(target), posixpath.dirname(self.doc)
+        places = (f"{name}.ipynb", f"{name}.md"), (f"book/{name}.md",) * 2, (name,) * 2
+        for place, needed in places:
+            if (self.root / needed).is_file():
+                return posixpath.relpath(place, here)
+        raise self._error(f"link to {target!r}, which is neither a document nor a file")
+
+    def _title(self, target: str) -> str:
+        name = self._docname(target)
+        if self.final and name not in self.titles:
+            raise self._error(f"link to {target!r}, which has no title")
+        return self.titles.get(name, "?")
+
+    def _read_page(self, page: Path) -> None:
+        """Note the title and the labelled sections of a page of the book, which notebooks may refer to."""
+        text = page.read_text(encoding="utf-8")
+        self.doc = page.stem
+        for label, level, title in re.findall(r"^(?:\((.+)\)=\n+)?(#+) (.+)$", text, re.MULTILINE):
+            self._label(label, "", "", title)
+            if level == "#":
+                self.titles.setdefault(self.doc, title)
+
+    # Refusals
+
+    def _refuse(self, token) -> None:
+        """Refuse what would show as raw MyST in Colab."""
+        if token.type in ("fence", "colon_fence") and (token.type[0] == "c" or DIRECTIVE.match(token.info.strip())):
+            raise self._error(f"directive {token.info.strip()} has no plain Markdown rendering in book/pair.py")
+        if token.type == "amsmath" and token.meta["numbered"] != "*":
+            raise self._error("a numbered amsmath environment: star it, or put it into a labelled $$ ... $$ (label)")
+        for part in (token, *(token.children or ())):
+            kind = part.type.split("_")[0]
+            if kind in ("footnote", "substitution"):
+                raise self._error(f"a {kind} has no plain Markdown rendering: write it out in the text")
+            if part.type == "myst_role":
+                raise self._error(f"role {{{part.meta['name']}}} could not be read: is a $ before it unescaped?")
+
+    def _error(self, message: str) -> PairError:
+        return PairError(f"{self.doc}.md: {message}")
+
+
+def _options(content: str) -> tuple[dict, str]:
+    """Split a directive's content into its options (``:key: value`` lines, or a ``---`` block) and its body."""
+    if block := re.match(r"---\n(.*?)^---\n?", content, re.DOTALL | re.MULTILINE):
+        return yaml.safe_load(block[1]) or {}, content[block.end() :]
+    lines, options = content.split("\n"), {}
+    while lines and (option := re.fullmatch(r":([\w-]+):\s*(.*)", lines[0])):
+        options[option[1]] = option[2]
+        del lines[0]
+    return options, "\n".join(lines)
+
+
+def _box(title: str, body: str, folded: bool) -> str:
+    """Set a body under its title: a blockquote, or a fold that opens."""
+    if folded:
+        return f"<details>\n<summary>{title.rstrip('.')}</summary>\n\n{body}\n\n</details>"
+    text = f"**{title}**\n\n{body}".strip()
+    return "\n".join(f"> {line}".rstrip() for line in text.split("\n"))
+
+
+def _indented(new: str | None, line: str, token_type: str) -> str | None:
+    """Give a block the list marker, quote marker or indentation with which its first line began."""
+    if new is None or token_type == "inline":  # text keeps its own lines, markers included
+        return new
+    first = re.match(r".*?(?=[`~:$]{2})", line)[0]
+    rest = re.sub(r"[^>\s]", " ", first)
+    return first + new.replace("\n", f"\n{rest}")
+
+
+def _code_metadata(cell) -> dict:
+    """Keep a code cell's tags; one that the book folds is folded in Jupyter and Colab too."""
+    tags = list(cell.metadata.get("tags", ()))
+    hidden = {"jupyter": {"source_hidden": True}, "cellView": "form"} if "hide-input" in tags else {}
+    return ({"tags": tags} if tags else {}) | hidden
+
+
+def _citations(root: Path) -> dict[str, tuple[str, str, str]]:
+    """Read references.bib: ``{key: (authors, year, address)}``."""
+    bibliography = root / "book" / "references.bib"
+    if not bibliography.exists():
+        return {}
+    from pybtex.database import parse_file
+
+    cited = {}
+    for key, entry in parse_file(str(bibliography), "bibtex").entries.items():
+        names = [" ".join(person.prelast_names + person.last_names) for person in entry.persons["author"]]
+        authors = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
+        fields = entry.fields
+        url = fields.get("url", "")
+        if "eprint" in fields:
+            url = f"https://arxiv.org/abs/{fields['eprint']}"
+        if "doi" in fields:
+            url = f"https://doi.org/{fields['doi']}"
+        cited[key] = (authors, fields["year"], url)
+    return cited
+
+
+def stale(root: Path = ROOT) -> tuple[dict[Path, str], list[Path]]:
+    """Find the paired notebooks to write, ``{path: text}``, and those whose source is gone."""
+    texts = Pairs(root).render()
+    old = {path: text for path, text in texts.items() if not path.exists() or path.read_text("utf-8") != text}
+    return old, sorted(set((root / "notebooks").rglob("*.ipynb")) - set(texts))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(description="Write the paired notebooks that Colab opens.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if one is stale")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the repository (default: this one)")
+    options = parser.parse_args(arguments)
+    try:
+        old, orphans = stale(options.root)
+    except PairError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for path, text in old.items():
+        print(f"{path.relative_to(options.root)}: {'stale' if options.check else 'written'}")
+        if not options.check:
+            path.write_text(text, encoding="utf-8")
+    for path in orphans:
+        print(f"{path.relative_to(options.root)}: has no source beside it")
+    return int(bool(orphans or (options.check and old)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

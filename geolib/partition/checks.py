@@ -1,0 +1,28 @@
+"""Turning what a caller gives into arrays, or into one line that says what is wrong with it."""
+
+from numbers import Real
+
+import numpy as np
+
+
+def finite_array(name, value):
+    """Read-only float64 copy of real, finite numbers of any shape; `name` opens the error."""
+    try:
+        given = np.asarray(value)
+        if given.dtype.kind not in "biuf" and not all(isinstance(number, Real) for number in given.flat):
+            raise TypeError
+        array = given.astype(np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise TypeError(f"{name} is {one_line(value)}, expected an array of real numbers") from None
+    if not np.isfinite(array).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        at = f" at {where}" if where else ""
+        raise ValueError(f"{name} holds {array[where]}{at}, expected finite numbers")
+    array.setflags(write=False)
+    return array
+
+
+def one_line(value):
+    """Show a value in an error: its repr on one line, cut short."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."

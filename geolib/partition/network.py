@@ -1,0 +1,233 @@
+"""A fully connected ReLU network, and the affine map it is around a point."""
+
+import numpy as np
+
+from geolib.partition.checks import finite_array, one_line
+
+
+class ReluNetwork:
+    """A fully connected network with ReLU or leaky ReLU activations, in float64 and immutable.
+
+    Such a network is a continuous piecewise affine map: f(x) = A_w x + b_w on each region w of its input (eq. 1 of
+    arXiv 2407.02678). A region is where the *pattern*, which neurons are active, stays the same; a neuron is active
+    where its pre-activation is > 0.
+
+    The parameters stay as attributes: tuples of read-only arrays, `readout` a pair or None.
+
+    Parameters
+    ----------
+    weights : sequence of array-like
+        One per hidden layer: weights[k] has shape=[width_k, width_{k-1}], weights[0] has shape=[width_0, input_dim].
+    biases : sequence of array-like
+        One per hidden layer: biases[k] has shape=[width_k].
+    readout : pair of array-like, optional
+        An affine map (W, b) after the last activation: shape=[n_outputs, width of the last layer] and
+        shape=[n_outputs]. Without it the network's output is its last hidden activation.
+    negative_slope : float
+        Slope of the activation where the pre-activation is <= 0, in [0, 1), for all layers: 0 is ReLU.
+
+    Raises
+    ------
+    TypeError
+        If something is not an array of real numbers.
+    ValueError
+        If shapes do not chain, a number is NaN or infinite, or the slope is outside [0, 1).
+
+    Examples
+    --------
+    The absolute value, |x| = relu(x) + relu(-x):
+
+    >>> network = ReluNetwork([[[1], [-1]]], [[0, 0]], readout=([[1, 1]], [0]))
+    >>> network([[-3], [2]])
+    array([[3.],
+           [2.]])
+    >>> network.affine_map([-3])
+    (array([[-1.]]), array([0.]))
+    """
+
+    def __init__(self, weights, biases, *, readout=None, negative_slope=0.0):
+        weights, biases = list(weights), list(biases)
+        if not weights:
+            raise ValueError("ReluNetwork: weights is empty, expected at least one hidden layer")
+        if len(weights) != len(biases):
+            raise ValueError(
+                f"ReluNetwork: biases has {len(biases)} layers, but weights has {len(weights)}; expected one each"
+            )
+        layers = []
+        for k, (W, b) in enumerate(zip(weights, biases, strict=True)):
+            before = layers[-1][0].shape[0] if layers else None
+            layers.append(_affine_layer(f"weights[{k}]", f"biases[{k}]", W, b, before))
+        self.weights = tuple(W for W, _ in layers)
+        self.biases = tuple(b for _, b in layers)
+        self.readout = None
+        if readout is not None:
+            if not isinstance(readout, tuple | list) or len(readout) != 2:
+                raise TypeError(f"ReluNetwork: readout is {type(readout).__name__}, expected a pair (W, b)")
+            self.readout = _affine_layer("readout[0]", "readout[1]", *readout, self.widths[-1])
+        slope = finite_array("ReluNetwork: negative_slope", negative_slope)
+        if slope.shape != () or not 0 <= slope < 1:
+            raise ValueError(f"ReluNetwork: negative_slope is {one_line(negative_slope)}, expected a number in [0, 1)")
+        self.negative_slope = float(slope)
+
+    @classmethod
+    def from_torch(cls, sequential):
+        """Copy a `torch.nn.Sequential` of Linear and ReLU or LeakyReLU layers, which must alternate.
+
+        A last Linear becomes the readout; a Linear without bias has biases 0.
+
+        Parameters
+        ----------
+        sequential : torch.nn.Sequential
+            Begins with a Linear; all its activations share one negative slope.
+
+        Returns
+        -------
+        ReluNetwork
+            The same function, in float64.
+
+        Raises
+        ------
+        TypeError
+            If `sequential` is not a Sequential, or holds a layer of another type.
+        ValueError
+            If layers do not alternate, no activation is there, or slopes differ.
+        """
+        from torch import nn
+
+        if not isinstance(sequential, nn.Sequential):
+            raise TypeError(f"from_torch: got {type(sequential).__name__}, expected a torch.nn.Sequential")
+        linears, slopes = [], []
+        for i, layer in enumerate(sequential):
+            kind = type(layer).__name__
+            if not isinstance(layer, nn.Linear | nn.ReLU | nn.LeakyReLU):
+                raise TypeError(f"from_torch: layer {i} is {kind}, expected Linear, ReLU or LeakyReLU")
+            expected = nn.Linear if i % 2 == 0 else nn.ReLU | nn.LeakyReLU
+            if not isinstance(layer, expected):
+                after = f"after {type(sequential[i - 1]).__name__}" if i else "at the start"
+                wanted = "an activation" if i % 2 else "a Linear"
+                raise ValueError(f"from_torch: layer {i} is {kind} {after}, expected {wanted} there")
+            if isinstance(layer, nn.Linear):
+                W = layer.weight.detach().cpu().double().numpy()
+                b = np.zeros(len(W)) if layer.bias is None else layer.bias.detach().cpu().double().numpy()
+                linears.append((W, b))
+            else:
+                slopes.append(layer.negative_slope if isinstance(layer, nn.LeakyReLU) else 0.0)
+        if not slopes:
+            raise ValueError(f"from_torch: no activation among the {len(sequential)} layers, expected at least one")
+        if len(set(slopes)) > 1:
+            raise ValueError(f"from_torch: negative slopes are {slopes}, expected the same for all layers")
+        hidden, last = linears[: len(slopes)], linears[len(slopes) :]
+        weights, biases = zip(*hidden, strict=True)
+        return cls(weights, biases, readout=last[0] if last else None, negative_slope=slopes[0])
+
+    @property
+    def input_dim(self):
+        """Dimension of the input."""
+        return self.weights[0].shape[1]
+
+    @property
+    def widths(self):
+        """Number of neurons of each hidden layer, a tuple."""
+        return tuple(W.shape[0] for W in self.weights)
+
+    def __repr__(self):
+        sizes = [self.input_dim, *self.widths] + ([] if self.readout is None else [len(self.readout[1])])
+        slope = f", negative_slope={self.negative_slope}" if self.negative_slope else ""
+        return f"ReluNetwork({' -> '.join(map(str, sizes))}{slope})"
+
+    def __call__(self, x):
+        """Output at each point.
+
+        Parameters
+        ----------
+        x : array-like, shape=[..., input_dim]
+            Points.
+
+        Returns
+        -------
+        array, shape=[..., n_outputs]
+            After the readout; without one, the last hidden activation.
+        """
+        *_, z = self._preactivations("ReluNetwork", x)
+        h = gain(self, z > 0) * z
+        if self.readout is None:
+            return h
+        W, b = self.readout
+        return h @ W.T + b
+
+    def pattern(self, x):
+        """Which neurons are active, that is, have a pre-activation > 0.
+
+        Parameters
+        ----------
+        x : array-like, shape=[..., input_dim]
+            Points.
+
+        Returns
+        -------
+        tuple of bool arrays
+            One per hidden layer, shape=[..., width_k].
+
+        Examples
+        --------
+        >>> network = ReluNetwork([[[1, 0], [0, 1]], [[1, 1]]], [[0, 0], [-1]])
+        >>> network.pattern([2, -3])
+        (array([ True, False]), array([ True]))
+        """
+        return tuple(z > 0 for z in self._preactivations("pattern", x))
+
+    def affine_map(self, x):
+        """Affine map of the region of a point: f(y) = A y + b for every y in it.
+
+        Parameters
+        ----------
+        x : array-like, shape=[..., input_dim]
+            A point, or a batch. On a boundary the pattern of the point itself decides: a pre-activation of 0 is
+            inactive.
+
+        Returns
+        -------
+        A : array, shape=[..., n_outputs, input_dim]
+        b : array, shape=[..., n_outputs]
+            The map up to the readout; without one, up to the last hidden activation.
+        """
+        return map_of(self, tuple(z > 0 for z in self._preactivations("affine_map", x)))
+
+    def _preactivations(self, caller, x):
+        h = finite_array(f"{caller}: x", x)
+        if h.ndim == 0 or h.shape[-1] != self.input_dim:
+            raise ValueError(f"{caller}: x has shape {h.shape}, but the network's input has dimension {self.input_dim}")
+        for W, b in zip(self.weights, self.biases, strict=True):
+            z = h @ W.T + b
+            yield z
+            h = gain(self, z > 0) * z
+
+
+def gain(network, active):
+    """Slope of the activation: 1 where a neuron is active, `negative_slope` elsewhere."""
+    return np.where(active, 1.0, network.negative_slope)
+
+
+def map_of(network, pattern):
+    """Affine map (A, b) that a pattern selects, up to the readout; shapes as in `ReluNetwork.affine_map`."""
+    A, b = np.eye(network.input_dim), np.zeros(network.input_dim)
+    for W, c, active in zip(network.weights, network.biases, pattern, strict=True):
+        slope = gain(network, active)
+        A, b = slope[..., None] * (W @ A), slope * (b @ W.T + c)
+    if network.readout is None:
+        return A, b
+    W, c = network.readout
+    return W @ A, b @ W.T + c
+
+
+def _affine_layer(W_name, b_name, W, b, fan_in):
+    W, b = finite_array(f"ReluNetwork: {W_name}", W), finite_array(f"ReluNetwork: {b_name}", b)
+    if W.ndim != 2 or W.size == 0:
+        raise ValueError(f"ReluNetwork: {W_name} has shape {W.shape}, expected [width, inputs], neither of them 0")
+    if fan_in is not None and W.shape[1] != fan_in:
+        raise ValueError(f"ReluNetwork: {W_name} has shape {W.shape}, but the layer before has width {fan_in}")
+    if b.shape != W.shape[:1]:
+        raise ValueError(
+            f"ReluNetwork: {b_name} has shape {b.shape}, but {W_name} has shape {W.shape}; expected {W.shape[:1]}"
+        )
+    return W, b

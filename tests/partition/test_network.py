@@ -1,0 +1,212 @@
+"""ReluNetwork: a plain forward pass in other words, torch, and the errors."""
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geolib.partition import ReluNetwork
+
+
+def random_network(rng, dims, *, n_outputs=None, negative_slope=0.0):
+    weights = [rng.normal(size=(after, before)) for before, after in pairwise(dims)]
+    biases = [rng.normal(size=width) for width in dims[1:]]
+    readout = n_outputs and (rng.normal(size=(n_outputs, dims[-1])), rng.normal(size=n_outputs))
+    return ReluNetwork(weights, biases, readout=readout, negative_slope=negative_slope)
+
+
+def forward(network, x):
+    """One point, one neuron at a time."""
+    h, pattern = list(x), []
+    for W, b in zip(network.weights, network.biases, strict=True):
+        z = [sum(w * v for w, v in zip(row, h, strict=True)) + c for row, c in zip(W, b, strict=True)]
+        pattern.append([value > 0 for value in z])
+        h = [value if value > 0 else network.negative_slope * value for value in z]
+    if network.readout is None:
+        return h, pattern
+    W, b = network.readout
+    return [sum(w * v for w, v in zip(row, h, strict=True)) + c for row, c in zip(W, b, strict=True)], pattern
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    dims=st.lists(st.integers(1, 5), min_size=2, max_size=5),
+    n_outputs=st.sampled_from([None, 1, 3]),
+    negative_slope=st.sampled_from([0.0, 0.01, 0.9]),
+)
+def test_output_pattern_and_map_agree_with_the_plain_forward_pass(seed, dims, n_outputs, negative_slope):
+    rng = np.random.default_rng(seed)
+    network = random_network(rng, dims, n_outputs=n_outputs, negative_slope=negative_slope)
+    x = rng.normal(size=(2, 3, dims[0]))
+    outputs, patterns, (A, b) = network(x), network.pattern(x), network.affine_map(x)
+    n_outputs = n_outputs or dims[-1]
+    assert outputs.shape == b.shape == (2, 3, n_outputs)
+    assert A.shape == (2, 3, n_outputs, dims[0])
+    assert [p.shape for p in patterns] == [(2, 3, width) for width in dims[1:]]
+    assert {p.dtype for p in patterns} == {np.dtype(bool)}
+    for i in np.ndindex(2, 3):
+        output, pattern = forward(network, x[i])
+        np.testing.assert_allclose(outputs[i], output, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(A[i] @ x[i] + b[i], output, rtol=1e-9, atol=1e-9)
+        assert [p[i].tolist() for p in patterns] == pattern
+
+
+def test_a_batch_gives_what_its_points_give():
+    rng = np.random.default_rng(0)
+    network = random_network(rng, [3, 4, 2], n_outputs=2)
+    x = rng.normal(size=(5, 3))
+    A, b = network.affine_map(x)
+    for i in range(5):
+        one = network.affine_map(x[i])
+        np.testing.assert_allclose(A[i], one[0], rtol=1e-12)
+        np.testing.assert_allclose(b[i], one[1], rtol=1e-12)
+
+
+def test_a_preactivation_of_zero_is_inactive():
+    network = ReluNetwork([[[1, 0], [-1, 0], [0, 0]]], [[0, 0, 0]])
+    assert network.pattern([0.0, 5.0])[0].tolist() == [False, False, False]
+
+
+def test_sizes_and_repr():
+    network = ReluNetwork([np.ones((4, 3)), np.ones((2, 4))], [np.ones(4), np.ones(2)], readout=([[1, 1]], [0]))
+    assert (network.input_dim, network.widths) == (3, (4, 2))
+    assert repr(network) == "ReluNetwork(3 -> 4 -> 2 -> 1)"
+    assert repr(ReluNetwork([[[1]]], [[0]], negative_slope=0.5)) == "ReluNetwork(1 -> 1, negative_slope=0.5)"
+
+
+def test_a_network_keeps_its_own_float64_copy():
+    W, b = np.ones((2, 2), dtype=np.float32), np.zeros(2, dtype=int)
+    network = ReluNetwork([W], [b])
+    W[:] = 7
+    assert network.weights[0].dtype == network.biases[0].dtype == np.float64
+    assert network.weights[0].tolist() == [[1, 1], [1, 1]]
+    with pytest.raises(ValueError, match="read-only"):
+        network.weights[0][0, 0] = 3
+
+
+EYE = np.eye(2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (([], []), ValueError, "weights is empty, expected at least one hidden layer"),
+        (([EYE, EYE], [[0, 0]]), ValueError, "biases has 1 layers, but weights has 2"),
+        (([EYE, np.ones((4, 3))], [[0, 0], np.ones(4)]), ValueError, r"weights\[1\] has shape \(4, 3\), .* width 2"),
+        (([EYE], [[0, 0, 0]]), ValueError, r"biases\[0\] has shape \(3,\), .*expected \(2,\)"),
+        ((EYE, EYE), ValueError, r"weights\[0\] has shape \(2,\), expected \[width, inputs\]"),
+        (([np.ones((0, 2))], [[]]), ValueError, r"weights\[0\] has shape \(0, 2\)"),
+        (([[[1, np.nan]]], [[0]]), ValueError, r"weights\[0\] holds nan at \(0, 1\), expected finite"),
+        (([EYE], [[0, -np.inf]]), ValueError, r"biases\[0\] holds -inf at \(1,\), expected finite"),
+        (([[[1, 2j]]], [[0]]), TypeError, r"weights\[0\] is \[\[1, 2j\]\], expected an array of real numbers"),
+        (([[["a"]]], [[0]]), TypeError, r"weights\[0\] is \[\['a'\]\], expected an array of real numbers"),
+        (([[[1, 2], [3]]], [[0, 0]]), TypeError, r"weights\[0\] is \[\[1, 2\], \[3\]\], expected an array"),
+        (([[[10**400]]], [[0]]), TypeError, r"weights\[0\] is \[\[1000.*\.\.\., expected an array"),
+    ],
+)
+def test_wrong_layers_are_named(arguments, error, message):
+    with pytest.raises(error, match=f"^ReluNetwork: {message}"):
+        ReluNetwork(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("readout", "error", "message"),
+    [
+        ((np.ones((1, 3)), [0]), ValueError, r"readout\[0\] has shape \(1, 3\), but the layer before has width 2"),
+        ((np.ones((1, 2)), [0, 0]), ValueError, r"readout\[1\] has shape \(2,\), .*expected \(1,\)"),
+        (([[1, np.inf]], [0]), ValueError, r"readout\[0\] holds inf at \(0, 1\)"),
+        (np.ones((1, 2)), TypeError, r"readout is ndarray, expected a pair \(W, b\)"),
+    ],
+)
+def test_wrong_readouts_are_named(readout, error, message):
+    with pytest.raises(error, match=f"^ReluNetwork: {message}"):
+        ReluNetwork([EYE], [[0, 0]], readout=readout)
+
+
+@pytest.mark.parametrize(
+    ("slope", "error", "message"),
+    [
+        (-0.1, ValueError, r"is -0\.1, expected a number in \[0, 1\)"),
+        (1, ValueError, r"is 1, expected a number in \[0, 1\)"),
+        (np.nan, ValueError, "holds nan, expected finite numbers"),
+        ([0.1, 0.2], ValueError, r"is \[0\.1, 0\.2\], expected a number"),
+        ("relu", TypeError, "is 'relu', expected"),
+    ],
+)
+def test_wrong_slopes_are_named(slope, error, message):
+    with pytest.raises(error, match=f"^ReluNetwork: negative_slope {message}"):
+        ReluNetwork([EYE], [[0, 0]], negative_slope=slope)
+
+
+@pytest.mark.parametrize(("method", "name"), [("__call__", "ReluNetwork"), ("pattern",) * 2, ("affine_map",) * 2])
+def test_wrong_points_are_named(method, name):
+    evaluate = getattr(ReluNetwork([EYE], [[0, 0]]), method)
+    with pytest.raises(ValueError, match=rf"^{name}: x has shape \(3,\), but the network's input has dimension 2"):
+        evaluate([1, 2, 3])
+    with pytest.raises(ValueError, match=rf"^{name}: x has shape \(\), but"):
+        evaluate(1)
+    with pytest.raises(ValueError, match=rf"^{name}: x holds nan at \(0, 1\), expected finite"):
+        evaluate([[0, np.nan]])
+
+
+def test_the_package_needs_no_torch():
+    code = "import sys, geolib.partition; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class TestFromTorch:
+    @pytest.fixture
+    def nn(self):
+        return pytest.importorskip("torch").nn
+
+    @pytest.mark.parametrize("bias", [True, False])
+    @pytest.mark.parametrize("readout", [True, False])
+    @pytest.mark.parametrize("leaky", [True, False])
+    def test_computes_the_same_function(self, nn, bias, readout, leaky):
+        import torch
+
+        torch.manual_seed(0)
+        act = (lambda: nn.LeakyReLU(0.1)) if leaky else nn.ReLU
+        layers = [nn.Linear(3, 8, bias=bias), act(), nn.Linear(8, 5, bias=bias), act(), nn.Linear(5, 2, bias=bias)]
+        sequential = nn.Sequential(*layers[: 5 if readout else 4]).double()
+        network = ReluNetwork.from_torch(sequential)
+        x = torch.randn(20, 3, dtype=torch.float64)
+        assert (network.readout is not None) == readout
+        np.testing.assert_allclose(network(x.numpy()), sequential(x).detach().numpy(), rtol=1e-12, atol=1e-14)
+
+    def test_copies_single_precision_exactly(self, nn):
+        linear = nn.Linear(2, 3)
+        network = ReluNetwork.from_torch(nn.Sequential(linear, nn.ReLU()))
+        assert network.weights[0].tolist() == linear.weight.tolist()
+        assert network.biases[0].tolist() == linear.bias.tolist()
+
+    def test_names_what_it_cannot_read(self, nn):
+        def refuses(error, message, *layers):
+            with pytest.raises(error, match=f"^from_torch: {message}"):
+                ReluNetwork.from_torch(nn.Sequential(*layers))
+
+        two = nn.Linear(2, 2)
+        refuses(TypeError, "layer 1 is Tanh, expected Linear, ReLU or LeakyReLU", two, nn.Tanh())
+        refuses(TypeError, "layer 2 is Dropout, expected", two, nn.ReLU(), nn.Dropout())
+        refuses(ValueError, "layer 2 is LeakyReLU after ReLU, expected a Linear", two, nn.ReLU(), nn.LeakyReLU())
+        refuses(ValueError, "layer 1 is Linear after Linear, expected an activation", two, two, nn.ReLU())
+        refuses(ValueError, "layer 0 is ReLU at the start, expected a Linear", nn.ReLU(), two)
+        refuses(ValueError, "no activation among the 1 layers, expected at least one", two)
+        refuses(ValueError, "no activation among the 0 layers")
+        refuses(
+            ValueError, r"negative slopes are \[0\.0, 0\.2\], expected the same", two, nn.ReLU(), two, nn.LeakyReLU(0.2)
+        )
+
+    def test_leaves_shapes_and_slopes_to_the_constructor(self, nn):
+        with pytest.raises(ValueError, match=r"weights\[1\] has shape \(4, 5\), but the layer before has width 3"):
+            ReluNetwork.from_torch(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(5, 4), nn.ReLU()))
+        with pytest.raises(ValueError, match="negative_slope is -1"):
+            ReluNetwork.from_torch(nn.Sequential(nn.Linear(2, 3), nn.LeakyReLU(-1.0)))
+
+    def test_wants_a_sequential(self, nn):
+        with pytest.raises(TypeError, match=r"from_torch: got Linear, expected a torch\.nn\.Sequential"):
+            ReluNetwork.from_torch(nn.Linear(2, 2))

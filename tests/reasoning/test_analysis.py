@@ -1,0 +1,121 @@
+"""The analysis against closed forms and scipy."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+
+from geolib.reasoning import Association, association, binned_share, id_change
+
+
+def rows_of(ids, correct):
+    """Rows as a sweep returns them: ids[question][shots] is a list of layers, correct[question][shots] a bool."""
+    table = [
+        {"question": q, "shots": k, "id_absolute_0.1": np.array(layers), "correct": correct[q][k]}
+        for q, by_shots in ids.items()
+        for k, layers in by_shots.items()
+    ]
+    return pd.DataFrame(table)
+
+
+def test_id_change():
+    ids = {5: {0: [1, 10], 1: [4, 8]}, 9: {0: [2, 20], 1: [2, 25], 3: [1, 30]}}
+    correct = {5: {0: False, 1: True}, 9: {0: False, 1: False, 3: True}}
+    last = id_change(rows_of(ids, correct))
+    assert last.to_dict("list") == {
+        "question": [5, 9, 9],
+        "shots": [1, 1, 3],
+        "change": [-2, 5, 10],
+        "correct": [True, False, True],
+    }
+    assert id_change(rows_of(ids, correct), layer=-2).change.tolist() == [3, 0, -1]
+    assert id_change(rows_of(ids, correct), layer=0).change.tolist() == [3, 0, -1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rule": "relative"}, "rows have no column 'id_relative_0.1', but id_absolute_0.1 were recorded"),
+        ({"eps": 0.2}, "rows have no column 'id_absolute_0.2'"),
+        ({"layer": 2}, "layer is 2, but the rows hold 2 layers"),
+        ({"layer": -3}, "layer is -3"),
+    ],
+)
+def test_bad_id_change(settings, message):
+    with pytest.raises(ValueError, match=f"^id_change: {message}"):
+        id_change(rows_of({1: {0: [1, 2]}}, {1: {0: False}}), **settings)
+
+
+def test_a_question_without_a_bare_row():
+    with pytest.raises(ValueError, match="^id_change: question 4 has no row with 0 shots"):
+        id_change(rows_of({4: {1: [1]}}, {4: {1: True}}))
+
+
+def noise(n, seed, slope=0.0):
+    """Rows of n questions under 1 and 3 shots; shots move both columns, and correctness follows the change by slope."""
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame({"question": np.repeat(np.arange(n), 2), "shots": np.tile([1, 3], n)})
+    table["change"] = rng.integers(-5, 6, 2 * n) + 10 * (table.shots == 3)
+    within = table.change - 10 * (table.shots == 3)
+    table["correct"] = rng.random(2 * n) < 0.3 + 0.4 * (table.shots == 3) + slope * within
+    return table
+
+
+def test_bins_hold_every_row_once():
+    table = noise(200, 0)
+    binned = binned_share(table, bins=5)
+    assert binned.n.sum() == len(table)
+    assert (binned.n * binned.share).sum() == pytest.approx(table.correct.sum())
+    assert binned.change.is_monotonic_increasing
+    assert ((binned.low <= binned.share) & (binned.share <= binned.high)).all()
+
+
+def test_wilson_interval_in_closed_form():
+    """Wilson 1927: the interval's ends solve (p - share)^2 = z^2 p (1 - p) / n."""
+    table = pd.DataFrame({"change": np.arange(40.0), "correct": np.arange(40) % 4 == 0})
+    (row,) = binned_share(table, bins=1).itertuples()
+    z = 1.959963984540054  # the normal distribution's 97.5 % quantile
+    for end in (row.low, row.high):
+        assert (end - row.share) ** 2 == pytest.approx(z**2 * end * (1 - end) / row.n)
+
+
+def test_repeated_values_make_fewer_bins():
+    assert len(binned_share(pd.DataFrame({"change": [0] * 9 + [1], "correct": [True] * 10}), bins=6)) == 1
+
+
+def test_association_is_spearman_at_fixed_shots():
+    table = noise(150, 1)
+    measured = association(table, n_boot=200)
+    expected = [spearmanr(group.change, group.correct).statistic for _, group in table.groupby("shots")]
+    assert measured.value == pytest.approx(np.mean(expected))
+    assert measured.low < measured.value < measured.high
+    assert measured.n == 300
+
+
+def test_association_is_not_fooled_by_shots():
+    """More shots raise both, within no number of shots is there anything: pooled, the correlation would be strong."""
+    table = noise(400, 2)
+    assert spearmanr(table.change, table.correct).statistic > 0.3
+    assert association(table, n_boot=200).sign == 0
+
+
+@pytest.mark.parametrize("slope", [0.05, -0.05])
+def test_association_finds_what_is_there(slope):
+    assert association(noise(400, 3, slope), n_boot=200).sign == np.sign(slope)
+
+
+def test_association_is_seeded():
+    table = noise(50, 4)
+    assert association(table, n_boot=50, seed=1) == association(table, n_boot=50, seed=1)
+    assert association(table, n_boot=50, seed=1) != association(table, n_boot=50, seed=2)
+
+
+def test_nothing_varies():
+    table = pd.DataFrame({"question": [1, 2], "shots": [1, 1], "change": [3, 4], "correct": [True, True]})
+    measured = association(table, n_boot=20)
+    assert np.isnan([measured.value, measured.low, measured.high]).all()
+    assert measured.sign == 0
+
+
+def test_association_reads_well():
+    assert str(Association(0.123, -0.04, 0.28, 90)) == "+0.12 [-0.04, +0.28], n = 90"

@@ -1,0 +1,228 @@
+"""Loading questions: where they come from, and what is wrong with a file that does not load."""
+
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pooch
+import pytest
+
+from geolib.models import MissingFileError
+from geolib.reasoning import questions as module
+from geolib.reasoning.generated import generate_questions
+from geolib.reasoning.questions import Question, available_questions, load_questions
+
+GOOD = '{"question": "How many?", "answer": 48.0}\n{"question": "Wie viele Füße?", "answer": 2}\n'
+LOADED = [Question("How many?", 48.0, 0), Question("Wie viele Füße?", 2.0, 1)]
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path, monkeypatch):
+    """No data folder, an empty cache and no network, whatever the machine has."""
+
+    def unreachable(*args, **kwargs):
+        raise ConnectionError("no network in tests")
+
+    monkeypatch.delenv("GEOLIB_DATA", raising=False)
+    monkeypatch.setenv("GEOLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(pooch, "retrieve", unreachable)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, name="questions.jsonl"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def test_a_path_of_ones_own(write):
+    path = write(GOOD)
+    assert load_questions(path) == load_questions(str(path)) == LOADED
+    assert isinstance(load_questions(path)[1].answer, float)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        GOOD.rstrip("\n"),
+        GOOD.replace("\n", "\r\n"),
+        "\ufeff" + GOOD,
+        GOOD + "\n  \n",
+        '{"answer": 48, "more": [1], "question": "How many?"}\n' + GOOD.partition("\n")[2],
+    ],
+)
+def test_harmless_variations(write, content):
+    assert load_questions(write(content)) == LOADED
+
+
+def test_blank_lines_are_skipped_but_counted(write):
+    assert [question.index for question in load_questions(write(GOOD.replace("\n", "\n\n")))] == [0, 2]
+
+
+def test_line_separators_inside_a_text_end_no_line(write):
+    text = "How\u2028many\x85?"
+    record = json.dumps({"question": text, "answer": 1}, ensure_ascii=False)
+    assert load_questions(write(record)) == [Question(text, 1.0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("nonsense", "line 2, is not JSON"),
+        ('{"question": "How many?", "answer": 48', "line 2, is not JSON"),
+        ("[" * 100_000, "line 2, is not JSON"),
+        ("9" * 10_000, "line 2, is not JSON"),
+        ("[1, 2]", 'line 2, is [1, 2], but an object with "question" and "answer" was expected'),
+        ('{"answer": 48}', "line 2: question is null, but a text was expected"),
+        ('{"question": "  ", "answer": 48}', 'line 2: question is "  ", but a text was expected'),
+        ('{"question": 7, "answer": 48}', "line 2: question is 7, but a text was expected"),
+        ('{"question": "How many?"}', "line 2: answer is null, but a finite number was expected"),
+        ('{"question": "How many?", "answer": "48"}', 'line 2: answer is "48", but a finite number was expected'),
+        ('{"question": "How many?", "answer": true}', "line 2: answer is true, but a finite number was expected"),
+        ('{"question": "How many?", "answer": NaN}', "line 2: answer is NaN, but a finite number was expected"),
+        (
+            '{"question": "How many?", "answer": -Infinity}',
+            "line 2: answer is -Infinity, but a finite number was expected",
+        ),
+        ('{"question": "How many?", "answer": 1e999}', "line 2: answer is Infinity, but a finite number was expected"),
+        (f'{{"question": "How many?", "answer": 1{"0" * 400}}}', f"line 2: answer is 1{'0' * 56}..., but a finite"),
+        (b'{"question": "H\xff", "answer": 1}', "line 2, is not UTF-8"),
+    ],
+)
+def test_malformed_lines_are_named(write, line, message):
+    line = line if isinstance(line, bytes) else line.encode()
+    path = write(GOOD.encode().splitlines(keepends=True)[0] + line + b"\n" + GOOD.encode())
+    with pytest.raises(ValueError) as raised:
+        load_questions(path)
+    assert str(raised.value).startswith(f"load_questions: {path}, {message}")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_empty_files(write, content):
+    path = write(content)
+    with pytest.raises(ValueError) as raised:
+        load_questions(path)
+    assert str(raised.value) == f"load_questions: {path} is empty, but JSON lines of question and answer were expected"
+
+
+def test_a_missing_path_and_a_folder(tmp_path):
+    for path, reason in ((tmp_path / "none.jsonl", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(MissingFileError) as raised:
+            load_questions(path)
+        assert str(raised.value).startswith(f"load_questions: {path} cannot be read ({reason}")
+        assert 'source="generated"' in str(raised.value)
+        with pytest.raises(MissingFileError):
+            available_questions(path)
+
+
+def test_data_folder(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("GEOLIB_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="cannot be read"):
+        load_questions()
+    with pytest.raises(MissingFileError, match="cannot be read"):
+        available_questions()
+    write(GOOD, "gsm8k_zero.jsonl")
+    assert load_questions() == LOADED
+    assert available_questions() == (LOADED, "gsm8k-zero")
+
+
+def test_a_path_goes_before_the_data_folder(write, tmp_path, monkeypatch):
+    write("", "gsm8k_zero.jsonl")
+    monkeypatch.setenv("GEOLIB_DATA", str(tmp_path))
+    path = write(GOOD)
+    assert available_questions(path) == (LOADED, str(path))
+
+
+def test_download_is_pinned_and_kept_in_the_cache(write, tmp_path, monkeypatch):
+    calls = []
+
+    def retrieve(url, known_hash, **settings):
+        calls.append((url, known_hash, settings))
+        return str(write(GOOD))
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    assert available_questions() == (LOADED, "gsm8k-zero")
+    [(url, known_hash, settings)] = calls
+    assert url.startswith("https://raw.githubusercontent.com/d223302/Over-Reasoning-of-LLMs/")
+    assert known_hash == f"sha256:{module.SHA256}"
+    assert settings == {"fname": "gsm8k_zero.jsonl", "path": tmp_path / "cache", "progressbar": True}
+
+
+def test_no_network(tmp_path, caplog):
+    with pytest.raises(MissingFileError) as raised:
+        load_questions()
+    assert str(raised.value) == (
+        f"load_questions: gsm8k_zero.jsonl is not in {tmp_path / 'cache'} and could not be downloaded from "
+        f'{module.URL} (ConnectionError): pass a path, set GEOLIB_DATA to its folder, or use source="generated"'
+    )
+    with caplog.at_level(logging.WARNING, logger="geolib"):
+        questions, source = available_questions()
+    assert source == "generated"
+    assert questions == load_questions(source="generated") == generate_questions(3000)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "generated questions are used instead" in caplog.text
+
+
+def test_other_bytes_than_expected_are_refused(tmp_path, monkeypatch):
+    """With pooch as it is: what lies in the cache is checked, and fetched again when it is something else."""
+    monkeypatch.undo()
+    monkeypatch.delenv("GEOLIB_DATA", raising=False)
+    monkeypatch.setenv("GEOLIB_CACHE", str(tmp_path))
+    monkeypatch.setattr(module, "URL", "https://geolib.invalid/gsm8k_zero.json")
+    (tmp_path / "gsm8k_zero.jsonl").write_text(GOOD, encoding="utf-8")
+    with pytest.raises(MissingFileError):
+        load_questions()
+    monkeypatch.setattr(module, "SHA256", hashlib.sha256(GOOD.encode()).hexdigest())
+    assert load_questions() == LOADED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"source": "a"}, ValueError, """source is 'a', but "gsm8k-zero" or "generated" was expected"""),
+        ({"path": 3}, TypeError, "path is 3, but a file's name was expected"),
+        ({"path": "a", "source": "generated"}, ValueError, """path is 'a', but source="generated" reads no file"""),
+    ],
+)
+def test_errors(arguments, error, message):
+    with pytest.raises(error) as raised:
+        load_questions(**arguments)
+    assert str(raised.value) == f"load_questions: {message}"
+
+
+def test_questions_are_frozen():
+    with pytest.raises(AttributeError):
+        LOADED[0].answer = 1.0
+
+
+SHARED = Path(os.environ.get("GEOLIB_DATA") or Path(__file__).parents[3] / "shared" / "data") / "gsm8k_zero.jsonl"
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason=f"no GSM8K-Zero: {SHARED} does not exist")
+def test_gsm8k_zero():
+    assert hashlib.sha256(SHARED.read_bytes()).hexdigest() == module.SHA256
+    questions = load_questions(SHARED)
+    assert len(questions) == 2978
+    assert [question.index for question in questions] == list(range(2978))
+    assert questions[0].answer == 48
+
+
+@pytest.mark.parametrize("name", ["questions", "generated", "judge"])
+def test_import_loads_no_torch(name):
+    root = Path(module.__file__).parents[2]
+    folder = root / "geolib" / "reasoning"
+    code = (  # the module alone, without the package around it, which also holds the sweep
+        "import sys, types; package = types.ModuleType('geolib.reasoning'); "
+        f"package.__path__ = [{str(folder)!r}]; sys.modules['geolib.reasoning'] = package; "
+        f"import geolib.reasoning.{name}; "
+        "sys.exit(bool({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

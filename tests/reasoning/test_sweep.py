@@ -1,0 +1,170 @@
+"""The sweep on the real model: what a row holds, and that nothing finished is lost or done twice."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from geolib.dimension import attention_dimension
+from geolib.reasoning import Question, Sweep, build_prompt, generate_questions, judge
+from geolib.reasoning import sweep as sweep_module
+
+QUESTIONS = generate_questions(6, seed=3)
+EXAMPLES = generate_questions(3, seed=4)
+
+
+def small(model, tokenizer, **settings):
+    defaults = {"questions": QUESTIONS, "examples": EXAMPLES, "shots": (0, 2), "max_new_tokens": 12, "batch_size": 4}
+    return Sweep(model=model, tokenizer=tokenizer, progress=False, **(defaults | settings))
+
+
+@pytest.fixture(scope="module")
+def rows(embedded):
+    return small(*embedded, eps=(0.1, 0.01)).run()
+
+
+def test_one_row_per_question_and_shots(rows):
+    pairs = list(zip(rows.question, rows.shots, strict=True))
+    assert pairs == [(question.index, shots) for shots in (0, 2) for question in QUESTIONS]
+
+
+def test_a_row_is_what_one_prompt_gives_alone(rows, model, tokenizer):
+    """Batches are padded; the row must be that of the prompt by itself: same ID, same greedy answer, same verdict."""
+    for row in rows.iloc[[0, 7]].itertuples():
+        question = next(q for q in QUESTIONS if q.index == row.question)
+        ids = torch.tensor([build_prompt(tokenizer, question.text, EXAMPLES[: row.shots])])
+        assert row.prompt_tokens == ids.shape[1]
+        for rule in ("absolute", "relative"):
+            alone = attention_dimension(model, ids, eps=(0.1, 0.01), rule=rule).per_layer[:, 0, :, 0]
+            for e, eps in enumerate(("0.1", "0.01")):
+                recorded = rows.loc[row.Index, f"id_{rule}_{eps}"]
+                # Padding changes the order of sums: an entry at the threshold may fall on its other side.
+                assert (np.abs(recorded - alone[e]) <= 1).all()
+                assert (recorded == alone[e]).mean() > 0.9
+        output = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
+        assert row.response == tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True).strip()
+        verdict = judge(row.response, question.answer)
+        assert (row.correct, row.redundant, row.kind) == (verdict.correct, verdict.redundant, verdict.kind)
+
+
+def test_cut_answers_say_so(rows):
+    assert (rows.new_tokens[rows.truncated] == 12).all()
+    assert (rows.new_tokens[~rows.truncated] <= 12).all()
+
+
+def assert_same(first, second):
+    pd.testing.assert_frame_equal(first.drop(columns="seconds"), second.drop(columns="seconds"))
+
+
+def test_only_wrong_goes_on_with_the_wrong(model, tokenizer):
+    result = small(model, tokenizer, only_wrong=True).run()
+    bare = result[result.shots == 0]
+    assert set(bare.question) == {question.index for question in QUESTIONS}
+    assert set(result.question[result.shots == 2]) == set(bare.question[~bare.correct])
+
+
+def test_a_stored_sweep_is_read_back_without_the_model(model, tokenizer, tmp_path, monkeypatch):
+    first = small(model, tokenizer, store=tmp_path).run()
+    monkeypatch.setattr(Sweep, "_answer_batch", lambda *_: pytest.fail("computed again"))
+    assert_same(small(model, tokenizer, store=tmp_path).run(), first)
+    # A part of it, in another order, is the same rows.
+    part = small(model, tokenizer, store=tmp_path, questions=QUESTIONS[::-1], shots=(2,)).run()
+    expected = first[first.shots == 2].iloc[::-1].reset_index(drop=True)
+    assert_same(part, expected)
+
+
+@pytest.mark.parametrize("change", [{"max_new_tokens": 11}, {"eps": (0.2,)}, {"examples": EXAMPLES[::-1]}])
+def test_other_settings_are_other_rows(model, tokenizer, change):
+    def keys(sweep):
+        return {prompt["key"] for prompt in sweep._prompts(2, "model")}
+
+    assert keys(small(model, tokenizer)).isdisjoint(keys(small(model, tokenizer, **change)))
+
+
+def test_a_damaged_batch_is_set_aside_and_redone(model, tokenizer, tmp_path, caplog):
+    first = small(model, tokenizer, store=tmp_path).run()
+    damaged = sorted(tmp_path.glob("*.parquet"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    with caplog.at_level(logging.WARNING):
+        assert_same(small(model, tokenizer, store=tmp_path).run(), first)
+    assert "is damaged" in caplog.text
+    assert damaged.exists()
+
+
+def _run_slowly(folder):
+    """In a process of its own: a sweep that can be killed between batches."""
+    from geolib.models import load
+
+    original = Sweep._answer_batch
+
+    def slow(self, batch):
+        time.sleep(0.5)
+        return original(self, batch)
+
+    Sweep._answer_batch = slow
+    small(*load(device="cpu"), store=folder).run()
+
+
+def test_a_killed_sweep_goes_on(model, tokenizer, tmp_path, monkeypatch):
+    process = multiprocessing.get_context("spawn").Process(target=_run_slowly, args=(tmp_path,))
+    process.start()
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    done = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.parquet")}
+    assert 0 < len(done) < 4
+    computed = []
+    original = Sweep._answer_batch
+    monkeypatch.setattr(Sweep, "_answer_batch", lambda self, batch: computed.append(1) or original(self, batch))
+    resumed = small(model, tokenizer, store=tmp_path).run()
+    assert len(computed) == 4 - len(done)
+    assert {name: (tmp_path / name).stat().st_mtime_ns for name in done} == done
+    assert_same(resumed, small(model, tokenizer).run())
+
+
+def test_fingerprint_sees_every_weight(model):
+    before = sweep_module._fingerprint(model)
+    weight = model.model.layers[17].mlp.up_proj.weight
+    with torch.no_grad():
+        kept = weight[5, 7].item()
+        weight[5, 7] += 1
+        assert sweep_module._fingerprint(model) != before
+        weight[5, 7] = kept
+    assert sweep_module._fingerprint(model) == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"questions": []}, "questions is empty"),
+        ({"shots": ()}, r"shots is \(\)"),
+        ({"shots": (-1,)}, r"shots is \(-1,\), but whole numbers"),
+        ({"shots": (True,)}, r"shots is \(True,\)"),
+        ({"shots": (1, 1)}, r"shots is \(1, 1\), but distinct"),
+        ({"shots": (4,)}, "shots asks for 4 examples, but 3 were given"),
+        ({"shots": (1,), "only_wrong": True}, r"shots is \(1,\), but only_wrong needs 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"examples": QUESTIONS[:2]}, "2 of the examples are among the questions"),
+        ({"questions": [QUESTIONS[0]] * 2}, "questions holds the same text twice"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(ValueError, match=f"^Sweep: {message}") as info:
+        small(None, None, **settings)
+    assert "\n" not in str(info.value)
+
+
+def test_a_prompt_beyond_the_window_fails_before_anything_is_computed(model, tokenizer, tmp_path):
+    long = [Question("How many? " * 9000, 1.0, 7)]
+    with pytest.raises(ValueError, match=r"^Sweep: question 7 with 0 shots has \d+ tokens .* window is 8192"):
+        small(model, tokenizer, questions=long, store=tmp_path / "store").run()
+    assert not (tmp_path / "store").exists()

