@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-import pair
 import yaml
+
+import pair
 
 ROOT = pair.ROOT
 PROFILES = ("quick", "full")

@@ -158,7 +158,7 @@ def sweep(model, path, n_questions, shots, only_wrong, out, as_json):
 @click.option("--fetch", is_flag=True, help="Fetch and convert the embedded model now.")
 @_json
 def models(fetch, as_json):
-    """The embedded model: where it is kept; --fetch makes it ready."""
+    """Tell where the embedded model is kept; --fetch makes it ready."""
     from geolib import models as registry
 
     folder = registry.embedded_folder() if fetch else None
@@ -172,7 +172,7 @@ def models(fetch, as_json):
 @click.option("--questions", "path", type=click.Path(path_type=Path), help="A file to check; by default GSM8K-Zero.")
 @_json
 def data(path, as_json):
-    """The questions: which file is used, fetched if need be, and how many it holds."""
+    """Tell which questions are used, fetched if need be, and how many there are."""
     from geolib.reasoning import available_questions
 
     questions, source = available_questions(path)

@@ -1,6 +1,6 @@
 """Part III: the GSM8K-Zero experiments."""
 
-from geolib.reasoning.analysis import Association, association, binned_share, id_change
+from geolib.reasoning.analysis import Estimate, association, binned_share, id_change, mean_change
 from geolib.reasoning.generated import generate_questions
 from geolib.reasoning.judge import Verdict, judge
 from geolib.reasoning.prompts import build_prompt
@@ -9,7 +9,7 @@ from geolib.reasoning.questions import Question, available_questions, load_quest
 from geolib.reasoning.sweep import Sweep
 
 __all__ = [
-    "Association",
+    "Estimate",
     "Question",
     "Sweep",
     "Verdict",
@@ -23,4 +23,5 @@ __all__ = [
     "id_change",
     "judge",
     "load_questions",
+    "mean_change",
 ]

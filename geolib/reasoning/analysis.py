@@ -75,8 +75,8 @@ def binned_share(table: pd.DataFrame, *, bins: int = 6, level: float = 0.95) -> 
 
 
 @dataclass(frozen=True)
-class Association:
-    """A rank correlation, its bootstrap interval, and the number of rows behind it."""
+class Estimate:
+    """A number, its bootstrap interval, and how many rows are behind it."""
 
     value: float
     low: float
@@ -86,13 +86,30 @@ class Association:
     def __str__(self):
         return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}], n = {self.n}"
 
-    @property
-    def sign(self) -> int:
-        """1 or -1 where the interval leaves 0 out, else 0."""
-        return int(self.low > 0) - int(self.high < 0)
+    def verdict(self, claimed: int) -> str:
+        """Say what the interval says of a claimed sign.
+
+        Parameters
+        ----------
+        claimed : {1, -1, 0}
+            The claim: positive, negative, or nothing there.
+
+        Returns
+        -------
+        str
+            ``"agrees"`` where the whole interval lies on the claimed side, ``"disagrees"`` where it lies on the other
+            (or, with nothing claimed, on either), else ``"undecided"``: no interval can show that nothing is there.
+
+        >>> Estimate(0.3, 0.1, 0.5, 90).verdict(1), Estimate(0.3, -0.1, 0.5, 90).verdict(1)
+        ('agrees', 'undecided')
+        """
+        sign = int(self.low > 0) - int(self.high < 0)
+        if sign == 0:
+            return "undecided"
+        return "agrees" if sign == claimed else "disagrees"
 
 
-def association(table: pd.DataFrame, *, n_boot: int = 2000, level: float = 0.95, seed: int = 0) -> Association:
+def association(table: pd.DataFrame, *, n_boot: int = 2000, level: float = 0.95, seed: int = 0) -> Estimate:
     """Spearman's rank correlation of change of ID and correctness at fixed shots, averaged over shots.
 
     At fixed shots, because the number of shots moves both. The interval is a percentile bootstrap over *questions*:
@@ -110,19 +127,27 @@ def association(table: pd.DataFrame, *, n_boot: int = 2000, level: float = 0.95,
 
     Returns
     -------
-    Association
+    Estimate
         NaN where correctness or change does not vary.
     """
+    return _bootstrap(table, _mean_rho, n_boot, level, seed)
+
+
+def mean_change(table: pd.DataFrame, *, n_boot: int = 2000, level: float = 0.95, seed: int = 0) -> Estimate:
+    """Mean change of ID, with a bootstrap over questions; parameters as for :func:`association`."""
+    return _bootstrap(table, lambda sample: sample.change.mean(), n_boot, level, seed)
+
+
+def _bootstrap(table, statistic, n_boot, level, seed) -> Estimate:
     rng = np.random.default_rng(seed)
     rows_of = list(table.groupby("question").indices.values())
     draws = []
     for _ in range(n_boot):
         drawn = rng.integers(len(rows_of), size=len(rows_of))
-        draws.append(_mean_rho(table.take(np.concatenate([rows_of[i] for i in drawn]))))
-    value = _mean_rho(table)
+        draws.append(statistic(table.take(np.concatenate([rows_of[i] for i in drawn]))))
     tail = (1 - level) / 2
     low, high = np.nanquantile(draws, [tail, 1 - tail]) if np.isfinite(draws).any() else (np.nan, np.nan)
-    return Association(value, float(low), float(high), len(table))
+    return Estimate(float(statistic(table)), float(low), float(high), len(table))
 
 
 def _mean_rho(table: pd.DataFrame) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+
 from geolib.models import cache_dir
 from geolib.reasoning.questions import Question
 from geolib.reasoning.sweep import Sweep

@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 import torch
 from filelock import FileLock
-from geolib.reasoning.questions import Question
 from tqdm.auto import tqdm
 from transformers import GenerationConfig
 
 from geolib.dimension import measuring
 from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import build_prompt
+from geolib.reasoning.questions import Question
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from geolib.reasoning import Association, association, binned_share, id_change
+from geolib.reasoning import Estimate, association, binned_share, id_change, mean_change
 
 
 def rows_of(ids, correct):
@@ -47,7 +47,7 @@ def test_bad_id_change(settings, message):
 
 
 def test_a_question_without_a_bare_row():
-    with pytest.raises(ValueError, match="^id_change: question 4 has no row with 0 shots"):
+    with pytest.raises(ValueError, match=r"^id_change: question 4 has no row with 0 shots"):
         id_change(rows_of({4: {1: [1]}}, {4: {1: True}}))
 
 
@@ -96,12 +96,14 @@ def test_association_is_not_fooled_by_shots():
     """More shots raise both, within no number of shots is there anything: pooled, the correlation would be strong."""
     table = noise(400, 2)
     assert spearmanr(table.change, table.correct).statistic > 0.3
-    assert association(table, n_boot=200).sign == 0
+    assert association(table, n_boot=200).verdict(1) == "undecided"
 
 
 @pytest.mark.parametrize("slope", [0.05, -0.05])
 def test_association_finds_what_is_there(slope):
-    assert association(noise(400, 3, slope), n_boot=200).sign == np.sign(slope)
+    measured = association(noise(400, 3, slope), n_boot=200)
+    claims = {claimed: measured.verdict(claimed) for claimed in (1, -1, 0)}
+    assert claims == {np.sign(slope): "agrees", -np.sign(slope): "disagrees", 0: "disagrees"}
 
 
 def test_association_is_seeded():
@@ -114,8 +116,29 @@ def test_nothing_varies():
     table = pd.DataFrame({"question": [1, 2], "shots": [1, 1], "change": [3, 4], "correct": [True, True]})
     measured = association(table, n_boot=20)
     assert np.isnan([measured.value, measured.low, measured.high]).all()
-    assert measured.sign == 0
+    assert measured.verdict(1) == "undecided"
 
 
-def test_association_reads_well():
-    assert str(Association(0.123, -0.04, 0.28, 90)) == "+0.12 [-0.04, +0.28], n = 90"
+def test_mean_change_and_its_coverage():
+    """Of 95 % intervals, about 95 % hold the truth: 0 for changes symmetric about 0."""
+    rng = np.random.default_rng(5)
+    held = 0
+    for seed in range(100):
+        table = pd.DataFrame({"question": np.arange(60), "shots": 1, "change": rng.normal(size=60), "correct": True})
+        measured = mean_change(table, n_boot=200, seed=seed)
+        assert measured.value == pytest.approx(table.change.mean())
+        held += measured.low <= 0 <= measured.high
+    assert 86 <= held  # binomial(100, 0.95) is below with probability 0.0002
+
+
+def test_bootstrap_is_over_questions():
+    """Copies of a question's rows are no new evidence: the interval must not shrink."""
+    rng = np.random.default_rng(6)
+    once = pd.DataFrame({"question": np.arange(40), "shots": 1, "change": rng.normal(size=40), "correct": True})
+    copies = pd.concat([once] * 10, ignore_index=True)
+    widths = [measured.high - measured.low for measured in (mean_change(once), mean_change(copies))]
+    assert widths[1] == pytest.approx(widths[0], rel=0.1)
+
+
+def test_estimates_read_well():
+    assert str(Estimate(0.123, -0.04, 0.28, 90)) == "+0.12 [-0.04, +0.28], n = 90"

@@ -41,5 +41,5 @@ def test_without_a_template(tokenizer, monkeypatch):
 
 @pytest.mark.parametrize(("question", "error"), [("", ValueError), ("  \n", ValueError), (None, TypeError)])
 def test_no_question(tokenizer, question, error):
-    with pytest.raises(error, match="^build_prompt: question is"):
+    with pytest.raises(error, match=r"^build_prompt: question is"):
         build_prompt(tokenizer, question)
