@@ -26,11 +26,13 @@ book: $(READY) ## Execute the notebooks and render the book to book/_build/html
 	@$(BIN)/geolib models --fetch
 	@$(BIN)/python book/build.py
 
-test: $(READY) ## Run the tests
+test: lint ## Run the tests
 	@$(BIN)/geolib models --fetch
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
 
 pair: $(READY) ## Refresh the .ipynb that Colab opens from their Markdown sources
 	@$(BIN)/python book/pair.py

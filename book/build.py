@@ -32,6 +32,7 @@ KERNEL = "book"
 # One file that holds every TeX extension and all glyphs: no page has to ask for anything else.
 MATHJAX = "es5/tex-svg-full.js"
 NOT_STAGED = ("_build", "node_modules", "package*.json", ".npmrc", "*.py", "__pycache__", "profiles.yml")
+PROGRESS = re.compile(r"\r[^\r\n]*")  # a progress bar, which a terminal would have overwritten
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 LOADED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//[^\s\"'>]+")
 LINKED = re.compile(r"<link\b(?=[^>]*\brel=[\"']?(?:stylesheet|preload|preconnect|icon))[^>]*(?:https?:)?//[^>]+")
@@ -152,6 +153,7 @@ def _start(notebook: Notebook, build: Path, jobs: int) -> subprocess.Popen:
     environment = dict(os.environ, JUPYTER_PATH=str(build / "jupyter"), IPYTHONDIR=str(build / "ipython"))
     environment |= {f"{library}_NUM_THREADS": threads for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA")}
     environment |= {"JUPYTER_PLATFORM_DIRS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "PYTHONHASHSEED": "0"}
+    environment["PYTHONWARNINGS"] = "ignore:IProgress not found"  # progress bars do without widgets
     environment.pop("MPLBACKEND", None)  # figures go inline; a backend set for scripts would leave them blank
     command = [sys.executable, "-m", "papermill", str(notebook.paired), str(run / "executed.ipynb")]
     command += ["--kernel", KERNEL, "--cwd", str(run / "empty"), "--no-progress-bar"]
@@ -185,18 +187,21 @@ def _problem(path: Path) -> str | None:
     except (OSError, ValueError):
         return "it left no notebook that can be read"
     for number, cell in enumerate(cells, start=1):
-        texts = []
-        for output in cell["outputs"]:
-            if output["output_type"] == "error":
-                texts.append(f"{output['ename']}: {output['evalue']}")
-            elif output.get("name") == "stderr" and "Traceback (most recent call last)" in "".join(output["text"]):
-                texts.append("".join(output["text"]))
+        texts = [f"{out['ename']}: {out['evalue']}" for out in cell["outputs"] if out["output_type"] == "error"]
+        if not texts and (warning := _stderr(cell)):
+            texts.append(f"it wrote to stderr, which a page must not show: {warning}")
         if not texts and cell["execution_count"] is None and "".join(cell["source"]).strip():
             texts.append("the cell was not executed: the kernel died or was stopped")
         if texts:
             source = "    " + "".join(cell["source"]).replace("\n", "\n    ")
             return f"code cell {number} of {len(cells)}\n\n{source}\n\n{ANSI.sub('', texts[0]).strip()}"
     return None
+
+
+def _stderr(cell: dict) -> str:
+    """Return what a cell wrote to stderr, progress bars aside."""
+    text = "".join("".join(output["text"]) for output in cell["outputs"] if output.get("name") == "stderr")
+    return PROGRESS.sub("", text).strip()
 
 
 def _code_cells(notebook: dict) -> list[dict]:
@@ -244,7 +249,8 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
         page, executed = pair.read(notebook.source), _read_executed(notebook)
         cells = [cell for cell in page.cells if cell.cell_type == "code"]
         for cell, ran in zip(cells, _code_cells(executed), strict=True):
-            cell.outputs = nbformat.from_dict(ran["outputs"])
+            shown = [output for output in ran["outputs"] if output.get("name") != "stderr"]  # only progress bars
+            cell.outputs = nbformat.from_dict(shown)
             cell.execution_count = ran["execution_count"]
         for number, cell in enumerate(page.cells):
             cell.id = f"cell-{number}"

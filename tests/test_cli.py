@@ -133,4 +133,5 @@ def test_interruption(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("geolib.models.embedded_folder", interrupt)
-    assert run(capsys, "models", "--fetch") == (130, "", "geolib: interrupted\n")
+    status, out, err = run(capsys, "models", "--fetch")
+    assert (status, out, err.strip()) == (130, "", "geolib: interrupted")

@@ -69,8 +69,8 @@ class Sweep:
     shots: Sequence[int] = (0, 1, 3, 5)
     only_wrong: bool = False
     eps: Sequence[float] = (0.1,)
-    max_new_tokens: int = 96
-    batch_size: int = 16
+    max_new_tokens: int = 256
+    batch_size: int = 48
     store: str | os.PathLike | None = None
     progress: bool = True
 

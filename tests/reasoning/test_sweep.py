@@ -120,12 +120,12 @@ def test_a_killed_sweep_goes_on(model, tokenizer, tmp_path, monkeypatch):
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     done = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.parquet")}
-    assert 0 < len(done) < 4
+    assert 0 < len(done) < 3  # of three batches: 12 prompts, 4 at a time
     computed = []
     original = Sweep._answer_batch
     monkeypatch.setattr(Sweep, "_answer_batch", lambda self, batch: computed.append(1) or original(self, batch))
     resumed = small(model, tokenizer, store=tmp_path).run()
-    assert len(computed) == 4 - len(done)
+    assert len(computed) == 3 - len(done)
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in done} == done
     assert_same(resumed, small(model, tokenizer).run())
 
