@@ -7,8 +7,8 @@ through scaled-dot-product attention, and a second product of a few query rows w
 
 import contextlib
 import contextvars
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -178,10 +178,8 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", attention_mask=
             raise ValueError(f"attention_dimension: rule is {one!r}, but 'absolute' or 'relative' was expected")
     if tokens not in ("last", "all"):
         raise ValueError(f"attention_dimension: tokens is {tokens!r}, but 'last' or 'all' was expected")
-    recorder = _Recorder(
-        _check_eps(eps), rules, tokens, attention_mask, scalar=not isinstance(eps, Sequence | np.ndarray)
-    )
-    before, training = model.config._attn_implementation, model.training
+    recorder = _Recorder(_check_eps(eps), rules, tokens, attention_mask, scalar=np.ndim(eps) == 0)
+    before = model.config._attn_implementation
     reason = _NOT_SOFTMAX.get(model.config.model_type)
     if reason:
         raise _uncountable(model, reason)
@@ -190,6 +188,7 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", attention_mask=
         raise _uncountable(model, _NOT_ROUTED)
     AttentionInterface.register(_NAME, _counting_attention)
     AttentionMaskInterface.register(_NAME, sdpa_mask)  # without it the mask is None, and padding is ignored
+    training = [module for module in model.modules() if module.training]
     running = _RECORDER.set(recorder)
     try:
         model.set_attn_implementation(_NAME)
@@ -200,7 +199,8 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", attention_mask=
         raise _uncountable(model, str(error)) from None
     finally:
         _RECORDER.reset(running)
-        model.train(training)
+        for module in training:
+            module.training = True
         model.set_attn_implementation(before)
     layers = model.config.get_text_config().num_hidden_layers
     if not recorder.visible:
@@ -250,7 +250,10 @@ class _Recorder:
         counts, visible = [], []
         for rows in blocks:
             weights, seen = _weights(*_pick(query, key, mask, rows), scaling)
-            counts.append(self._count(weights))
+            peak = weights.amax(-1, keepdim=True)
+            if (peak[..., 0].isnan() & (seen > 0)[:, None]).any():
+                raise ValueError(f"attention_dimension: model gives NaN attention in layer {len(self.counts) + 1}")
+            counts.append(self._count(weights, peak))
             visible.append(seen)
             if len(self.counts) == self.edges_of:
                 head, row, token = (weights[0] > self.eps[0]).nonzero(as_tuple=True)
@@ -265,9 +268,8 @@ class _Recorder:
             return last
         return last - self.attention_mask.to(query.device).flip(-1).to(torch.int32).argmax(-1)
 
-    def _count(self, weights):
+    def _count(self, weights, peak):
         """Entries above each threshold; shape=[rules, eps, batch, heads, rows]."""
-        peak = weights.amax(-1, keepdim=True)
         thresholds = {"absolute": lambda eps: eps, "relative": lambda eps: eps * peak}
         return torch.stack(
             [torch.stack([(weights > thresholds[rule](eps)).sum(-1) for eps in self.eps]) for rule in self.rules]
@@ -325,10 +327,12 @@ def _pick(query, key, mask, rows):
     elif isinstance(rows, slice):
         seen = mask[:, :, rows, :n_keys]
     else:
-        seen = mask.expand(len(rows), *mask.shape[1:])[torch.arange(len(rows)), :, rows, :n_keys][:, :, None]
+        seen = mask.expand(len(rows), *mask.shape[1:])[torch.arange(len(rows), device=rows.device), :, rows, :n_keys][
+            :, :, None
+        ]
     if isinstance(rows, slice):
         return query[:, :, rows], key, seen
-    return query[torch.arange(len(rows)), :, rows][:, :, None], key, seen
+    return query[torch.arange(len(rows), device=rows.device), :, rows][:, :, None], key, seen
 
 
 def _weights(query, key, seen, scaling):
@@ -348,12 +352,12 @@ def _weights(query, key, seen, scaling):
 
 
 def _check_eps(eps) -> tuple[float, ...]:
-    values = tuple(eps) if isinstance(eps, Sequence | np.ndarray) and not isinstance(eps, str) else (eps,)
-    for value in values:
-        if isinstance(value, bool | str) or not np.isreal(value) or not 0 < value < 1:
-            raise ValueError(f"attention_dimension: eps is {value!r}, but a number between 0 and 1 was expected")
+    values = (eps,) if np.ndim(eps) == 0 else tuple(eps)
     if not values:
         raise ValueError("attention_dimension: eps is empty, but at least one threshold was expected")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 1:
+            raise ValueError(f"attention_dimension: eps is {value!r}, but a number between 0 and 1 was expected")
     return tuple(float(value) for value in values)
 
 

@@ -210,8 +210,10 @@ def test_model_leaves_as_it_entered(implementation):
     with torch.no_grad():
         assert torch.equal(model(ids).logits, before)
     model.train()
+    model.model.layers[1].eval()
+    modes = [module.training for module in model.modules()]
     attention_dimension(model, ids)
-    assert model.training
+    assert [module.training for module in model.modules()] == modes
 
 
 def test_generate_is_measured_on_its_prompt(model, tokenizer):
@@ -286,6 +288,8 @@ def test_what_cannot_be_counted_is_refused_by_name(kind):
         ({"eps": [0.1, -1]}, ValueError, "eps is -1"),
         ({"eps": float("nan")}, ValueError, "eps is nan"),
         ({"eps": "0.1"}, ValueError, "eps is '0.1'"),
+        ({"eps": None}, ValueError, "eps is None"),
+        ({"eps": True}, ValueError, "eps is True"),
         ({"eps": []}, ValueError, "eps is empty"),
         ({"rule": "soft"}, ValueError, "rule is 'soft', but 'absolute' or 'relative'"),
         ({"tokens": "first"}, ValueError, "tokens is 'first', but 'last' or 'all'"),
@@ -297,6 +301,14 @@ def test_bad_input(arguments, error, message):
     with pytest.raises(error, match=rf"^attention_dimension: .*{message}") as info:
         attention_dimension(**settings)
     assert "\n" not in str(info.value)
+
+
+def test_nan_is_no_count():
+    model = tiny("llama", {})
+    model.model.layers[1].self_attn.q_proj.weight.data[0, 0] = torch.nan
+    for tokens in ("last", "all"):
+        with pytest.raises(ValueError, match=r"^attention_dimension: model gives NaN attention in layer 2"):
+            attention_dimension(model, [[3, 4, 5]], tokens=tokens)
 
 
 @pytest.mark.parametrize(
