@@ -1,5 +1,6 @@
 """One look for all figures. Each function draws what it is given and returns the figure; nothing is computed here."""
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -35,14 +36,25 @@ _LOOK = {
 }
 
 
+def _figure(draw):
+    """Draw in the house's look, and close the figure for pyplot: a notebook then shows it once, as a value."""
+
+    @functools.wraps(draw)
+    def drawn(*args, **kwargs):
+        with plt.rc_context(_LOOK):
+            figure = draw(*args, **kwargs)
+        plt.close(figure)
+        return figure
+
+    return drawn
+
+
 def _axes(columns=1, *, height=3.1, width=7.0, **kwargs):
-    """Figure and axes of the house's look; closed for pyplot, so that a notebook shows it once, as a value."""
-    with plt.rc_context(_LOOK):
-        figure, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False, **kwargs)
-    plt.close(figure)
+    figure, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False, **kwargs)
     return figure, axes[0]
 
 
+@_figure
 def mosaic(partitions: Mapping[str, object]):
     """Plane partitions side by side, a colour per region by how many neurons are active there (figure 1).
 
@@ -54,12 +66,12 @@ def mosaic(partitions: Mapping[str, object]):
     for ax, (title, partition) in zip(axes, partitions.items(), strict=True):
         active = sum(layer.sum(axis=1) for layer in partition.patterns)
         # Neighbours differ by one neuron, so the parity of the count alternates: two shades make every border show.
-        shade = active / max(active.max(), 1) * 0.75 + 0.2 * (active % 2)
+        shade = 0.7 * (active - active.min()) / max(np.ptp(active), 1) + 0.15 * (active % 2)
         cells = PolyCollection(
             partition.polygons,
             array=shade,
             cmap="YlGnBu",
-            clim=(0, 1.1),
+            clim=(0, 1),
             edgecolors="#25323B",
             linewidths=0.25,
         )
@@ -71,6 +83,7 @@ def mosaic(partitions: Mapping[str, object]):
     return figure
 
 
+@_figure
 def curves(x, lines: Mapping[str, Sequence[float]], *, xlabel, ylabel, title="", points=None, log=False):
     """Curves over one axis, each with its own colour and marker; ``points`` adds measured values without a line."""
     figure, (ax,) = _axes()
@@ -79,10 +92,12 @@ def curves(x, lines: Mapping[str, Sequence[float]], *, xlabel, ylabel, title="",
     for color, (label, (px, py)) in zip(CYCLE, (points or {}).items(), strict=False):
         ax.plot(px, py, "x", color=color, markersize=8, markeredgewidth=2, label=label)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title, yscale="log" if log else "linear")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=np.asarray(x).dtype.kind == "i"))
     ax.legend()
     return figure
 
 
+@_figure
 def profiles(panels: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel="ID, summed over heads"):
     """Values per layer: a panel per rule, a line per prompt."""
     figure, axes = _axes(len(panels))
@@ -96,6 +111,7 @@ def profiles(panels: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel="ID,
     return figure
 
 
+@_figure
 def attention_graph(tokens: Sequence[str], edges, *, title="", highlight=None):
     """Tokens on a line, an arc for every attention edge from a token (right foot) to what it attends to (left foot).
 
@@ -138,6 +154,7 @@ def attention_graph(tokens: Sequence[str], edges, *, title="", highlight=None):
     return figure
 
 
+@_figure
 def share_by_change(panels: Mapping[str, object], *, baseline=None):
     """Share of correct answers against the change of ID, in bins with intervals and counts (figure 6).
 
@@ -155,7 +172,8 @@ def share_by_change(panels: Mapping[str, object], *, baseline=None):
             ax.axhline(baseline, color=GREY, ls="--", lw=1)
         ax.errorbar(binned.change, binned.share, yerr=error, fmt="o", color=BLUE, capsize=3, ms=5)
         for row in binned.itertuples():
-            ax.annotate(f"n={row.n}", (row.change, 0.015), ha="center", fontsize=7, color=GREY)
-        ax.set(title=title, xlabel="change of ID against 0-shot", ylim=(0, 1))
+            ax.annotate(f"{row.n}", (row.change, 0.02), ha="center", fontsize=8, color=GREY)
+        ax.margins(x=0.08)
+        ax.set(title=title, xlabel="change of ID against 0-shot (below: rows)", ylim=(0, 1))
     axes[0].set_ylabel("share correct")
     return figure
