@@ -24,6 +24,7 @@ $(READY): pyproject.toml constraints.txt
 
 book: $(READY) ## Execute the notebooks and render the book to book/_build/html
 	@$(BIN)/geolib models --fetch
+	@$(BIN)/geolib data
 	@$(BIN)/python book/build.py
 
 test: lint ## Run the tests

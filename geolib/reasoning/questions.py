@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from geolib.models import MissingFileError, cache_dir
+from geolib.models import MissingFileError, cache_dir, fetch
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def load_questions(path=None, *, source: str = "gsm8k-zero") -> list[Question]:
 def available_questions(path=None) -> tuple[list[Question], str]:
     """Load GSM8K-Zero where it can be had, generated questions elsewhere, and say which.
 
-    A page that must run anywhere calls this. Only a failed download is made up for, with a warning in the log: a
+    A page that must run anywhere calls this, and prints the source. Only a failed download is made up for: a
     path, or a folder in GEOLIB_DATA, says where the file should be, and it is an error when it is not there.
 
     Parameters
@@ -112,7 +112,7 @@ def available_questions(path=None) -> tuple[list[Question], str]:
     except MissingFileError as error:
         if path is not None or os.environ.get("GEOLIB_DATA"):
             raise
-        logger.warning("%s; generated questions are used instead", error)
+        logger.info("%s; generated questions are used instead", error)
         return load_questions(source="generated"), "generated"
 
 
@@ -120,10 +120,8 @@ def _locate() -> Path:
     """GSM8K-Zero in the folder GEOLIB_DATA, or in the cache, downloaded when it is not there yet."""
     if folder := os.environ.get("GEOLIB_DATA"):
         return Path(folder) / FILE_NAME
-    import pooch
-
     try:
-        return Path(pooch.retrieve(URL, f"sha256:{SHA256}", fname=FILE_NAME, path=cache_dir(), progressbar=True))
+        return fetch(URL, SHA256, cache_dir() / FILE_NAME)
     except (OSError, ValueError) as error:  # no network, no such page, no room; or other bytes than expected
         logger.debug("download failed", exc_info=error)
         raise MissingFileError(

@@ -1,14 +1,17 @@
 """Loading questions: where they come from, and what is wrong with a file that does not load."""
 
+import functools
 import hashlib
+import http.server
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
-import pooch
 import pytest
 
 from geolib.models import MissingFileError
@@ -17,6 +20,7 @@ from geolib.reasoning.generated import generate_questions
 from geolib.reasoning.questions import Question, available_questions, load_questions
 
 GOOD = '{"question": "How many?", "answer": 48.0}\n{"question": "Wie viele Füße?", "answer": 2}\n'
+HOME = module.URL
 LOADED = [Question("How many?", 48.0, 0), Question("Wie viele Füße?", 2.0, 1)]
 
 
@@ -24,12 +28,9 @@ LOADED = [Question("How many?", 48.0, 0), Question("Wie viele Füße?", 2.0, 1)]
 def nowhere(tmp_path, monkeypatch):
     """No data folder, an empty cache and no network, whatever the machine has."""
 
-    def unreachable(*args, **kwargs):
-        raise ConnectionError("no network in tests")
-
     monkeypatch.delenv("GEOLIB_DATA", raising=False)
     monkeypatch.setenv("GEOLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(pooch, "retrieve", unreachable)
+    monkeypatch.setattr(module, "URL", "http://127.0.0.1:9/gsm8k_zero.json")  # where nobody listens
 
 
 @pytest.fixture
@@ -141,19 +142,49 @@ def test_a_path_goes_before_the_data_folder(write, tmp_path, monkeypatch):
     assert available_questions(path) == (LOADED, str(path))
 
 
-def test_download_is_pinned_and_kept_in_the_cache(write, tmp_path, monkeypatch):
-    calls = []
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A public home on this machine, and the folder that it serves."""
+    folder = tmp_path / "home"
+    folder.mkdir()
 
-    def retrieve(url, known_hash, **settings):
-        calls.append((url, known_hash, settings))
-        return str(write(GOOD))
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        log_message = staticmethod(lambda *_: None)
 
-    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    handler = functools.partial(Handler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        monkeypatch.setattr(module, "URL", f"http://127.0.0.1:{server.server_port}/gsm8k_zero.json")
+        yield folder
+        server.shutdown()
+
+
+def test_download_is_kept_in_the_cache(home, monkeypatch):
+    monkeypatch.setattr(module, "SHA256", hashlib.sha256(GOOD.encode()).hexdigest())
+    (home / "gsm8k_zero.json").write_bytes(GOOD.encode())
     assert available_questions() == (LOADED, "gsm8k-zero")
-    [(url, known_hash, settings)] = calls
-    assert url.startswith("https://raw.githubusercontent.com/d223302/Over-Reasoning-of-LLMs/")
-    assert known_hash == f"sha256:{module.SHA256}"
-    assert settings == {"fname": "gsm8k_zero.jsonl", "path": tmp_path / "cache", "progressbar": True}
+    (home / "gsm8k_zero.json").unlink()
+    assert available_questions() == (LOADED, "gsm8k-zero")
+
+
+def test_other_bytes_are_refused_and_not_kept(home, tmp_path):
+    (home / "gsm8k_zero.json").write_bytes(GOOD.encode())
+    with pytest.raises(MissingFileError, match=r"^load_questions: .* could not be downloaded from .* \(ValueError\)"):
+        load_questions()
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_damaged_cache_is_fetched_again(home, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(module, "SHA256", hashlib.sha256(GOOD.encode()).hexdigest())
+    (home / "gsm8k_zero.json").write_bytes(GOOD.encode())
+    load_questions()
+    (tmp_path / "cache" / "gsm8k_zero.jsonl").write_bytes(GOOD.encode()[:-9])
+    assert load_questions() == LOADED
+    assert "is damaged: it is removed and fetched again" in caplog.text
+
+
+def test_the_public_home_is_pinned():
+    assert re.fullmatch(r"https://raw\.githubusercontent\.com/d223302/Over-Reasoning-of-LLMs/[0-9a-f]{40}/.*", HOME)
 
 
 def test_no_network(tmp_path, caplog):
@@ -163,25 +194,11 @@ def test_no_network(tmp_path, caplog):
         f"load_questions: gsm8k_zero.jsonl is not in {tmp_path / 'cache'} and could not be downloaded from "
         f'{module.URL} (ConnectionError): pass a path, set GEOLIB_DATA to its folder, or use source="generated"'
     )
-    with caplog.at_level(logging.WARNING, logger="geolib"):
+    with caplog.at_level(logging.INFO, logger="geolib"):
         questions, source = available_questions()
     assert source == "generated"
     assert questions == load_questions(source="generated") == generate_questions(3000)
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "generated questions are used instead" in caplog.text
-
-
-def test_other_bytes_than_expected_are_refused(tmp_path, monkeypatch):
-    """With pooch as it is: what lies in the cache is checked, and fetched again when it is something else."""
-    monkeypatch.undo()
-    monkeypatch.delenv("GEOLIB_DATA", raising=False)
-    monkeypatch.setenv("GEOLIB_CACHE", str(tmp_path))
-    monkeypatch.setattr(module, "URL", "https://geolib.invalid/gsm8k_zero.json")
-    (tmp_path / "gsm8k_zero.jsonl").write_text(GOOD, encoding="utf-8")
-    with pytest.raises(MissingFileError):
-        load_questions()
-    monkeypatch.setattr(module, "SHA256", hashlib.sha256(GOOD.encode()).hexdigest())
-    assert load_questions() == LOADED
 
 
 @pytest.mark.parametrize(
