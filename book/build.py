@@ -9,7 +9,9 @@ are unchanged is not rendered again. Everything built is under ``book/_build``; 
 """
 
 import argparse
+import base64
 import hashlib
+import io
 import json
 import os
 import posixpath
@@ -29,9 +31,10 @@ import pair
 ROOT = pair.ROOT
 PROFILES = ("quick", "full")
 KERNEL = "book"
+README_FIGURE = "fig-mosaic"
 # One file that holds every TeX extension and all glyphs: no page has to ask for anything else.
 MATHJAX = "es5/tex-svg-full.js"
-NOT_STAGED = ("_build", "node_modules", "package*.json", ".npmrc", "*.py", "__pycache__", "profiles.yml")
+NOT_STAGED = ("_build", "node_modules", "package*.json", ".npmrc", "*.py", "__pycache__", "profiles.yml", "readme.png")
 PROGRESS = re.compile(r"\r[^\r\n]*")  # a progress bar, which a terminal would have overwritten
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 LOADED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//[^\s\"'>]+")
@@ -56,7 +59,6 @@ class Notebook:
 
 def find_notebooks(root: Path, profile: str) -> list[Notebook]:
     """List the notebooks of the table of contents, in order."""
-    overrides = _read_yaml(root / "book" / "profiles.yml").get(profile) or {}
     names = []
     for name in pair.chapters(root):
         if (root / f"{name}.md").is_file():
@@ -69,43 +71,51 @@ def find_notebooks(root: Path, profile: str) -> list[Notebook]:
         raise BuildError(str(error)) from error
     if stale := [name for name in names if root / f"{name}.ipynb" in old]:
         raise BuildError(f"{', '.join(stale)}: the .ipynb is not in step with its .md; run: python book/pair.py")
-    if unknown := set(overrides) - set(names):
-        raise BuildError(f"book/profiles.yml: {profile}: {min(unknown)} is no notebook of book/_toc.yml")
 
-    common, found = _common_digest(root), {}
     sources = {name: pair.read(root / f"{name}.md") for name in names}
+    parameters = _parameters(root, profile, sources)
     needs = {name: tuple(source.metadata.get("needs", ())) for name, source in sources.items()}
-    for name in names:
-        if unknown := set(needs[name]) - set(names):
+    for name, needed in needs.items():
+        if unknown := set(needed) - set(names):
             raise BuildError(f"{name}.md: needs {min(unknown)}, which is no notebook of book/_toc.yml")
     try:
         in_order = list(TopologicalSorter(needs).static_order())
     except CycleError as error:
         raise BuildError(f"notebooks that need each other: {' -> '.join(error.args[1])}") from error
+
+    common, found = _common_digest(root), {}
     for name in in_order:
         source, paired = root / f"{name}.md", root / f"{name}.ipynb"
-        tagged = any("parameters" in cell.metadata.get("tags", ()) for cell in sources[name].cells)
-        if name in overrides and not tagged:
-            raise BuildError(f"book/profiles.yml: {profile}: {name} has no cell tagged `parameters`")
-        parameters = {"profile": profile, **overrides.get(name, {})} if tagged else {}
         key = hashlib.sha256(common)
-        for part in (source.read_bytes(), paired.read_bytes(), json.dumps(parameters, sort_keys=True).encode()):
+        for part in (source.read_bytes(), paired.read_bytes(), json.dumps(parameters[name]).encode()):
             key.update(hashlib.sha256(part).digest())
         for needed in needs[name]:
             key.update(found[needed].executed.name.encode())
         executed = root / "book" / "_build" / "executed" / profile / f"{name}.{key.hexdigest()[:20]}.ipynb"
-        found[name] = Notebook(name, source, paired, parameters, needs[name], executed)
+        found[name] = Notebook(name, source, paired, parameters[name], needs[name], executed)
     return [found[name] for name in names]
+
+
+def _parameters(root: Path, profile: str, sources: dict) -> dict[str, dict]:
+    """Read what the profile gives to each notebook: nothing to one that has no cell tagged ``parameters``."""
+    overrides = _read_yaml(root / "book" / "profiles.yml").get(profile) or {}
+    parameters = {name: {} for name in sources}
+    for name, source in sources.items():
+        if any("parameters" in cell.metadata.get("tags", ()) for cell in source.cells):
+            parameters[name] = {"profile": profile, **overrides.pop(name, {})}
+    if overrides:
+        raise BuildError(f"book/profiles.yml: {profile}: {min(overrides)} has no cell tagged `parameters` to set")
+    return parameters
 
 
 def _common_digest(root: Path) -> bytes:
     """Digest what every notebook depends on: the package, its pinned versions, the data, the stored results."""
     # The model needs no line of its own: geolib pins the hash of its file, and refuses any other.
-    files = [*sorted((root / "geolib").rglob("*.py")), root / "constraints.txt"]
-    files += [path for path in sorted((root / "book" / "results").rglob("*")) if path.is_file()]
+    files = [*(root / "geolib").rglob("*"), *(root / "book" / "results").rglob("*"), root / "constraints.txt"]
+    names = {str(path.relative_to(root)): path for path in sorted(files) if "__pycache__" not in path.parts}
     if data := os.environ.get("GEOLIB_DATA"):
-        files.append(Path(data) / "gsm8k_zero.jsonl")
-    return _digest({str(path): path for path in files if path.is_file()}).encode()
+        names["data"] = Path(data) / "gsm8k_zero.jsonl"
+    return _digest({name: path for name, path in names.items() if path.is_file()}).encode()
 
 
 def execute(notebooks: list[Notebook], build: Path, jobs: int) -> set[str]:
@@ -127,7 +137,7 @@ def execute(notebooks: list[Notebook], build: Path, jobs: int) -> set[str]:
             for name, process in list(running.items()):
                 if process.poll() is not None:
                     del running[name]
-                    _finish(by_name[name], build)
+                    _finish(by_name[name], build, process.returncode)
                     graph.done(name)
                     done.add(name)
             time.sleep(0.05 if running else 0)
@@ -164,20 +174,22 @@ def _start(notebook: Notebook, build: Path, jobs: int) -> subprocess.Popen:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
 
-def _finish(notebook: Notebook, build: Path) -> None:
+def _finish(notebook: Notebook, build: Path, returncode: int) -> None:
     """Keep the executed copy of a notebook that succeeded; stop the build for one that did not."""
     run = build / "run" / notebook.name
     executed = run / "executed.ipynb"
-    if problem := _problem(executed):
-        log = (run / "log.txt").read_text("utf-8", errors="replace").strip().split("\n")
-        where = f"(all of it: {run / 'log.txt'})"
-        raise BuildError(f"{notebook.name} failed: {problem or log[-1]}\n{where}")
+    problem = _problem(executed) if executed.exists() else None
+    if problem or returncode:
+        log = ANSI.sub("", (run / "log.txt").read_text("utf-8", errors="replace")).strip()
+        reason = problem or log.split("\n")[-1]
+        raise BuildError(f"{notebook.name} failed: {reason}\n\n(the whole traceback: {run / 'log.txt'})")
     notebook.executed.parent.mkdir(parents=True, exist_ok=True)
-    for old in _copies(notebook):
-        old.unlink()
-    os.replace(executed, notebook.executed)  # atomic: a copy is there whole, or not at all
+    earlier = _copies(notebook)
+    executed.replace(notebook.executed)  # atomic: a copy is there whole, or not at all
+    for copy in set(earlier) - {notebook.executed}:
+        copy.unlink()
     shutil.rmtree(run)
-    print(f"{notebook.name}: {_last_seconds(notebook):.1f} s", flush=True)
+    print(f"{notebook.name}: executed", flush=True)
 
 
 def _problem(path: Path) -> str | None:
@@ -185,7 +197,7 @@ def _problem(path: Path) -> str | None:
     try:
         cells = _code_cells(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError):
-        return "it left no notebook that can be read"
+        return "it cannot be read"
     for number, cell in enumerate(cells, start=1):
         texts = [f"{out['ename']}: {out['evalue']}" for out in cell["outputs"] if out["output_type"] == "error"]
         if not texts and (warning := _stderr(cell)):
@@ -224,10 +236,10 @@ def _copies(notebook: Notebook) -> list[Path]:
 
 def _last_seconds(notebook: Notebook) -> float:
     """Return how long a notebook took when it was last executed; 0 if it never was."""
-    for copy in _copies(notebook):
+    for copy in (notebook.executed, *_copies(notebook)):
         try:
             return json.loads(copy.read_text("utf-8"))["metadata"]["papermill"]["duration"]
-        except (ValueError, KeyError):
+        except (OSError, ValueError, KeyError):
             continue
     return 0.0
 
@@ -256,9 +268,8 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
             cell.id = f"cell-{number}"
             if cell.cell_type == "markdown":
                 cell.source = _links_to_staged(cell.source, notebook.name, seconds)
-        page.metadata = nbformat.from_dict(
-            {key: executed["metadata"][key] for key in ("kernelspec", "language_info")}
-        )
+        language = {"language_info": nbformat.from_dict(executed["metadata"]["language_info"])}
+        page.metadata = nbformat.NotebookNode(kernelspec=page.metadata.kernelspec, **language)
         page.nbformat, page.nbformat_minor = 4, 5
         nbformat.write(page, staged / f"{notebook.name}.ipynb")
     (staged / "timings.json").write_text(json.dumps({"profile": profile, "seconds": seconds}, indent=1), "utf-8")
@@ -334,6 +345,8 @@ def render(staged: Path, build: Path) -> bool:
         raise BuildError(f"jupyter-book could not render the book without warnings:\n{said.strip()}")
     if (staged / "extra").exists() and (asked := outside_requests(pages)):
         raise BuildError("pages ask for what is not in the book:\n" + "\n".join(asked))
+    for source in (pages / "_sources" / "notebooks").rglob("*.ipynb"):  # what the download button gives
+        shutil.copy(build.parent.parent / source.relative_to(pages / "_sources"), source)
     stamp.unlink(missing_ok=True)
     shutil.rmtree(html, ignore_errors=True)
     pages.rename(html)
@@ -358,7 +371,9 @@ def build_book(root: Path = ROOT, profile: str = "quick", jobs: int = 2) -> Path
     build = root / "book" / "_build"
     notebooks = find_notebooks(root, profile)
     executed = execute(notebooks, build, jobs)
-    rendered = render(stage(root, notebooks, profile), build)
+    staged = stage(root, notebooks, profile)
+    rendered = render(staged, build)
+    readme_figure(root, staged)
     for notebook in notebooks:
         seconds = f"{_last_seconds(notebook):.1f} s"
         print(f"{notebook.name}: {seconds if notebook.name in executed else f'cached ({seconds} when run)'}")
@@ -366,6 +381,21 @@ def build_book(root: Path = ROOT, profile: str = "quick", jobs: int = 2) -> Path
     first = build / "html" / "index.html"
     print(f"total: {time.perf_counter() - started:.1f} s, pages {pages}; open {first}")
     return first
+
+
+def readme_figure(root: Path, staged: Path) -> None:
+    """Make the README's figure from its page, unless it is there: delete the file to have it made anew."""
+    path = root / "book" / "readme.png"
+    if path.exists():
+        return
+    for page in staged.rglob("*.ipynb"):
+        for cell in _code_cells(json.loads(page.read_text("utf-8"))):
+            if cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") == README_FIGURE:
+                from PIL import Image  # matplotlib brings it
+
+                (image,) = (output["data"]["image/png"] for output in cell["outputs"] if "data" in output)
+                picture = Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB")
+                picture.quantize(64).save(path, optimize=True)  # a fraction of the bytes, and nobody sees it
 
 
 def _digest(files: dict[str, Path]) -> str:

@@ -67,8 +67,12 @@ def chapters(root: Path = ROOT) -> dict[str, str]:
 def read(source: Path):
     """Read a MyST source as a notebook whose Markdown cells still hold MyST."""
     import jupytext
+    from jupytext.myst import MystMetadataParsingError
 
-    return jupytext.read(source, fmt="md:myst")
+    try:
+        return jupytext.read(source, fmt="md:myst")
+    except MystMetadataParsingError as error:
+        raise PairError(f"{source.name}: {' '.join(str(error).split())}") from error
 
 
 class Pairs:
@@ -83,9 +87,7 @@ class Pairs:
         extensions = set(config["parse"]["myst_enable_extensions"])
         self.markdown = create_md_parser(MdParserConfig(enable_extensions=extensions), RendererHTML)
         self.root, self.chapters, self.citations = root, chapters(root), _citations(root)
-        names = {
-            path.relative_to(root).with_suffix("").as_posix() for path in (root / "notebooks").rglob("*.md")
-        }
+        names = {path.relative_to(root).with_suffix("").as_posix() for path in _files(root, ".md")}
         in_toc = [name for name in self.chapters if name in names]
         self.docs = in_toc + sorted(names - set(in_toc))  # the order in which the book numbers its figures
         self.labels, self.titles = {}, {}
@@ -96,51 +98,46 @@ class Pairs:
     def render(self) -> dict[Path, str]:
         """Render every source: ``{path of the .ipynb: its text}``."""
         # The first pass finds the labels and their numbers; the second can refer to any of them.
-        for self.final in (False, True):
-            self.counts, texts = Counter(), {}
-            for self.doc in self.docs:
-                texts[self.root / f"{self.doc}.ipynb"] = self._notebook()
+        for final in (False, True):
+            self.final, self.counts, texts = final, Counter(), {}
+            for doc in self.docs:
+                self.doc = doc
+                texts[self.root / f"{doc}.ipynb"] = self._notebook()
         return texts
 
     def plain(self, text: str) -> str:
         """Render MyST as plain Markdown."""
-        lines, edits, target = text.split("\n"), {}, None
+        lines, edits = text.split("\n"), {}
+        target = None  # the label of a (label)= line, until the block that it names
         tokens = self.markdown.parse(text)
-        for before, token in zip([None, *tokens], tokens, strict=False):
-            after = before.type if before else ""
-            if token.map is None:
-                continue
-            start, end = token.map[0], max(token.map[1], token.map[0] + 1)
-            if token.type in ("fence", "colon_fence") and (match := DIRECTIVE.fullmatch(token.info.strip())):
-                new = self._directive(*match.groups(), token.content)
-            elif token.type == "math_block_label":
-                new = self._equation(token.content, token.info)
-            elif token.type in ("myst_target", "myst_line_comment"):
-                new = None
-            elif token.type == "inline":
-                new = self._inline("\n".join(lines[start:end]))
-                if after == "heading_open":
-                    title = self._inline(token.content)
-                    if before.tag == "h1":
-                        self.titles.setdefault(self.doc, title)
-                    if target:
-                        self._label(target, "", "", title)
-                elif after == "dt_open":  # a definition list, which plain Markdown lacks, becomes a bullet list
-                    new = f"- **{new}**"
-            else:
-                if token.type == "dd_open":
-                    lines[start] = lines[start].replace(":", " ", 1)
-                self._refuse(token)
-                continue
+        for opening, token in zip([None, *tokens], tokens, strict=False):
+            if token.type == "dd_open":  # a definition list, which plain Markdown lacks, becomes a bullet list
+                lines[token.map[0]] = lines[token.map[0]].replace(":", " ", 1)
             if token.type == "myst_target":
                 target = token.content
                 self._label(target, "", "", "")
-            elif token.type != "myst_line_comment":
+            start, end = token.map or (0, 0)
+            end = max(end, start + 1)
+            if token.type in ("myst_target", "myst_line_comment"):
+                new = None
+            elif token.type in ("fence", "colon_fence") and (match := DIRECTIVE.fullmatch(token.info.strip())):
+                new = _placed(self._directive(*match.groups(), token.content), lines, start, end)
+            elif token.type == "math_block_label":
+                new = _placed(self._equation(token.content, token.info), lines, start, end)
+            elif token.type == "inline":
+                new = self._inline("\n".join(lines[start:end]))
+                if opening.type == "heading_open":
+                    self._heading(self._inline(token.content), opening.tag, target)
+                elif opening.type == "dt_open":
+                    new = f"- **{new}**"
+            else:
+                continue
+            if token.type != "myst_target":
                 target = None
-            edits[start] = (end, _indented(new, lines[start], token.type))
+            edits[start] = (end, new)
         for start, (end, new) in sorted(edits.items(), reverse=True):
-            if new is None:
-                end += end < len(lines) and not lines[end].strip()
+            if new is None and not "".join(lines[max(start - 1, 0) : start]).strip():
+                end += not "".join(lines[end : end + 1]).strip()  # what vanishes leaves one blank line, not two
             lines[start:end] = [] if new is None else new.split("\n")
         result = "\n".join(lines).strip("\n")
         for token in self.markdown.parse(result):
@@ -185,10 +182,10 @@ class Pairs:
             return _box("Proof.", self.plain(body), folded)
         if name in PROOFS or name in ("exercise", "exercise-start"):
             kind = name.removeprefix("prf:").removesuffix("-start").capitalize()
-            name_ = kind if "nonumber" in options else f"{kind} {self._number(kind)}"
-            title = self._inline(argument)
-            self._label(label, kind, name_.removeprefix(kind).strip(), title)
-            return _box(f"{name_} ({title})." if title else f"{name_}.", self.plain(body), folded)
+            number = "" if "nonumber" in options else self._number(kind)
+            heading, title = f"{kind} {number}".strip(), self._inline(argument)
+            self._label(label, kind, number, title)
+            return _box(f"{heading} ({title})." if title else f"{heading}.", self.plain(body), folded)
         if name in ("solution", "solution-start"):
             title = f"Solution to {self._reference('ref', argument, None)}"
             body = self.plain(body)
@@ -273,7 +270,8 @@ class Pairs:
         if text is None:
             by_title = role == "ref" and label.kind in ("", "Fig.", "Table")
             text = label.title if by_title or label.kind == "Equation" else named
-        text = text.replace("%s", label.number).replace("{number}", label.number).replace("{name}", label.title)
+        else:
+            text = text.replace("%s", label.number).replace("{number}", label.number)
         if not text and self.final:
             raise self._error(f"reference to {target!r}, which has no title: write {{ref}}`text <{target}>`")
         return text if label.doc == self.doc else f"[{text}]({self._path('/' + label.doc)})"
@@ -300,11 +298,18 @@ class Pairs:
         if re.match(r"[a-z]+:", target):
             return target
         name, here = self._docname(target), posixpath.dirname(self.doc)
-        places = (f"{name}.ipynb", f"{name}.md"), (f"book/{name}.md",) * 2, (name,) * 2
-        for place, needed in places:
-            if (self.root / needed).is_file():
-                return posixpath.relpath(place, here)
+        if name in self.docs:
+            return posixpath.relpath(f"{name}.ipynb", here)
+        if (self.root / "book" / f"{name}.md").is_file():
+            return posixpath.relpath(f"book/{name}.md", here)
+        if (self.root / here / target).is_file():
+            return target
         raise self._error(f"link to {target!r}, which is neither a document nor a file")
+
+    def _heading(self, title: str, tag: str, label: str | None) -> None:
+        self._label(label, "", "", title)
+        if tag == "h1":
+            self.titles[self.doc] = title
 
     def _title(self, target: str) -> str:
         name = self._docname(target)
@@ -359,13 +364,18 @@ def _box(title: str, body: str, folded: bool) -> str:
     return "\n".join(f"> {line}".rstrip() for line in text.split("\n"))
 
 
-def _indented(new: str | None, line: str, token_type: str) -> str | None:
-    """Give a block the list marker, quote marker or indentation with which its first line began."""
-    if new is None or token_type == "inline":  # text keeps its own lines, markers included
-        return new
-    first = re.match(r".*?(?=[`~:$]{2})", line)[0]
+def _placed(new: str | None, lines: list[str], start: int, end: int) -> str | None:
+    """Put a block where lines start to end were: behind the same list or quote marker, between blank lines."""
+    if new is None:
+        return None
+    first = re.match(r".*?(?=[`~:$]{2})", lines[start])[0]
     rest = re.sub(r"[^>\s]", " ", first)
-    return first + new.replace("\n", f"\n{rest}")
+    placed = [first + new.split("\n")[0], *((rest + line).rstrip() for line in new.split("\n")[1:])]
+    if start > 0 and lines[start - 1].strip(" >"):
+        placed.insert(0, rest.rstrip())
+    if end < len(lines) and lines[end].strip(" >"):
+        placed.append(rest.rstrip())
+    return "\n".join(placed)
 
 
 def _code_metadata(cell) -> dict:
@@ -396,11 +406,17 @@ def _citations(root: Path) -> dict[str, tuple[str, str, str]]:
     return cited
 
 
+def _files(root: Path, suffix: str) -> list[Path]:
+    """List the files under notebooks/ with a suffix, without the copies that Jupyter makes while one edits."""
+    found = (root / "notebooks").rglob(f"*{suffix}")
+    return [path for path in found if ".ipynb_checkpoints" not in path.parts]
+
+
 def stale(root: Path = ROOT) -> tuple[dict[Path, str], list[Path]]:
     """Find the paired notebooks to write, ``{path: text}``, and those whose source is gone."""
     texts = Pairs(root).render()
     old = {path: text for path, text in texts.items() if not path.exists() or path.read_text("utf-8") != text}
-    return old, sorted(set((root / "notebooks").rglob("*.ipynb")) - set(texts))
+    return old, sorted(set(_files(root, ".ipynb")) - set(texts))
 
 
 def main(arguments: list[str] | None = None) -> int:

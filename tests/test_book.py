@@ -1,0 +1,317 @@
+"""The book's build, on a book of two small notebooks."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "book"))
+
+import build  # noqa: E402
+import pair  # noqa: E402
+
+HEADER = """---
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+{extra}---
+
+"""
+FIRST = """# First
+
+A figure ({numref}`fig-one`), a result {cite:p}`zaslavsky1975facing`, {doc}`second` and [the second](second.md).
+
+```{code-cell}
+:tags: [parameters]
+
+profile = "none"
+```
+
+```{code-cell}
+import os, sys
+print(profile, os.listdir(), os.environ["OMP_NUM_THREADS"])
+```
+
+```{code-cell}
+---
+mystnb:
+  image:
+    alt: A red square
+  figure:
+    name: fig-one
+    caption: A square, as in {eq}`eq-one`.
+---
+import base64
+from IPython.display import Image
+Image(base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"))
+```
+"""
+SECOND = """# Second
+
+$$
+x^2
+$$ (eq-one)
+
+{prf:ref}`thm` is {numref}`ex`.
+
+```{prf:theorem}
+:label: thm
+
+True.
+```
+
+```{exercise}
+:label: ex
+
+Prove it.
+```
+
+```{solution} ex
+:class: dropdown
+
+Done.
+```
+
+```{code-cell}
+1 + 1
+```
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Lay out a book of two notebooks, as the real one is laid out."""
+    book = tmp_path / "book"
+    book.mkdir()
+    for name in ("_config.yml", "references.bib", "bibliography.md", "execution-times.md"):
+        shutil.copy(ROOT / "book" / name, book)
+    shutil.copytree(ROOT / "book" / "_static", book / "_static")
+    (tmp_path / "constraints.txt").write_text("numpy==2.4.6\n")
+    (book / "_toc.yml").write_text(
+        "format: jb-book\nroot: notebooks/first\nparts:\n- caption: Part I\n  numbered: true\n"
+        "  chapters: [{file: notebooks/second}]\n"
+        "- caption: Appendices\n  chapters: [{file: execution-times}, {file: bibliography}]\n"
+    )
+    (tmp_path / "notebooks").mkdir()
+    write(tmp_path, first=FIRST, second=SECOND)
+    return tmp_path
+
+
+def write(root, extra="", **texts):
+    for name, text in texts.items():
+        (root / "notebooks" / f"{name}.md").write_text(HEADER.format(extra=extra) + text, encoding="utf-8")
+    assert pair.main(["--root", str(root)]) == 0
+
+
+def execute(root, jobs=2):
+    notebooks = build.find_notebooks(root, "quick")
+    return {name.split("/")[1] for name in build.execute(notebooks, root / "book" / "_build", jobs)}
+
+
+def keys(root, profile="quick"):
+    return {notebook.source.stem: notebook.executed.name for notebook in build.find_notebooks(root, profile)}
+
+
+def command(root, *arguments):
+    return [sys.executable, str(ROOT / "book" / "build.py"), "--root", str(root), *arguments]
+
+
+def test_only_what_changed_is_executed_again(root):
+    assert execute(root) == {"first", "second"}
+    assert execute(root) == set()
+    write(root, second=SECOND.replace("1 + 1", "1 + 2"))
+    assert execute(root) == {"second"}
+    copies = list((root / "book" / "_build" / "executed").rglob("*.ipynb"))
+    assert len(copies) == 2, "an earlier copy is of no use any more"
+    first = next(copy for copy in copies if copy.name.startswith("first"))
+    printing = build._code_cells(json.loads(first.read_text()))[1]
+    output = "".join(printing["outputs"][0]["text"])
+    assert output == f"quick [] {max(1, os.cpu_count() // 2)}\n", "profile, empty folder, its share of the cores"
+
+
+def test_a_failed_cell_stops_the_build_and_keeps_what_succeeded(root, capsys):
+    failing = "# Second\n\n```{code-cell}\nx = 1\n```\n\n```{code-cell}\nx = 0\n1 / x\n```\n"
+    write(root, first=FIRST.replace("{numref}`fig-one`", "one").replace("{eq}`eq-one`", "one"), second=failing)
+    assert build.main(["--root", str(root), "--jobs", "1"]) == 1
+    said = capsys.readouterr().err
+    assert (
+        "notebooks/second failed: code cell 2 of 2\n\n    x = 0\n    1 / x\n\nZeroDivisionError: division by zero"
+        in said
+    )
+    assert "\x1b" not in said
+    assert not (root / "book" / "_build" / "html").exists()
+    assert not (root / "book" / "_build" / "stage").exists()
+    with pytest.raises(build.BuildError, match="notebooks/second failed"):
+        execute(root, jobs=1)  # the first one, which had succeeded, does not run again
+    assert "notebooks/first: executing" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("cell", "problem"),
+    [
+        ({"outputs": [{"output_type": "error", "ename": "KeyError", "evalue": "\x1b[31m3"}]}, "KeyError: 3"),
+        (
+            {"outputs": [{"output_type": "stream", "name": "stderr", "text": ["Traceback (most recent call last)"]}]},
+            "Traceback",
+        ),
+        ({"outputs": [{"output_type": "stream", "name": "stderr", "text": ["a.py:1: UserWarning: odd"]}]}, "odd"),
+        ({"execution_count": None}, "was not executed"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_copy_that_is_not_whole_and_well_is_never_used(root, cell, problem):
+    notebook = build.find_notebooks(root, "quick")[0]
+    notebook.executed.parent.mkdir(parents=True)
+    good = {"cell_type": "code", "metadata": {}, "source": ["f()"], "execution_count": 1, "outputs": []}
+    bar = {"output_type": "stream", "name": "stderr", "text": ["\r 10%|#   |", "\r100%|####|", "\n"]}
+    notebook.executed.write_text(json.dumps({"cells": [good | {"outputs": [bar]}], "metadata": {}}))
+    assert build._read_executed(notebook) is not None, "a progress bar is no problem"
+    text = json.dumps({"cells": [good, good | cell], "metadata": {}}) if cell else '{"cells": [{"cell_ty'
+    notebook.executed.write_text(text)
+    assert build._read_executed(notebook) is None
+    assert problem in build._problem(notebook.executed)
+
+
+def test_what_a_notebook_depends_on_is_in_its_key(root, monkeypatch):
+    before = keys(root)
+    assert keys(root) == before
+    assert keys(root, "full")["second"] == before["second"], "it takes no parameters"
+    assert keys(root, "full")["first"] != before["first"]
+    (root / "book" / "profiles.yml").write_text("quick: {notebooks/first: {n: 3}}")
+    assert {name for name, key in keys(root).items() if key != before[name]} == {"first"}
+    (root / "book" / "profiles.yml").unlink()
+    for path in ("geolib/dimension/a.py", "constraints.txt", "book/results/sweep.parquet", "data/gsm8k_zero.jsonl"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("new")
+        monkeypatch.setenv("GEOLIB_DATA", str(root / "data"))
+        after = keys(root)
+        assert all(after[name] != before[name] for name in before), path
+        before = after
+    write(root, "needs: [notebooks/second]\n", first=FIRST)
+    before = keys(root)
+    write(root, second=SECOND.replace("True.", "Very true."))
+    assert keys(root)["first"] != before["first"], "what it needs has changed"
+
+
+def test_a_notebook_waits_for_what_it_needs(root, capsys):
+    write(root, "needs: [notebooks/second]\n", first=FIRST)
+    assert execute(root) == {"first", "second"}
+    order = re.findall(r"notebooks/(\w+): (executing|executed)", capsys.readouterr().out)
+    assert [name for name, _ in order] == ["second", "second", "first", "first"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda root: (root / "notebooks/second.ipynb").write_text("{}"),
+            "notebooks/second: the .ipynb is not in step",
+        ),
+        (lambda root: (root / "notebooks/second.md").unlink(), "lists notebooks/second, but there is no"),
+        (lambda root: write(root, "needs: [notebooks/third]\n", first=FIRST), "needs notebooks/third, which is no"),
+        (lambda root: write(root, "needs: [notebooks/first]\n", first=FIRST), "notebooks that need each other"),
+        (
+            lambda root: (root / "book/profiles.yml").write_text("quick: {notebooks/second: {n: 1}}"),
+            "notebooks/second has no cell tagged `parameters`",
+        ),
+    ],
+)
+def test_a_book_that_does_not_hold_together_is_refused(root, spoil, message):
+    spoil(root)
+    with pytest.raises(build.BuildError, match=re.escape(message)) as caught:
+        build.find_notebooks(root, "quick")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_interrupted_build_exits_with_130_and_leaves_no_half(root):
+    write(root, second=SECOND.replace("1 + 1", "import time; time.sleep(60)"))
+    running = subprocess.Popen(command(root), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    with running:
+        for line in running.stdout:
+            if "first: executed" in line:
+                running.send_signal(signal.SIGINT)
+    assert running.returncode == 130
+    copies = [path.name.split(".")[0] for path in (root / "book" / "_build" / "executed").rglob("*.ipynb")]
+    assert copies == ["first"]
+
+
+def test_without_npm_the_build_says_so_and_goes_on(root, monkeypatch, capsys):
+    shutil.copy(ROOT / "book" / "package-lock.json", root / "book")
+    monkeypatch.setenv("PATH", str(root))
+    assert build._mathjax(root / "book") is None
+    assert "npm is not installed" in capsys.readouterr().out
+    npm = root / "npm"
+    npm.write_text("#!/bin/sh\necho no network >&2\nexit 7\n")
+    npm.chmod(0o755)
+    assert build._mathjax(root / "book") is None
+    said = capsys.readouterr().out
+    assert "`npm ci --prefix" in said
+    assert "exited with 7" in said
+    assert "no network" in said
+
+
+@pytest.mark.parametrize(
+    ("tag", "asks"),
+    [
+        ('<script src="https://a.b/c.js"></script>', True),
+        ('<script async src="//a.b/c.js"></script>', True),
+        ('<link rel="stylesheet" href="https://a.b/c.css">', True),
+        ("<link href='https://a.b/c.css' rel='stylesheet'>", True),
+        ('<img alt="x" src="http://a.b/c.png">', True),
+        ('<script src="../_static/c.js?v=1"></script>', False),
+        ('<a href="https://a.b">A link is followed only when one clicks.</a>', False),
+        ('<link rel="next" href="https://a.b">', False),
+        ("<code>&lt;script src='https://a.b'&gt;</code>", False),
+    ],
+)
+def test_outside_requests(tmp_path, tag, asks):
+    (tmp_path / "page.html").write_text(f"<html>{tag}</html>")
+    assert bool(build.outside_requests(tmp_path)) == asks
+
+
+def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):
+    local = (ROOT / "book" / "node_modules").exists()
+    for name in ("package.json", "package-lock.json", ".npmrc"):
+        shutil.copy(ROOT / "book" / name, root / "book")
+    if local:
+        (root / "book" / "node_modules").symlink_to(ROOT / "book" / "node_modules")
+    assert build.main(["--root", str(root)]) == 0, capsys.readouterr().err
+    html = root / "book" / "_build" / "html"
+    first, second = (html / "notebooks" / f"{name}.html" for name in ("first", "second"))
+    said = capsys.readouterr().out
+    assert re.search(r"notebooks/first: \d+\.\d s\n", said)
+    assert f"open {html / 'index.html'}" in said
+    assert "injected-parameters" not in first.read_text()
+    assert "quick []" in first.read_text()
+    assert 'alt="A red square"' in first.read_text()
+    if (html / "_static" / "mathjax").exists():
+        assert build.outside_requests(html) == []
+    else:
+        assert "MathJax from its CDN" in said
+    # The plain notebooks number as the pages do, and the download button gives the plain ones.
+    for page, shown in ((first, ["Fig. 1", "(1.1)", "Zaslavsky, 1975"]), (second, ["Theorem 1.1", "Exercise 1.1"])):
+        text = re.sub(r"<[^>]+>", "", page.read_text())
+        plain = page.relative_to(html).with_suffix(".ipynb")
+        for number in shown:
+            assert number in text
+            assert number in (root / plain).read_text()
+        assert (html / "_sources" / plain).read_bytes() == (root / plain).read_bytes()
+    assert re.search(r"Second.*\d\.\d", (html / "execution-times.html").read_text(), re.DOTALL)
+
+    before = (html / "index.html").stat().st_mtime_ns
+    assert build.main(["--root", str(root)]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"notebooks/first: cached \(\d+\.\d s when run\)", said)
+    assert "pages unchanged" in said
+    (root / "book" / "bibliography.md").write_text("# Bibliography\n\n{ref}`nowhere`\n\n```{bibliography}\n```\n")
+    assert build.main(["--root", str(root)]) == 1, "a warning is an error"
+    assert "bibliography.md:3: WARNING: undefined label: 'nowhere'" in capsys.readouterr().err
+    assert (html / "index.html").stat().st_mtime_ns == before, "the last good book stays"

@@ -1,0 +1,249 @@
+"""The notebooks keep the book's rules, and their plain renderings hold no MyST that Colab would show raw."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "book"))
+
+import pair  # noqa: E402
+
+SOURCES = sorted((ROOT / "notebooks").rglob("*.md"))
+each_source = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+
+
+def code_cells(source):
+    return [cell for cell in pair.read(source).cells if cell.cell_type == "code"]
+
+
+def plain_python(cell):
+    return re.sub(r"^\s*[%!].*$", "pass", cell.source, flags=re.MULTILINE)  # without the shell's lines
+
+
+# The rules
+
+
+def test_table_of_contents_lists_what_exists():
+    for name in pair.chapters(ROOT):
+        assert (ROOT / f"{name}.md").is_file() or (ROOT / "book" / f"{name}.md").is_file(), name
+
+
+def test_every_notebook_is_in_the_table_of_contents():
+    assert {path.relative_to(ROOT).with_suffix("").as_posix() for path in SOURCES} <= set(pair.chapters(ROOT))
+
+
+def test_pairs_are_in_step():
+    old, orphans = pair.stale(ROOT)
+    assert not old, "run: python book/pair.py"
+    assert not orphans
+
+
+@each_source
+def test_paired_notebook_has_the_code_and_no_outputs(source):
+    notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    nbformat.validate(notebook)
+    paired = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.source for cell in paired] == [cell.source for cell in code_cells(source)]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in paired)
+
+
+@each_source
+def test_paired_notebook_shows_no_raw_myst(source):
+    for cell in nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells:
+        if cell.cell_type == "markdown":
+            assert not re.search(r"(```|~~~|:::)\s*\{[a-z]", cell.source)
+            assert not re.search(r"\{[a-z][\w:-]*\}`", cell.source)
+            assert not re.search(r"^\([\w:-]+\)=", cell.source, re.MULTILINE)
+            assert not re.search(r"!\[\s*\]\(", cell.source), "an image needs an alternative text"
+
+
+@each_source
+def test_figures_have_alternative_text_and_caption(source):
+    for cell in code_cells(source):
+        if re.search(r"\b(figures|plt)\.\w+\(", cell.source):
+            myst = cell.metadata.get("mystnb", {})
+            assert myst.get("image", {}).get("alt", "").strip(), f"mystnb.image.alt is missing in:\n{cell.source}"
+            assert myst.get("figure", {}).get("caption", "").strip(), f"no mystnb.figure.caption in:\n{cell.source}"
+
+
+@each_source
+def test_no_notebook_installs_the_other_geolib(source):
+    # That name on PyPI belongs to a geohash library.
+    assert not re.search(r"pip3? install[^\n]*\bgeolib\b", source.read_text("utf-8"))
+
+
+@each_source
+def test_functions_are_short(source):
+    for cell in code_cells(source):
+        for node in ast.walk(ast.parse(plain_python(cell))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno - node.lineno < 8, f"{node.name} is worth a test: move it into geolib"
+
+
+# The renderer
+
+HEADER = "---\nkernelspec:\n  display_name: Python 3\n  language: python\n  name: python3\n---\n\n"
+BIB = """
+@misc{one, author = {Doe, Jane}, title = {T}, year = {2001}, eprint = {1234.5678}}
+@article{three, author = {Doe, Jane and Roe, Jo and de Poe, Al}, title = {T}, journal = {J}, year = {2003}}
+"""
+OTHER = """# Other chapter
+
+$$ a = b $$ (eq-other)
+
+```{prf:theorem} Big
+:label: thm-other
+
+It holds.
+```
+"""
+
+
+@pytest.fixture
+def render(tmp_path):
+    """Render a MyST text as chapter 1 of a book of two; returns the Markdown between its code cells."""
+    book = tmp_path / "book"
+    book.mkdir()
+    (tmp_path / "notebooks").mkdir()
+    (book / "_config.yml").write_text((ROOT / "book" / "_config.yml").read_text("utf-8"), encoding="utf-8")
+    (book / "_toc.yml").write_text(
+        "root: start\nparts: [{caption: I, numbered: true, chapters: [{file: notebooks/a}, {file: notebooks/b}]}]"
+    )
+    (book / "references.bib").write_text(BIB)
+    (book / "start.md").write_text("# Start\n\n(sec-why)=\n## Why\n")
+    (tmp_path / "notebooks" / "b.md").write_text(HEADER + OTHER)
+
+    def render(myst):
+        (tmp_path / "notebooks" / "a.md").write_text(f"{HEADER}# Chapter\n\n{myst}\n", encoding="utf-8")
+        text = pair.Pairs(tmp_path).render()[tmp_path / "notebooks" / "a.ipynb"]
+        cells = nbformat.reads(text, as_version=4).cells
+        shown = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        return shown.removeprefix("# Chapter").strip()
+
+    return render
+
+
+@pytest.mark.parametrize(
+    ("myst", "plain"),
+    [
+        ("Plain *text*, `code` and $x_1$.", "Plain *text*, `code` and $x_1$."),
+        ("```{note}\nMind.\n```", "> **Note.**\n>\n> Mind."),
+        (":::{seealso}\nThat.\n:::", "> **See also.**\n>\n> That."),
+        ("```{tip} At once\n```", "> **Tip.**\n>\n> At once"),
+        ("```{admonition} Why $x$?\n:class: tip\nSo.\n```", "> **Why $x$?**\n>\n> So."),
+        ("```{warning}\n:class: dropdown\nHot.\n```", "<details>\n<summary>Warning</summary>\n\nHot.\n\n</details>"),
+        ("```{dropdown} More\nBody.\n```", "<details>\n<summary>More</summary>\n\nBody.\n\n</details>"),
+        ("````{note}\nA\n```{tip}\nB\n```\n````", "> **Note.**\n>\n> A\n>\n> > **Tip.**\n> >\n> > B"),
+        ("- item\n  ```{note}\n  Mind.\n  ```", "- item\n\n  > **Note.**\n  >\n  > Mind."),
+        ("```{prf:theorem} Zaslavsky\nIt is.\n```", "> **Theorem 1.1 (Zaslavsky).**\n>\n> It is."),
+        ("```{prf:proof}\nClear.\n```", "> **Proof.**\n>\n> Clear."),
+        (
+            "```{exercise} Count\n:label: ex\nDo.\n```\n\n```{solution} ex\n:class: dropdown\nDone.\n```",
+            "> **Exercise 1.1 (Count).**\n>\n> Do.\n\n"
+            "<details>\n<summary>Solution to Exercise 1.1</summary>\n\nDone.\n\n</details>",
+        ),
+        (
+            "```{exercise-start}\n:label: ex\n```\nDo.\n```{exercise-end}\n```\n\n```{solution-start} ex\n```\nDone.",
+            "> **Exercise 1.1.**\n\nDo.\n\n**Solution to Exercise 1.1.**\n\nDone.",
+        ),
+        ("```{math}\n:label: eq-a\nx\n```\n\nBy {eq}`eq-a`.", "$$\nx\n\\tag{1.1}\n$$\n\nBy (1.1)."),
+        ("$$\nx\n$$ (eq-a)", "$$\nx\n\\tag{1.1}\n$$"),
+        ("$$\nx\n$$", "$$\nx\n$$"),
+        ("\\begin{align*}\nx\n\\end{align*}", "\\begin{align*}\nx\n\\end{align*}"),
+        (
+            "```{figure} a.png\n:name: fig-a\n:alt: An a\nThe a.\n```\n\n{numref}`Figure %s <fig-a>`",
+            "![An a](a.png)\n\n*Fig. 1.1. The a.*\n\nFigure 1.1",
+        ),
+        (
+            "```{table} Both\n:name: tab\n| a |\n|---|\n| 1 |\n```\n\n{numref}`tab`",
+            "*Table 1.1. Both*\n\n| a |\n|---|\n| 1 |\n\nTable 1.1",
+        ),
+        (
+            "```{code-cell}\n---\nmystnb:\n  image: {alt: A}\n  figure:\n    name: fig-a\n"
+            "    caption: As in {eq}`eq-other`.\n---\n1\n```\n\nSee {numref}`fig-a`, {ref}`it <fig-a>`.",
+            "*Fig. 1.1. As in [(2.1)](b.ipynb).*\n\nSee Fig. 1.1, it.",
+        ),
+        ("(sec-a)=\n## Section\n\nSee {ref}`sec-a`, [](#sec-a).", "## Section\n\nSee Section, Section."),
+        ("{ref}`sec-why` and {doc}`/start`", "[Why](../book/start.md) and [Start](../book/start.md)"),
+        ("{prf:ref}`thm-other`", "[Theorem 2.1](b.ipynb)"),
+        ("{doc}`b` and {doc}`here <b>`", "[Other chapter](b.ipynb) and [here](b.ipynb)"),
+        ("[it](b.md), [](b.md), [out](https://a.b/c.md)", "[it](b.ipynb), [Other chapter](b.ipynb), [out](https://a.b/c.md)"),
+        ("{cite:p}`one,three`", "([Doe, 2001](https://arxiv.org/abs/1234.5678); Doe et al., 2003)"),
+        ("{cite:t}`one`", "[Doe (2001)](https://arxiv.org/abs/1234.5678)"),
+        ("{term}`region` and {term}`areas <region>`", "region and areas"),
+        ("| a |\n|---|\n| {eq}`eq-other` |", "| a |\n|---|\n| [(2.1)](b.ipynb) |"),
+        ("Region\n: A piece.", "- **Region**\n  A piece."),
+        ("> :::{tip}\n> A\n> :::\n> B", "> > **Tip.**\n> >\n> > A\n>\n> B"),
+        ("- :::{tip}\n  A\n  :::", "- > **Tip.**\n  >\n  > A"),
+        ("% unseen\n\nSeen", "Seen"),
+        ("Write `` {eq}`x` `` or `[a](b.md)`; $f[0](x)$.", "Write `` {eq}`x` `` or `[a](b.md)`; $f[0](x)$."),
+        ("```python\n{eq}`x`\n```", "```python\n{eq}`x`\n```"),
+    ],
+)  # fmt: skip
+def test_renders(render, myst, plain):
+    assert render(myst) == plain
+
+
+@pytest.mark.parametrize(
+    ("myst", "named"),
+    [
+        ("```{tabs}\nA\n```", "directive {tabs}"),
+        ("- a\n\n  :::{tabs}\n  :::", "directive {tabs}"),
+        ("````{note}\n```{code-cell}\n1\n```\n````", "directive {code-cell}"),
+        ("{sub}`2`", "role {sub}"),
+        ("{cite:p}`nobody`", "citation 'nobody'"),
+        ("{eq}`nothing`", "reference to 'nothing'"),
+        ("{doc}`nowhere`", "link to 'nowhere'"),
+        ("[a](nowhere.md)", "link to 'nowhere.md'"),
+        ("A[^1]\n\n[^1]: note", "a footnote"),
+        ("{{ name }}", "a substitution"),
+        ("\\begin{align}\nx\n\\end{align}", "numbered amsmath"),
+    ],
+)
+def test_refuses_what_has_no_plain_form(render, myst, named):
+    with pytest.raises(pair.PairError, match=r"^notebooks/a\.md: .*" + re.escape(named)) as caught:
+        render(myst)
+    assert "\n" not in str(caught.value)
+
+
+def test_refuses_cell_options_that_are_no_yaml(render):
+    with pytest.raises(pair.PairError, match=r"^a\.md: Code cell .*Invalid YAML"):
+        render("```{code-cell}\n---\ntags: [a\n---\n1\n```")
+
+
+def test_numbers_run_on_through_the_pages_without_a_chapter(render, tmp_path):
+    render("x")
+    toc = "root: notebooks/a\nchapters: [{file: notebooks/b}]"
+    (tmp_path / "book" / "_toc.yml").write_text(toc)
+    assert "$$ (eq-a)" not in render("$$ y $$ (eq-a)\n\n{eq}`eq-a` {eq}`eq-other`")
+    assert "(1) [(2)](b.ipynb)" in render("$$ y $$ (eq-a)\n\n{eq}`eq-a` {eq}`eq-other`")
+
+
+def test_writing_twice_changes_nothing(render, tmp_path, capsys):
+    render("```{code-cell}\n:tags: [parameters, hide-input]\nx = 1\n```\n\n```{code-cell}\nx = 1\n```")
+    assert pair.main(["--root", str(tmp_path), "--check"]) == 1
+    assert "notebooks/a.ipynb: stale" in capsys.readouterr().out
+    assert pair.main(["--root", str(tmp_path)]) == 0
+    first = (tmp_path / "notebooks" / "a.ipynb").read_bytes()
+    assert pair.main(["--root", str(tmp_path), "--check"]) == 0
+    (tmp_path / "notebooks" / "a.ipynb").unlink()
+    assert pair.main(["--root", str(tmp_path)]) == 0
+    assert (tmp_path / "notebooks" / "a.ipynb").read_bytes() == first
+    code = [cell for cell in nbformat.reads(first.decode(), as_version=4).cells if cell.cell_type == "code"]
+    assert code[0].metadata.tags == ["parameters", "hide-input"]
+    assert code[0].metadata.jupyter.source_hidden
+    assert code[1].metadata == {}
+    assert code[0].id != code[1].id
+
+
+def test_a_pair_without_a_source_is_named(render, tmp_path, capsys):
+    render("x")
+    pair.main(["--root", str(tmp_path)])
+    (tmp_path / "notebooks" / "c.ipynb").write_text("{}")
+    assert pair.main(["--root", str(tmp_path), "--check"]) == 1
+    assert "notebooks/c.ipynb: has no source" in capsys.readouterr().out
