@@ -174,6 +174,6 @@ def share_by_change(panels: Mapping[str, object], *, baseline=None):
         for row in binned.itertuples():
             ax.annotate(f"{row.n}", (row.change, 0.02), ha="center", fontsize=8, color=GREY)
         ax.margins(x=0.08)
-        ax.set(title=title, xlabel="change of ID against 0-shot (below: rows)", ylim=(0, 1))
+        ax.set(title=title, xlabel="change of ID against 0-shot", ylim=(0, 1))
     axes[0].set_ylabel("share correct")
     return figure
