@@ -64,7 +64,7 @@ def mosaic(partitions: Mapping[str, object]):
     """
     figure, axes = _axes(len(partitions), height=3.5)
     for ax, (title, partition) in zip(axes, partitions.items(), strict=True):
-        active = sum(layer.sum(axis=1) for layer in partition.patterns)
+        active = sum(layer.sum(axis=1) for layer in partition.active)
         # Neighbours differ by one neuron, so the parity of the count alternates: two shades make every border show.
         shade = 0.7 * (active - active.min()) / max(np.ptp(active), 1) + 0.15 * (active % 2)
         cells = PolyCollection(

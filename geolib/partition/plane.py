@@ -36,7 +36,7 @@ class PlanePartition:
         The plane's origin.
     axes : array, shape=[2, input_dim]
         The plane's axes.
-    patterns : tuple of bool arrays
+    active : tuple of bool arrays
         One per hidden layer, shape=[n_regions, width_k]: which neurons are active on each region, laid out like
         `network.pattern` of one point per region.
     snapped : int
@@ -48,7 +48,7 @@ class PlanePartition:
     window: np.ndarray
     origin: np.ndarray
     axes: np.ndarray
-    patterns: tuple
+    active: tuple
     snapped: int
     _mesh: Mesh
 
@@ -78,6 +78,11 @@ class PlanePartition:
         return _n_components(self.n_regions, sides[equal].tolist())
 
     @cached_property
+    def patterns(self):
+        """Activation pattern of each region: a list of tuples, laid out like `network.pattern` of one point."""
+        return list(zip(*self.active, strict=True))
+
+    @cached_property
     def polygons(self):
         """Corners of each region, counter-clockwise: a list of arrays, shape=[k, 2], in plane coordinates (u, v)."""
         low, high = self.window.T
@@ -104,13 +109,13 @@ class PlanePartition:
         b : array, shape=[n_outputs]
             As `network.affine_map` gives them for a point inside.
         """
-        return map_of(self.network, tuple(active[i] for active in self.patterns))
+        return map_of(self.network, self.patterns[i])
 
     def _output_maps(self, regions):
         """Compose the maps from the unit square to the output on n regions, shape=[3, n, n_outputs]; their noise."""
         maps, noise = _inputs(self.window, self.origin, self.axes)
         network = self.network
-        for W, b, active in zip(network.weights, network.biases, self.patterns, strict=True):
+        for W, b, active in zip(network.weights, network.biases, self.active, strict=True):
             maps, noise = _affine(W, b, maps, noise)
             maps = gain(network, active[regions]) * maps
         return (maps, noise) if network.readout is None else _affine(*network.readout, maps, noise)

@@ -83,7 +83,7 @@ def check_against_exact(net, window, slope, seed):
     patterns, n_pieces = exact_counts(weights, biases, window, readout, slope)
     partition = plane_partition(ReluNetwork(weights, biases, readout=readout, negative_slope=slope), window)
     assert partition.n_regions == len(patterns)
-    assert pattern_set(partition.patterns) == patterns
+    assert pattern_set(partition.active) == patterns
     assert partition.n_pieces == n_pieces
     check_tiling(partition)
 
@@ -101,7 +101,7 @@ def check_against_exact(net, window, slope, seed):
         readout = readout[0] / before, readout[1]
     partition = plane_partition(ReluNetwork(*scaled, readout=readout, negative_slope=slope), window)
     assert partition.n_regions == len(patterns)
-    assert pattern_set(partition.patterns) == patterns
+    assert pattern_set(partition.active) == patterns
     assert partition.n_pieces == n_pieces
     check_tiling(partition)
 
@@ -184,14 +184,15 @@ def test_patterns_and_maps_hold_inside_every_region(seed, dims, slope, readout, 
     origin, axes = rng.normal(size=input_dim), rng.normal(size=(2, input_dim))
     partition = plane_partition(network, ((-2, 1), (0, 3)), origin=origin, axes=axes)
     check_tiling(partition)
-    assert [p.shape for p in partition.patterns] == [(partition.n_regions, width) for width in dims]
-    assert len(pattern_set(partition.patterns)) == partition.n_regions
+    assert [p.shape for p in partition.active] == [(partition.n_regions, width) for width in dims]
+    assert len(pattern_set(partition.active)) == partition.n_regions
+    assert len(partition.patterns) == partition.n_regions
     for i, polygon in enumerate(partition.polygons):
         if partition.areas[i] < 1e-8:
             continue  # too thin to hold points that are safely inside
         x = origin + np.vstack([polygon.mean(axis=0), interior_points(rng, polygon, 4)]) @ axes
-        for expected, found in zip(partition.patterns, network.pattern(x), strict=True):
-            assert (found == expected[i]).all()
+        for expected, found in zip(partition.patterns[i], network.pattern(x), strict=True):
+            assert (found == expected).all()
         A, b = partition.affine_map(i)
         np.testing.assert_allclose(x @ A.T + b, network(x), rtol=1e-9, atol=1e-9)
 
@@ -203,7 +204,7 @@ def test_a_dense_grid_finds_no_other_pattern(slope):
     # Off by an irrational, so that no grid point lies on a boundary but by accident.
     ticks = np.linspace(-1, 1, 301)[:-1] + np.sqrt(2) / 1000
     seen = pattern_set(network.pattern(np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)))
-    assert seen <= pattern_set(partition.patterns)
+    assert seen <= pattern_set(partition.active)
     assert len(seen) > partition.n_regions / 2
 
 
@@ -218,8 +219,8 @@ def test_scaling_and_permuting_neurons_changes_nothing(seed):
     weights, biases = [(scale[:, None] * W0)[order], (W1 / scale)[:, order]], [(scale * b0)[order], b1]
     after = plane_partition(ReluNetwork(weights, biases, readout=(readout, [0])), SQUARE)
     assert (after.n_regions, after.n_pieces) == (before.n_regions, before.n_pieces)
-    patterns = [after.patterns[0][:, np.argsort(order)], after.patterns[1]]
-    assert pattern_set(patterns) == pattern_set(before.patterns)
+    patterns = [after.active[0][:, np.argsort(order)], after.active[1]]
+    assert pattern_set(patterns) == pattern_set(before.active)
 
 
 @settings(deadline=None, max_examples=30)
@@ -245,7 +246,7 @@ def test_polygons_and_areas_are_in_plane_coordinates():
     network = ReluNetwork([[[0, 0, 2]]], [[-2]])
     partition = plane_partition(network, ((-1, 2), (5, 7)), origin=[3, 0, 0], axes=[[0, 0, 1], [0, 1, 0]])
     assert sorted(partition.areas.tolist()) == pytest.approx([2, 4])
-    left = partition.polygons[int(np.argmin(partition.patterns[0][:, 0]))]
+    left = partition.polygons[int(np.argmin(partition.active[0][:, 0]))]
     assert {tuple(corner) for corner in left.round(12).tolist()} == {(-1, 5), (1, 5), (1, 7), (-1, 7)}
 
 
@@ -382,10 +383,10 @@ def test_a_plane_with_a_distant_origin(seed):
 def test_dead_neurons_do_not_cut():
     partition = layer([[0, 0], [0, 0], [0, 0], [1, 0]], [0, -1, 1, 0])
     assert partition.n_regions == 2
-    assert partition.patterns[0][:, :3].tolist() == [[False, False, True]] * 2
+    assert partition.active[0][:, :3].tolist() == [[False, False, True]] * 2
     assert partition.snapped == 0
     # A neuron whose line misses the window is as good as dead.
-    assert layer([[1, 0], [1, 0]], [5, -5]).patterns[0].tolist() == [[True, False]]
+    assert layer([[1, 0], [1, 0]], [5, -5]).active[0].tolist() == [[True, False]]
 
 
 def test_dead_layers_do_not_cut():
@@ -409,7 +410,7 @@ def test_a_layer_that_cancels_to_rounding_errors_is_not_cut():
     partition = plane_partition(ReluNetwork([first, second], [np.zeros(6), [0]], readout=([[1]], [0])), SQUARE)
     assert partition.n_regions == 6
     assert partition.n_pieces == 1
-    assert not partition.patterns[1].any()
+    assert not partition.active[1].any()
     assert partition.snapped > 0
 
 
