@@ -233,7 +233,14 @@ def test_a_book_that_does_not_hold_together_is_refused(root, spoil, message):
 
 def test_an_interrupted_build_exits_with_130_and_leaves_no_half(root):
     write(root, second=SECOND.replace("1 + 1", "import time; time.sleep(60)"))
-    running = subprocess.Popen(command(root), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    running = subprocess.Popen(
+        command(root),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        # Tests that a shell runs in the background have SIGINT ignored, and hand that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     with running:
         for line in running.stdout:
             if "first: executed" in line:
