@@ -2,7 +2,7 @@
 
     python book/build.py                      the quick profile, two notebooks at a time
     python book/build.py --profile full       at the paper's scale
-    python book/build.py --jobs 1             one at a time, with every core
+    python book/build.py --jobs 1             one at a time
 
 A notebook whose source, parameters, package and data are unchanged is not executed again, and a book whose pages
 are unchanged is not rendered again. Everything built is under ``book/_build``; the book is in its ``html``.
@@ -133,7 +133,7 @@ def execute(notebooks: list[Notebook], build: Path, jobs: int) -> set[str]:
                 if _read_executed(notebook) is not None:
                     graph.done(notebook.name)
                 else:
-                    running[notebook.name] = _start(notebook, build, jobs)
+                    running[notebook.name] = _start(notebook, build)
             for name, process in list(running.items()):
                 if process.poll() is not None:
                     del running[name]
@@ -149,8 +149,8 @@ def execute(notebooks: list[Notebook], build: Path, jobs: int) -> set[str]:
     return done
 
 
-def _start(notebook: Notebook, build: Path, jobs: int) -> subprocess.Popen:
-    """Start papermill on a notebook, in an empty folder and with its share of the cores."""
+def _start(notebook: Notebook, build: Path) -> subprocess.Popen:
+    """Start papermill on a notebook, in an empty folder."""
     run = build / "run" / notebook.name
     shutil.rmtree(run, ignore_errors=True)
     (run / "empty").mkdir(parents=True)
@@ -159,10 +159,17 @@ def _start(notebook: Notebook, build: Path, jobs: int) -> subprocess.Popen:
     kernel.parent.mkdir(parents=True, exist_ok=True)
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     kernel.write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}), "utf-8")
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    # Every core for each: most of the time one long notebook runs alone. Threads that wait must then sleep, not spin,
+    # or two notebooks at once would stall each other.
+    threads = str(os.cpu_count() or 1)
     environment = dict(os.environ, JUPYTER_PATH=str(build / "jupyter"), IPYTHONDIR=str(build / "ipython"))
     environment |= {f"{library}_NUM_THREADS": threads for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA")}
-    environment |= {"JUPYTER_PLATFORM_DIRS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "PYTHONHASHSEED": "0"}
+    environment |= {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "JUPYTER_PLATFORM_DIRS": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "PYTHONHASHSEED": "0",
+    }
     environment["PYTHONWARNINGS"] = "ignore:IProgress not found"  # progress bars do without widgets
     environment.pop("MPLBACKEND", None)  # figures go inline; a backend set for scripts would leave them blank
     command = [sys.executable, "-m", "papermill", str(notebook.paired), str(run / "executed.ipynb")]

@@ -134,7 +134,7 @@ def test_only_what_changed_is_executed_again(root):
     first = next(copy for copy in copies if copy.name.startswith("first"))
     printing = build._code_cells(json.loads(first.read_text()))[1]
     output = "".join(printing["outputs"][0]["text"])
-    assert output == f"quick [] {max(1, os.cpu_count() // 2)}\n", "profile, empty folder, its share of the cores"
+    assert output == f"quick [] {os.cpu_count()}\n", "profile, empty folder, every core"
 
 
 def test_a_failed_cell_stops_the_build_and_keeps_what_succeeded(root, capsys):
