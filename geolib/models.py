@@ -209,7 +209,11 @@ def _convert(gguf: Path, folder: Path) -> None:
         model.load_state_dict(read.state_dict())
         model.generation_config = read.generation_config
         model.save_pretrained(whole)
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(whole)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        for kind in ("bos", "eos", "pad", "unk"):  # older transformers misread some of them from the file
+            token = tokenizer.convert_ids_to_tokens(getattr(config, f"{kind}_token_id"))
+            setattr(tokenizer, f"{kind}_token", token)
+        tokenizer.save_pretrained(whole)
         manifest = {path.name: _sha256(path) for path in sorted(whole.iterdir())}
         (whole / "manifest.json").write_text(json.dumps(manifest, indent=1))
         whole.replace(folder)

@@ -34,6 +34,8 @@ def test_the_embedded_model_is_itself(model, tokenizer):
     assert model.dtype == torch.float32
     assert not model.training
     assert tokenizer.chat_template
+    tokens = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token)
+    assert tokens == ("<|im_start|>", "<|im_end|>", "<|im_end|>", "<|endoftext|>")
     prompt = tokenizer("The capital of France is", return_tensors="pt")
     with torch.no_grad():
         assert tokenizer.decode(model(**prompt).logits[0, -1].argmax()).strip() == "Paris"

@@ -3,6 +3,8 @@
 from math import comb
 from operator import index
 
+import numpy as np
+
 
 def max_regions(n_hyperplanes: int, dim: int, *, central: bool = False) -> int:
     """Largest number of regions that hyperplanes can cut R^dim into.
@@ -54,7 +56,7 @@ def max_regions(n_hyperplanes: int, dim: int, *, central: bool = False) -> int:
 
 def _count(name, value):
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool | np.bool):  # truth values are no counts
             raise TypeError
         count = index(value)
     except TypeError:
