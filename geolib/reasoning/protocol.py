@@ -48,7 +48,10 @@ def exploration_split(
         shown = [questions[i] for i in EXPLORATION_EXAMPLES]
         for name, wanted, pool in (("n_questions", n_questions, asked), ("n_examples", n_examples, shown)):
             if not 0 < wanted <= len(pool):
-                raise ValueError(f"exploration_split: {name} is {wanted}, but 1 to {len(pool)} was expected")
+                raise ValueError(
+                    f"exploration_split: {name} is {wanted}, but 1 to {len(pool)} was expected: all other questions of "
+                    "GSM8K-Zero stay unseen until the hypothesis is tested"
+                )
         return asked[:n_questions], shown[:n_examples]
     if n_questions < 1 or n_examples < 0 or n_questions + n_examples > len(questions):
         raise ValueError(

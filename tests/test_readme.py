@@ -1,0 +1,46 @@
+"""The README's promises, run as they stand."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from geolib import cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_five_lines_of_python(capsys):
+    (code,) = blocks("python")
+    assert len([line for line in code.splitlines() if line]) == 5
+    exec(code, {})
+    layers = re.findall(r"\d+", capsys.readouterr().out)
+    assert len(layers) == 30
+
+
+def test_the_shell_line_says_the_same(capsys):
+    (code,) = blocks("python")
+    exec(code, {})
+    in_python = re.findall(r"\d+", capsys.readouterr().out)
+    (line,) = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("geolib ")]
+    cli.main(shlex.split(line)[1:])
+    _, _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[1] for row in rows] == in_python
+
+
+@pytest.mark.parametrize("target", re.findall(r"`?make ([a-z]+)", README))
+def test_every_make_target_exists(target):
+    assert re.search(rf"^{target}:.* ##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "path", re.findall(r"\]\(((?!http)[^)]+)\)", README) + re.findall(r"`([a-z0-9-]+/[^` ]*)`", README)
+)
+def test_every_path_exists(path):
+    assert (ROOT / path.split("html")[0]).exists() or path.startswith("book/_build")
