@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +50,8 @@ class Sweep:
     only_wrong : bool
         Step 1 of the paper's protocol: ask everything with no example, and go on with what was answered wrong.
         Then ``shots`` must hold 0.
-    eps : sequence of float
-        Thresholds; both rules are always recorded.
+    eps : float or sequence of float
+        Threshold(s); both rules are always recorded.
     max_new_tokens : int
         Longest answer; rows whose answer was cut off say so in ``truncated``.
     batch_size : int
@@ -68,16 +69,16 @@ class Sweep:
     examples: Sequence[Question] = ()
     shots: Sequence[int] = (0, 1, 3, 5)
     only_wrong: bool = False
-    eps: Sequence[float] = (0.1,)
+    eps: float | Sequence[float] = 0.1
     max_new_tokens: int = 256
     batch_size: int = 48
     store: str | os.PathLike | None = None
     progress: bool = True
 
     def __post_init__(self):
-        if not self.questions:
+        if len(self.questions) == 0:
             raise ValueError("Sweep: questions is empty, but at least one was expected")
-        if not self.shots or any(isinstance(k, bool) or not isinstance(k, int) or k < 0 for k in self.shots):
+        if len(self.shots) == 0 or any(isinstance(k, bool) or not isinstance(k, Integral) or k < 0 for k in self.shots):
             raise ValueError(f"Sweep: shots is {self.shots!r}, but whole numbers from 0 on were expected")
         if max(self.shots) > len(self.examples):
             raise ValueError(f"Sweep: shots asks for {max(self.shots)} examples, but {len(self.examples)} were given")
@@ -120,6 +121,10 @@ class Sweep:
         rest = [p for prompts in plan.values() for p in prompts if p["question"].index in wrong]
         return pd.concat([first, self._answer(rest)], ignore_index=True) if rest else first
 
+    @property
+    def _thresholds(self) -> list[float]:
+        return np.atleast_1d(self.eps).tolist()
+
     def _prompts(self, shots: int, fingerprint: str) -> list[dict]:
         """Every question's prompt with its key: a hash of all that determines its row."""
         window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
@@ -131,7 +136,7 @@ class Sweep:
                     f"Sweep: question {question.index} with {shots} shots has {len(ids)} tokens and may get "
                     f"{self.max_new_tokens} more, but the model's window is {window}"
                 )
-            settings = [_MEASURE, fingerprint, ids, list(self.eps), self.max_new_tokens]
+            settings = [_MEASURE, fingerprint, ids, self._thresholds, self.max_new_tokens]
             key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
             prompts.append({"key": key, "question": question, "shots": shots, "ids": ids})
         return prompts
@@ -178,7 +183,7 @@ class Sweep:
         decoding = GenerationConfig(
             do_sample=False, max_new_tokens=self.max_new_tokens, eos_token_id=ends or None, pad_token_id=pad
         )
-        with measuring(self.model, eps=tuple(self.eps), rule=RULES, attention_mask=mask) as measure:
+        with measuring(self.model, eps=self._thresholds, rule=RULES, attention_mask=mask) as measure:
             output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=decoding)
         measured = measure.results()
         seconds = (time.perf_counter() - start) / len(batch)
@@ -189,7 +194,7 @@ class Sweep:
             dimensions = {
                 f"id_{rule}_{eps:g}": measured[rule].per_layer[e, i, :, -1].astype(np.int32)
                 for rule in RULES
-                for e, eps in enumerate(self.eps)
+                for e, eps in enumerate(self._thresholds)
             }
             rows.append(
                 {

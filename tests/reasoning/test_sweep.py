@@ -79,6 +79,16 @@ def test_a_stored_sweep_is_read_back_without_the_model(model, tokenizer, tmp_pat
     assert_same(part, expected)
 
 
+def test_one_threshold_or_many(model, tokenizer):
+    """A number is the same as a sequence of one, and any kind of whole number counts shots."""
+
+    def keys(**settings):
+        return [prompt["key"] for prompt in small(model, tokenizer, **settings)._prompts(1, "model")]
+
+    assert keys(eps=0.2) == keys(eps=[0.2]) == keys(eps=np.array([0.2]))
+    assert small(model, tokenizer, shots=np.arange(3)).shots.tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("change", [{"max_new_tokens": 11}, {"eps": (0.2,)}, {"examples": EXAMPLES[::-1]}])
 def test_other_settings_are_other_rows(model, tokenizer, change):
     def keys(sweep):
