@@ -14,7 +14,10 @@ from geolib import __version__
 
 def main(arguments=None) -> None:
     """Run the command line. Exit codes: 0, 1 failed, 2 usage, 130 interrupted."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    # geolib's own log alone: the libraries below it bring handlers of their own, and would be heard twice.
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logging.getLogger("geolib").handlers = [handler]
     try:
         group.main(arguments, standalone_mode=False)
     except click.exceptions.Exit as stop:
