@@ -185,16 +185,14 @@ class Sweep:
         )
         with measuring(self.model, eps=self._thresholds, rule=RULES, attention_mask=mask) as measure:
             output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=decoding)
-        measured = measure.results()
+        measured = {rule: result.per_layer[..., -1].astype(np.int32) for rule, result in measure.results().items()}
         seconds = (time.perf_counter() - start) / len(batch)
         rows = []
         for i, prompt in enumerate(batch):
             answer = output[i, length:].tolist()
             stop = next((j for j, token in enumerate(answer) if token in ends), None)
             dimensions = {
-                f"id_{rule}_{eps:g}": measured[rule].per_layer[e, i, :, -1].astype(np.int32)
-                for rule in RULES
-                for e, eps in enumerate(self._thresholds)
+                f"id_{rule}_{eps:g}": measured[rule][e, i] for rule in RULES for e, eps in enumerate(self._thresholds)
             }
             rows.append(
                 {

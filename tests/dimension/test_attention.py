@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from eager import eager_maps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -61,18 +62,6 @@ def tiny(kind, extra):
     if kind == "phi3":
         settings |= {"original_max_position_embeddings": 256}
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings)).eval()
-
-
-def eager_maps(model, input_ids, attention_mask=None):
-    """Every attention map, [batch, layers, heads, tokens, tokens]: the memory that geolib spares."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    with torch.no_grad():
-        maps = model.base_model(
-            input_ids=input_ids, attention_mask=attention_mask, output_attentions=True, use_cache=False
-        ).attentions
-    model.set_attn_implementation(before)
-    return torch.stack(maps, dim=1).float()
 
 
 def eager_count(maps, eps, rule):

@@ -5,17 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from eager import eager_maps
 
 from geolib.reasoning import available_questions, build_prompt, few_shot_sweep, id_change
 
 
 def eager_counts(model, ids, rule, eps=0.1):
     """ID of the last token per layer, and how many entries lie so near the threshold that rounding may move them."""
-    model.set_attn_implementation("eager")
-    with torch.no_grad():
-        maps = model.base_model(input_ids=torch.tensor([ids]), output_attentions=True, use_cache=False).attentions
-    model.set_attn_implementation("sdpa")
-    last = torch.stack([layer[0, :, -1] for layer in maps])  # [layers, heads, keys]
+    last = eager_maps(model, torch.tensor([ids]))[0, :, :, -1]  # [layers, heads, keys]
     threshold = eps if rule == "absolute" else eps * last.amax(-1, keepdim=True)
     near = ((last - threshold).abs() < 1e-4 * threshold).sum((-1, -2))
     return (last > threshold).sum((-1, -2)).numpy(), near.numpy()
