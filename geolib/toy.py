@@ -1,0 +1,564 @@
+"""Networks small enough to train while you wait: MLPs on a curve (figure 2), one-block LLMs on sin(t) (figures 4, 5).
+
+What is trained is trained side by side: seeds and settings are the batch, every run draws from a generator of its
+own, and no run sees another, so neighbours change a result by rounding at most. All arithmetic is float64.
+"""
+
+from dataclasses import dataclass
+from numbers import Real
+from operator import index
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True, eq=False)
+class FittedMlps:
+    """MLPs y(x) = sum_k readout_k relu(weight_k x + bias_k) + offset trained on one curve, as `fit_mlps` returns them.
+
+    Attributes
+    ----------
+    seeds : tuple of int
+        One run each.
+    steps : tuple of int
+        Steps of the optimiser after which parameters were recorded.
+    losses : array, shape=[snapshots, seeds]
+        Mean squared error over the points.
+    weight, bias, readout : array, shape=[snapshots, seeds, width]
+    offset : array, shape=[snapshots, seeds]
+    """
+
+    seeds: tuple
+    steps: tuple
+    losses: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+    readout: np.ndarray
+    offset: np.ndarray
+
+    def network(self, i, snapshot=-1):
+        """Copy one run at one snapshot, for `geolib.partition.ReluNetwork.from_torch`.
+
+        Parameters
+        ----------
+        i : int
+            Position of the run in `seeds`.
+        snapshot : int
+            Position in `steps`.
+
+        Returns
+        -------
+        torch.nn.Sequential
+            Linear, ReLU, Linear, in float64.
+        """
+        at = snapshot, i
+        return _mlp(self.weight[at][:, None], self.bias[at], self.readout[at], self.offset[at])
+
+
+def fit_mlps(x, y, *, width, seeds, n_steps=5000, learning_rate=0.01, snapshots=None, init="spread"):
+    """Train one-hidden-layer ReLU MLPs on a curve, a run per seed, all side by side.
+
+    Adam on the mean squared error over all points, the learning rate falling to 0 along a cosine.
+
+    Parameters
+    ----------
+    x, y : array-like, shape=[points]
+        The curve, in any order.
+    width : int
+        Hidden neurons.
+    seeds : sequence of int
+        A run each.
+    n_steps : int
+        Steps of the optimiser.
+    learning_rate : float
+        At the first step.
+    snapshots : sequence of int, optional
+        Steps after which to record, increasing, within 0 to n_steps; by default the first and the last, (0, n_steps).
+    init : {"spread", "torch"}
+        ``"spread"``: breakpoints uniform over the range of x, weights standard normal, readout normal of variance
+        1 / width. No part of the curve is favoured, so what is uneven at the end came from training. ``"torch"``: as
+        `torch.nn.Linear` draws, which puts half of the breakpoints into [-1, 1], whatever the range of x.
+
+    Returns
+    -------
+    FittedMlps
+
+    Raises
+    ------
+    TypeError
+        If a count is not an integer, or the learning rate no number.
+    ValueError
+        If a shape, a number or a choice is not as above.
+
+    Examples
+    --------
+    >>> x = np.linspace(-3, 3, 50)
+    >>> fit = fit_mlps(x, np.abs(x), width=8, seeds=[0, 1, 2], n_steps=200)
+    >>> fit.losses.shape, fit.network(2)
+    ((2, 3), Sequential(
+      (0): Linear(in_features=1, out_features=8, bias=True)
+      (1): ReLU()
+      (2): Linear(in_features=8, out_features=1, bias=True)
+    ))
+    """
+    x, y = _curve(x, y)
+    width, n_steps = _whole("fit_mlps: width", width), _whole("fit_mlps: n_steps", n_steps, least=0)
+    seeds = _wholes("fit_mlps: seeds", seeds, least=0)
+    learning_rate = _positive("fit_mlps: learning_rate", learning_rate)
+    steps = _wholes("fit_mlps: snapshots", sorted({0, n_steps}) if snapshots is None else snapshots, least=0)
+    if list(steps) != sorted({*steps}) or steps[-1] > n_steps:
+        raise ValueError(f"fit_mlps: snapshots is {steps}, expected increasing steps within 0 to {n_steps}")
+    if init not in ("spread", "torch"):
+        raise ValueError(f"fit_mlps: init is {init!r}, expected 'spread' or 'torch'")
+
+    draws = [_draw_mlp(torch.Generator().manual_seed(seed), width, x, init) for seed in seeds]
+    parameters = [torch.stack(run).requires_grad_() for run in zip(*draws, strict=True)]
+
+    def losses(step):
+        return (_mlps_on_line(x, *parameters) - y).square().mean(dim=1)
+
+    recorded = [
+        [value.detach().numpy().copy() for value in (loss, *parameters)]
+        for step, loss in _descend(losses, parameters, n_steps, learning_rate)
+        if step in steps
+    ]
+    loss, weight, bias, readout, offset = map(np.stack, zip(*recorded, strict=True))
+    return FittedMlps(seeds, steps, loss, weight, bias, readout, offset[..., 0])
+
+
+class CurveRegions(NamedTuple):
+    """Regions that a curve meets, given by points on it; a region that it comes back to counts again.
+
+    Attributes
+    ----------
+    patterns : int
+        Stretches of neighbouring points with one pattern: what the points alone show.
+    regions : int
+        Regions along the polygon through the points: 1 more than the sum of ``crossed``.
+    crossed : int array, shape=[points - 1]
+        Neurons that switch between neighbouring points; `geolib.partition.line_partition` finds one region more.
+    """
+
+    patterns: int
+    regions: int
+    crossed: np.ndarray
+
+
+def regions_along(points, weight, bias):
+    """Count the regions of one hidden layer along a curve.
+
+    A segment crosses each neuron's hyperplane once or not at all, so the neurons that switch between its ends are the
+    crossings on it. Neurons that share a hyperplane cross it together and count each. At exactly 0 a neuron is
+    inactive.
+
+    Parameters
+    ----------
+    points : array-like, shape=[points, dim]
+        In the order of the curve.
+    weight : array-like, shape=[width, dim]
+    bias : array-like, shape=[width]
+
+    Returns
+    -------
+    CurveRegions
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or a number is NaN or infinite.
+
+    Examples
+    --------
+    Two neurons, switching at 0 and at 1; the second step crosses both:
+
+    >>> regions_along([[-1], [-0.5], [2], [3]], [[1], [1]], [0, -1])
+    CurveRegions(patterns=2, regions=3, crossed=array([0, 2, 0]))
+    """
+    points, weight, bias = (
+        _finite(f"regions_along: {name}", values)
+        for name, values in (("points", points), ("weight", weight), ("bias", bias))
+    )
+    if points.ndim != 2 or weight.shape != (*bias.shape, *points.shape[1:]) or not points.size:
+        raise ValueError(
+            f"regions_along: points, weight and bias have shapes {points.shape}, {weight.shape} and {bias.shape}, "
+            "expected [points, dim], [width, dim] and [width]"
+        )
+    crossed = np.diff(points @ weight.T + bias > 0, axis=0).sum(axis=1)
+    return CurveRegions(int((crossed > 0).sum()) + 1, int(crossed.sum()) + 1, crossed)
+
+
+@dataclass(frozen=True, eq=False)
+class ToyGrid:
+    """One-block LLMs trained on sin(t), as `train_grid` returns them.
+
+    Attributes
+    ----------
+    heads, context, seed : int array, shape=[runs]
+        The settings of each run.
+    t : array, shape=[bins]
+        Times.
+    fit : array, shape=[runs, bins]
+        What each run says sin(t) is.
+    inputs : array, shape=[runs, bins, d_model]
+        The MLP's inputs: a curve in R^d_model.
+    weight, bias, readout, offset : array, shape=[runs, width, d_model], [runs, width], [runs, width], [runs]
+        The MLP: fit = readout . relu(weight inputs + bias) + offset.
+    absolute, relative : int array, shape=[runs, bins]
+        Soft intrinsic dimension (eq. 8) at the last token: how many attention weights exceed eps, or eps times the
+        largest weight of their row, summed over heads.
+    """
+
+    heads: np.ndarray
+    context: np.ndarray
+    seed: np.ndarray
+    t: np.ndarray
+    fit: np.ndarray
+    inputs: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+    readout: np.ndarray
+    offset: np.ndarray
+    absolute: np.ndarray
+    relative: np.ndarray
+
+    def network(self, i):
+        """Copy the MLP of run i: Linear, ReLU, Linear in float64, for `ReluNetwork.from_torch`."""
+        return _mlp(self.weight[i], self.bias[i], self.readout[i], self.offset[i])
+
+    def regions(self, i):
+        """Count the regions of run i's MLP along the curve of its inputs, as `CurveRegions`."""
+        return regions_along(self.inputs[i], self.weight[i], self.bias[i])
+
+    def table(self):
+        """Summarise, a row per run.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``heads``, ``context``, ``seed``, ``rmse`` (over all bins), ``patterns`` and ``regions`` (of
+            `CurveRegions`), ``id_absolute`` and ``id_relative`` (means over bins).
+        """
+        counts = [self.regions(i) for i in range(len(self.seed))]
+        return pd.DataFrame(
+            {
+                "heads": self.heads,
+                "context": self.context,
+                "seed": self.seed,
+                "rmse": np.sqrt(np.mean((self.fit - np.sin(self.t)) ** 2, axis=1)),
+                "patterns": [count.patterns for count in counts],
+                "regions": [count.regions for count in counts],
+                "id_absolute": self.absolute.mean(axis=1),
+                "id_relative": self.relative.mean(axis=1),
+            }
+        )
+
+
+def embed(t, context, d_model, *, span=None):
+    """Give each time a context of sinusoids.
+
+    Token j = 1..context of time t is the positional encoding (Vaswani et al. 2017) of t j / span: sines, then cosines,
+    of w_k t j / span. The frequencies w_k = 10^(-2k / d_model) / 2 are at most half of that of sin(t).
+
+    Parameters
+    ----------
+    t : array-like, shape=[bins]
+    context, d_model : int
+        Tokens, and their coordinates, an even number.
+    span : int, optional
+        By default the context: the tokens are then the history of t, sampled finer if the context is longer, and the
+        last one is t itself. With a fixed span, the sampling is fixed and a longer context oscillates faster.
+
+    Returns
+    -------
+    torch.Tensor, shape=[bins, context, d_model]
+
+    Raises
+    ------
+    TypeError
+        If t does not hold numbers, or a count is not an integer.
+    ValueError
+        If t has another shape or is not finite, a count is below 1, or d_model is odd.
+    """
+    t = _finite("embed: t", t)
+    if t.ndim != 1:
+        raise ValueError(f"embed: t has shape {t.shape}, expected [bins]")
+    context, d_model = _whole("embed: context", context), _whole("embed: d_model", d_model)
+    span = context if span is None else _whole("embed: span", span)
+    if d_model % 2:
+        raise ValueError(f"embed: d_model is {d_model}, expected an even number")
+    frequency = 10 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model) / 2
+    position = torch.arange(1, context + 1, dtype=torch.float64) / span
+    angle = torch.from_numpy(t)[:, None, None] * position[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+def train_grid(
+    *,
+    heads,
+    contexts,
+    seeds,
+    span=None,
+    d_model=16,
+    width=64,
+    head_size="split",
+    n_steps=500,
+    learning_rate=0.01,
+    bins=1000,
+    stride=20,
+    eps=0.1,
+):
+    """Train one-block LLMs on sin(t), t from -2 pi to 2 pi, for every combination of heads, context and seed.
+
+    The block is MLP(LayerNorm(MHA(X) + X)) at the last token (eqs. 2-5 of arXiv 2407.02678), X from `embed`, scores
+    divided by the root of the head size, LayerNorm without parameters, an MLP with one hidden layer and one output.
+    The outer residual of eq. 5 is left out: linear in X, it would change no region.
+
+    Adam on the mean squared error, the learning rate falling to 0 along a cosine. Step s takes every stride-th bin,
+    from bin s modulo stride on: no batch is drawn at random. A seed begins with the same numbers at every context
+    and, with split heads, at every number of heads.
+
+    Parameters
+    ----------
+    heads, contexts, seeds : sequence of int
+        The grid (figures 4 and 5): each combination is a run.
+    span : int, optional
+        As for `embed`; by default each run's context.
+    d_model : int
+        Coordinates of a token, an even number.
+    width : int
+        Hidden neurons of the MLP.
+    head_size : {"split", "full"}
+        ``"split"``: the heads share d_model, as evenly as whole numbers allow, so that all runs have the same number
+        of parameters. ``"full"``: each head has d_model, as eqs. 2-5 allow, and parameters grow with heads.
+    n_steps : int
+        Steps of the optimiser; with 0, the runs stay as drawn.
+    learning_rate : float
+        At the first step.
+    bins : int
+        Times.
+    stride : int
+        Batches that make up the bins.
+    eps : float
+        Threshold of the soft intrinsic dimension.
+
+    Returns
+    -------
+    ToyGrid
+        Runs in the order of contexts, then heads, then seeds.
+
+    Raises
+    ------
+    TypeError
+        If a count is not an integer, or another number is none.
+    ValueError
+        If a number or a choice is not as above.
+    """
+    heads, contexts, seeds = (
+        _wholes(f"train_grid: {name}", values, least=least)
+        for name, values, least in (("heads", heads, 1), ("contexts", contexts, 1), ("seeds", seeds, 0))
+    )
+    d_model, width, bins, stride = (
+        _whole(f"train_grid: {name}", value)
+        for name, value in (("d_model", d_model), ("width", width), ("bins", bins), ("stride", stride))
+    )
+    n_steps = _whole("train_grid: n_steps", n_steps, least=0)
+    learning_rate, eps = _positive("train_grid: learning_rate", learning_rate), _positive("train_grid: eps", eps)
+    if head_size not in ("split", "full"):
+        raise ValueError(f"train_grid: head_size is {head_size!r}, expected 'split' or 'full'")
+    if head_size == "split" and max(heads) > d_model:
+        raise ValueError(f"train_grid: heads is {heads}, expected at most d_model = {d_model} of them to share it")
+    if stride > bins:
+        raise ValueError(f"train_grid: stride is {stride}, but there are {bins} bins; expected at most as many")
+
+    t = np.linspace(-2 * np.pi, 2 * np.pi, bins)
+    target = torch.from_numpy(np.sin(t))
+    groups = []
+    for context in contexts:
+        settings = [(n_heads, context, seed) for n_heads in heads for seed in seeds]
+        batches = [embed(t[start::stride], context, d_model, span=span) for start in range(stride)]
+        blocks = _Blocks(settings, d_model, width, head_size)
+
+        def losses(step, blocks=blocks, batches=batches):
+            start = step % stride
+            return (blocks(batches[start])[0] - target[start::stride]).square().mean(dim=1)
+
+        for _ in _descend(losses, blocks.parameters, n_steps, learning_rate):
+            pass
+        groups.append((*np.transpose(settings), *blocks.measure(batches, eps)))
+    n_heads, context, seed, *measured = map(np.concatenate, zip(*groups, strict=True))
+    return ToyGrid(n_heads, context, seed, t, *measured)
+
+
+class _Blocks:
+    """Blocks side by side: the heads of all runs lie on one axis, padded with zero columns to the largest.
+
+    Padding stays 0 in training: the gradient of a column of Q holds the same column of K as a factor, and so do K and
+    Q, V and O, O and V.
+    """
+
+    def __init__(self, settings, d_model, width, head_size):
+        draws = [
+            _draw_block(torch.Generator().manual_seed(seed), n_heads, d_model, width, head_size)
+            for n_heads, _, seed in settings
+        ]
+        heads = [head for *_, run in draws for head in run]
+        sizes = [head.shape[-1] for head in heads]
+        self.run = torch.arange(len(settings)).repeat_interleave(torch.tensor([n_heads for n_heads, *_ in settings]))
+        self.scale = torch.tensor(sizes).double()[:, None, None] ** -0.5
+        # Q, K, V and the transpose of O, shape=[4, all heads, d_model, head size].
+        self.qkvo = torch.stack([nn.functional.pad(head, (0, max(sizes) - head.shape[-1])) for head in heads], dim=1)
+        self.mlp = [torch.stack(part) for part in list(zip(*draws, strict=True))[:4]]
+        self.parameters = [part.requires_grad_() for part in (self.qkvo, *self.mlp)]
+
+    def __call__(self, tokens):
+        """Run the blocks on tokens, shape=[bins, context, d_model].
+
+        Returns outputs, shape=[runs, bins], MLP inputs, shape=[runs, bins, d_model], and the last token's attention,
+        shape=[bins, all heads, context].
+        """
+        q, k, v, o = self.qkvo
+        last = tokens[:, -1]
+        # One query and one output a head: neither keys nor values are ever formed, and tokens serve all heads at once.
+        probe = last @ (q @ k.mT * self.scale)
+        attention = torch.softmax(probe.transpose(0, 1) @ tokens.mT, dim=-1)
+        mean = (attention @ tokens).transpose(0, 1)
+        mha = last.new_zeros(len(self.mlp[0]), *last.shape).index_add(0, self.run, mean @ (v @ o.mT))
+        inputs = nn.functional.layer_norm(mha + last, last.shape[-1:])
+        weight, bias, readout, offset = self.mlp
+        hidden = torch.relu(inputs @ weight.mT + bias[:, None])
+        return (hidden @ readout[..., None])[..., 0] + offset, inputs, attention
+
+    @torch.no_grad()
+    def measure(self, batches, eps):
+        """Evaluate at all bins: the arrays of `ToyGrid` from `fit` on."""
+        n_bins, n_runs = sum(map(len, batches)), len(self.mlp[0])
+        fit, curve = torch.empty(n_runs, n_bins).double(), torch.empty(n_runs, n_bins, self.qkvo.shape[2]).double()
+        edges = torch.zeros(2, n_runs, n_bins, dtype=torch.int64)
+        for start, tokens in enumerate(batches):
+            at = np.s_[:, start :: len(batches)]
+            fit[at], curve[at], attention = self(tokens)
+            for rule, least in enumerate((eps, eps * attention.amax(dim=-1, keepdim=True))):
+                edges[rule][at] = edges[rule][at].index_add(0, self.run, (attention > least).sum(dim=-1).T)
+        weight, bias, readout, offset = self.mlp
+        return [part.numpy() for part in (fit, curve, weight, bias, readout, offset[:, 0], *edges)]
+
+
+def _draw_block(generator, n_heads, d_model, width, head_size):
+    """Draw weight, bias, readout and offset of the MLP, and per head Q, K, V, O^T, shape=[4, d_model, head size]."""
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    mlp = normal(width, d_model) / d_model**0.5, normal(width), normal(width) / width**0.5
+    if head_size == "split":
+        heads = (normal(4, d_model, d_model) / d_model**0.5).tensor_split(n_heads, dim=-1)
+    else:
+        heads = [normal(4, d_model, d_model) / d_model**0.5 for _ in range(n_heads)]
+    return *mlp, torch.zeros(1, dtype=torch.float64), heads
+
+
+def _draw_mlp(generator, width, x, init):
+    """Draw weight, bias, readout, shape=[width], and offset, shape=[1]."""
+
+    def uniform(n, low, high):
+        return low + (high - low) * torch.rand(n, generator=generator, dtype=x.dtype)
+
+    if init == "torch":
+        bound = width**-0.5
+        return uniform(width, -1, 1), uniform(width, -1, 1), uniform(width, -bound, bound), uniform(1, -bound, bound)
+    weight, readout = torch.randn(2, width, generator=generator, dtype=x.dtype)
+    return weight, -weight * uniform(width, x[0], x[-1]), readout / width**0.5, torch.zeros(1, dtype=x.dtype)
+
+
+def _mlps_on_line(x, weight, bias, readout, offset):
+    """Evaluate at sorted points, shape=[runs, points], in points + width operations a run, not points * width.
+
+    A neuron is active on one side of its breakpoint. So it adds the line readout * (weight x + bias) from there on if
+    its weight is positive; else it adds it from the start, and takes it away there. With a weight of 0 the breakpoint
+    lies at -inf or inf, and the neuron is always active or never.
+    """
+    lines = torch.stack([readout * weight, readout * bias])
+    sign = torch.where(weight < 0, -1.0, 1.0)
+    first = torch.searchsorted(x, (-bias / weight).detach()).expand_as(lines)
+    changes = lines.new_zeros(*lines.shape[:2], len(x) + 1).scatter_add(-1, first, lines * sign)
+    at_start = (lines * (weight < 0)).sum(dim=-1, keepdim=True)
+    slope, intercept = (at_start + changes.cumsum(-1))[..., :-1]
+    return slope * x + intercept + offset
+
+
+def _descend(losses, parameters, n_steps, learning_rate):
+    """Minimise with Adam; yield the step and its losses, shape=[runs], before each step and after the last.
+
+    A run's loss depends on its own parameters only, and Adam works number by number: the sum keeps the runs apart.
+    """
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(n_steps, 1))
+    for step in range(n_steps + 1):
+        loss = losses(step)
+        yield step, loss
+        if step < n_steps:
+            optimizer.zero_grad()
+            loss.sum().backward()
+            optimizer.step()
+            schedule.step()
+
+
+def _mlp(weight, bias, readout, offset):
+    """Make a torch network of arrays; `skip_init` leaves torch's global generator alone."""
+    layers = []
+    for W, b in ((weight, bias), (readout[None], offset[None])):
+        layer = nn.utils.skip_init(nn.Linear, *W.shape[::-1], dtype=torch.float64)
+        layer.load_state_dict({"weight": torch.from_numpy(W.copy()), "bias": torch.from_numpy(b.copy())})
+        layers.append(layer)
+    return nn.Sequential(layers[0], nn.ReLU(), layers[1])
+
+
+def _curve(x, y):
+    """Both as tensors, sorted by x."""
+    x, y = _finite("fit_mlps: x", x), _finite("fit_mlps: y", y)
+    if x.ndim != 1 or x.shape != y.shape:
+        raise ValueError(f"fit_mlps: x has shape {x.shape} and y {y.shape}, expected [points] for both")
+    if len(np.unique(x)) < 2:
+        raise ValueError(f"fit_mlps: x has {len(np.unique(x))} distinct points, expected at least 2")
+    order = np.argsort(x)
+    return torch.from_numpy(x[order]), torch.from_numpy(y[order])
+
+
+def _finite(name, values):
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {type(values).__name__}, expected an array of real numbers") from None
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinity, expected finite numbers")
+    return array
+
+
+def _whole(name, value, *, least=1):
+    try:
+        if isinstance(value, bool | np.bool):  # truth values are no counts
+            raise TypeError
+        number = index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, expected an integer") from None
+    if number < least:
+        raise ValueError(f"{name} is {number}, expected at least {least}")
+    return number
+
+
+def _wholes(name, values, *, least):
+    numbers = tuple(_whole(f"{name}[{i}]", value, least=least) for i, value in enumerate(values))
+    if not numbers:
+        raise ValueError(f"{name} is empty, expected at least one")
+    return numbers
+
+
+def _positive(name, value):
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}, expected a number")
+    if not 0 < value < np.inf:
+        raise ValueError(f"{name} is {value}, expected a positive number")
+    return float(value)
