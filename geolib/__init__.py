@@ -6,15 +6,15 @@ The companion package of *The Geometry of Reasoning*. Its three parts are the bo
 - ``geolib.dimension``: the intrinsic dimension that self-attention gives to the MLP's input;
 - ``geolib.reasoning``: the GSM8K-Zero experiments.
 
-``geolib.models`` loads models, ``geolib.figures`` draws. Subpackages load on first use, so that
-``import geolib`` stays instant.
+``geolib.models`` loads models, ``geolib.toy`` trains small ones, ``geolib.figures`` and ``geolib.interactive`` draw.
+Subpackages load on first use, so that ``import geolib`` stays instant.
 """
 
 import importlib
 
 __version__ = "0.1.0"
 
-_SUBMODULES = ("cli", "dimension", "figures", "models", "partition", "reasoning")
+_SUBMODULES = ("cli", "dimension", "figures", "interactive", "models", "partition", "reasoning", "toy")
 __all__ = ["__version__", *_SUBMODULES]
 
 

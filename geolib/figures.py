@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.collections import PolyCollection
+from matplotlib.colors import LogNorm
 from matplotlib.patches import Arc
 from matplotlib.ticker import MaxNLocator
 
@@ -64,14 +65,9 @@ def mosaic(partitions: Mapping[str, object]):
     """
     figure, axes = _axes(len(partitions), height=3.5)
     for ax, (title, partition) in zip(axes, partitions.items(), strict=True):
-        active = sum(layer.sum(axis=1) for layer in partition.active)
-        # Neighbours differ by one neuron, so the parity of the count alternates: two shades make every border show.
-        shade = 0.7 * (active - active.min()) / max(np.ptp(active), 1) + 0.15 * (active % 2)
         cells = PolyCollection(
             partition.polygons,
-            array=shade,
-            cmap="YlGnBu",
-            clim=(0, 1),
+            facecolors=region_colors(partition),
             edgecolors="#25323B",
             linewidths=0.25,
         )
@@ -81,6 +77,13 @@ def mosaic(partitions: Mapping[str, object]):
         ax.set(title=title, xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
         ax.grid(visible=False)
     return figure
+
+
+def region_colors(partition):
+    """Colour of each region by how many neurons are active there, shape=[n_regions, 4]."""
+    active = sum(layer.sum(axis=1) for layer in partition.active)
+    # Neighbours differ by one neuron, so the parity of the count alternates: two shades make every border show.
+    return plt.get_cmap("YlGnBu")(0.7 * (active - active.min()) / max(np.ptp(active), 1) + 0.15 * (active % 2))
 
 
 @_figure
@@ -176,4 +179,126 @@ def share_by_change(panels: Mapping[str, object], *, baseline=None):
         ax.margins(x=0.08)
         ax.set(title=title, xlabel="change of ID against 0-shot", ylim=(0, 1))
     axes[0].set_ylabel("share correct")
+    return figure
+
+
+@_figure
+def fits(x, target, panels: Mapping[str, tuple], edges):
+    """Piecewise affine fits of a curve, one a column: fit (top), regions per interval, error (bottom) (figure 2).
+
+    Parameters
+    ----------
+    x, target : array-like, shape=[points]
+        The curve.
+    panels : mapping of title to (vertices, regions, error)
+        vertices, shape=[2, n]: the fit's graph from end to end, the breakpoints between; regions, shape=[intervals];
+        error, shape=[points].
+    edges : array-like, shape=[intervals + 1]
+        Of the intervals.
+    """
+    figure, rows = plt.subplots(
+        3, len(panels), figsize=(7, 5.4), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2, 2)
+    )
+    for (top, middle, bottom), (title, (vertices, regions, error)) in zip(rows.T, panels.items(), strict=True):
+        top.plot(x, target, color="#C5CCD1", lw=5, label="target")
+        top.plot(*vertices, color=BLUE, label="fit")
+        top.plot(*vertices[:, 1:-1], ".", color=RED, ms=3.5, label="breakpoint")
+        top.set_ylim(np.min(target) - 0.3, np.max(target) + 0.3)
+        top.set_title(title)
+        middle.stairs(regions, edges, fill=True, color=ORANGE)
+        bottom.semilogy(x, error, color=BLUE, lw=1)
+        bottom.set_xlabel("$x$")
+    for ax, label in zip(rows[:, 0], ("fit", "regions per interval", "|error|"), strict=True):
+        ax.set_ylabel(label)
+    rows[0, 0].legend(fontsize=7, loc="lower left", ncols=3, columnspacing=1)
+    return figure
+
+
+@_figure
+def fit_and_met(t, target, panels: Mapping[str, Mapping[str, tuple]]):
+    """Draw runs on a curve, a column a setting: fits (top), the regions met so far (bottom) (figure 4).
+
+    Parameters
+    ----------
+    t, target : array-like, shape=[bins]
+        The curve.
+    panels : mapping of title to mapping of label to (fit, met), both shape=[runs, bins]
+        A colour per label, a thin line per run.
+    """
+    figure, rows = plt.subplots(
+        2, len(panels), figsize=(7, 3.9), sharex=True, sharey="row", squeeze=False, height_ratios=(2, 3)
+    )
+    for (top, bottom), (title, groups) in zip(rows.T, panels.items(), strict=True):
+        top.plot(t, target, color="#C5CCD1", lw=5)
+        for color, (label, (fit, met)) in zip(CYCLE, groups.items(), strict=False):
+            top.plot(t, np.transpose(fit), color=color, lw=0.5, alpha=0.6)
+            bottom.plot(t, np.transpose(met), color=color, lw=0.7, alpha=0.6)
+            bottom.plot([], [], color=color, label=label)
+        top.set_title(title, fontsize=8)
+        bottom.set_xlabel("$t$")
+    for ax, label in zip(rows[:, 0], ("fit", "regions met so far"), strict=True):
+        ax.set_ylabel(label)
+    rows[1, 0].legend()
+    return figure
+
+
+@_figure
+def heat_maps(panels: Mapping[str, object], *, label):
+    """Tables as colours, with their numbers, on one logarithmic scale (figure 5).
+
+    Parameters
+    ----------
+    panels : mapping of title to pandas.DataFrame
+        Positive numbers; the names of index and columns become the axis labels.
+    label : str
+        Of the colour bar.
+    """
+    figure, axes = _axes(len(panels), height=3.3)
+    low = min(table.to_numpy().min() for table in panels.values())
+    high = max(table.to_numpy().max() for table in panels.values())
+    for ax, (title, table) in zip(axes, panels.items(), strict=True):
+        image = ax.imshow(table, norm=LogNorm(low, high), cmap="YlGnBu", origin="lower", aspect="auto")
+        for (row, column), value in np.ndenumerate(table.to_numpy()):
+            dark = value > low**0.4 * high**0.6
+            size = 8 if table.size <= 25 else 5
+            ax.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=size, color="w" if dark else "k")
+        ax.set(title=title, xlabel=table.columns.name, ylabel=table.index.name)
+        ax.set_xticks(range(table.shape[1]), table.columns)
+        ax.set_yticks(range(table.shape[0]), table.index)
+        ax.grid(visible=False)
+    ticks = [tick for tick in np.outer(10.0 ** np.arange(-9, 10), (1, 2, 5)).ravel() if low <= tick <= high]
+    bar = figure.colorbar(image, ax=list(axes), label=label)
+    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    bar.minorticks_off()
+    return figure
+
+
+@_figure
+def bands(panels: Mapping[str, Mapping[str, tuple]], *, xlabel, ylabel, log="y"):
+    """Lines in bands, a panel per title.
+
+    Parameters
+    ----------
+    panels : mapping of title to mapping of label to (x, low, middle, high), or (x, y)
+        A line without a band is a reference: dashed, in grey.
+    log : str
+        Which axes are logarithmic: "", "x", "y" or "xy".
+    """
+    figure, axes = _axes(len(panels), height=3.4)
+    for ax, (title, lines) in zip(axes, panels.items(), strict=True):
+        styles = zip(CYCLE, _MARKERS, strict=True)
+        dashes = iter(("--", ":", "-."))
+        for label, (x, *ys) in lines.items():
+            if len(ys) == 1:
+                ax.plot(x, ys[0], ls=next(dashes), color=GREY, lw=1.2, label=label)
+                continue
+            color, marker = next(styles)
+            ax.fill_between(x, ys[0], ys[2], color=color, alpha=0.2, lw=0)
+            ax.plot(x, ys[1], marker=marker, color=color, label=label)
+        ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        ax.set(**{f"{axis}scale": "log" for axis in log})
+        if "x" in log:  # few values: name them, rather than powers of ten
+            ax.set_xticks(x, [f"{value:g}" for value in x])
+            ax.xaxis.minorticks_off()
+        ax.legend(fontsize=8)
     return figure

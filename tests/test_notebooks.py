@@ -65,7 +65,7 @@ def test_paired_notebook_shows_no_raw_myst(source):
 @each_source
 def test_figures_have_alternative_text_and_caption(source):
     for cell in code_cells(source):
-        if re.search(r"\b(figures|plt)\.\w+\(", cell.source):
+        if re.search(r"\b(figures|interactive|plt)\.\w+\(", cell.source):
             myst = cell.metadata.get("mystnb", {})
             assert myst.get("image", {}).get("alt", "").strip(), f"mystnb.image.alt is missing in:\n{cell.source}"
             assert myst.get("figure", {}).get("caption", "").strip(), f"no mystnb.figure.caption in:\n{cell.source}"

@@ -76,7 +76,7 @@ def binned_share(table: pd.DataFrame, *, bins: int = 6, level: float = 0.95) -> 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, its bootstrap interval, and how many rows are behind it."""
+    """A number, its interval, and how many rows are behind it."""
 
     value: float
     low: float

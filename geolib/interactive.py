@@ -1,0 +1,258 @@
+"""Figures that answer the reader without a kernel: SVG and a few lines of script, all inside the cell's output.
+
+They draw what they are given, as `geolib.figures` does. Nothing is loaded, so they work offline, in a built page and
+in Colab. Without scripts, and in print, the drawing still stands; formats without HTML get a still.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+
+import numpy as np
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from geolib import figures
+
+
+@dataclass(frozen=True, repr=False)
+class Interactive:
+    """A figure that a notebook shows as HTML where it can, and as a still elsewhere.
+
+    Attributes
+    ----------
+    html : str
+        A fragment: markup, style and script, which asks for nothing from outside.
+    still : matplotlib.figure.Figure
+        For print.
+    """
+
+    html: str
+    still: Figure
+
+    def __repr__(self):
+        return f"Interactive({len(self.html)} characters)"
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        png = io.BytesIO()
+        self.still.savefig(png, format="png", dpi=144)
+        return {
+            "text/html": self.html,
+            "image/png": base64.b64encode(png.getvalue()).decode("ascii"),
+            "text/plain": repr(self),
+        }
+
+
+def hover_mosaic(partition, *, label: str, still: Figure | None = None) -> Interactive:
+    """Plane partition in which a pointed-at region tells its affine map, its active neurons and its area.
+
+    A pointer, a tap or the arrow keys choose the region; Home goes to the largest, PageDown and PageUp visit all.
+
+    Parameters
+    ----------
+    partition : geolib.partition.PlanePartition
+        Of a network with two inputs and, through its readout, one output.
+    label : str
+        What the figure shows, for readers who cannot see it.
+    still : matplotlib.figure.Figure, optional
+        By default the mosaic itself.
+
+    Returns
+    -------
+    Interactive
+
+    Raises
+    ------
+    ValueError
+        If the affine maps do not take two numbers to one.
+    """
+    maps = []
+    for i in range(partition.n_regions):
+        A, b = partition.affine_map(i)
+        if A.shape != (1, 2):
+            raise ValueError(f"hover_mosaic: affine maps of partition have A of shape {A.shape}, expected (1, 2)")
+        maps.append([*A[0], b[0]])
+    data = {
+        "maps": _short(maps),
+        "active": sum(layer.sum(axis=1) for layer in partition.active).tolist(),
+        "neurons": sum(layer.shape[1] for layer in partition.active),
+        "areas": _short(partition.areas),
+    }
+
+    size = np.ptp(partition.window, axis=1)
+    panel = _Panel(24, 580, 580 * size[1] / size[0], *partition.window)
+    shapes = zip(partition.polygons, figures.region_colors(partition), strict=True)
+    cells = "".join(f'<path d="{_path(panel(corners))}Z" fill="{to_hex(color)}"/>' for corners, color in shapes)
+    drawing = panel.svg(
+        f'<g class="geolib-cells" stroke="#25323b" stroke-width=".4">{cells}</g>'
+        f'<path class="geolib-mark" fill="none" stroke="{figures.RED}" stroke-width="3.5" pointer-events="none"/>',
+        xlabel="x₁",
+        ylabel="x₂",
+    )
+    body = _svg(drawing, panel.bottom, label) + f'<p aria-live="polite">{partition.n_regions} regions.</p>'
+    return Interactive(_fragment("hover.js", body, data), still or figures.mosaic({"": partition}))
+
+
+def film(x, target, frames: Mapping[int, tuple], *, bins, label: str, still: Figure) -> Interactive:
+    """Fit of a curve by a piecewise affine function, a frame per training step under a slider.
+
+    Above, the target and the fit with its breakpoints marked; below, how many breakpoints each interval holds.
+
+    Parameters
+    ----------
+    x, target : array-like, shape=[points]
+        The curve, x increasing.
+    frames : mapping of int to (vx, vy), array-like, shape=[vertices]
+        Per training step the vertices of the fit's graph from end to end, vx increasing: its breakpoints, and the
+        two ends, which are not counted.
+    bins : array-like, shape=[intervals + 1]
+        Edges of the intervals, increasing.
+    label : str
+        What the figure shows, for readers who cannot see it.
+    still : matplotlib.figure.Figure
+        For print.
+
+    Returns
+    -------
+    Interactive
+
+    Raises
+    ------
+    ValueError
+        If there is no frame, or the vertices of one do not belong together.
+    """
+    x, target, bins = (np.asarray(values, dtype=float) for values in (x, target, bins))
+    if x.shape != target.shape or not _increase(x):
+        raise ValueError(
+            f"film: x has shape {x.shape}, target {target.shape}; expected x increasing, a target for each"
+        )
+    if not _increase(bins):
+        raise ValueError(f"film: bins has shape {bins.shape}, expected increasing edges, shape (intervals + 1,)")
+    if not frames:
+        raise ValueError("film: frames is empty, expected at least one")
+    vertices = {step: tuple(np.asarray(side, dtype=float) for side in frame) for step, frame in frames.items()}
+    for step, sides in vertices.items():
+        if len(sides) != 2 or not _increase(sides[0]) or sides[0].shape != sides[1].shape:
+            shapes = " and ".join(str(side.shape) for side in sides)
+            raise ValueError(f"film: frames[{step}] has shapes {shapes}, expected vx increasing, a vy for each")
+        if not np.isfinite(sides).all():
+            raise ValueError(f"film: frames[{step}] holds a number that is not finite")
+
+    counts = {step: np.histogram(vx[1:-1], bins)[0] for step, (vx, _) in vertices.items()}
+    span, room = (x[0], x[-1]), 0.2 * np.ptp(target)
+    above = _Panel(24, 580, 260, span, (target.min() - room, target.max() + room))
+    below = _Panel(340, 580, 90, span, (0, max(1, *(count.max() for count in counts.values()))))
+    reel = []
+    for step, (vx, vy) in vertices.items():
+        heights = np.concatenate([[0], np.repeat(counts[step], 2), [0]])
+        bars = _path(below(np.stack([np.repeat(bins, 2), heights], axis=1)))
+        error = np.sqrt(np.mean((np.interp(x, vx, vy) - target) ** 2))
+        words = f"Step {step}: {len(vx) - 2} breakpoints, root mean square error {error:.2g}."
+        reel.append([_path(above(np.stack([vx, vy], axis=1))), bars, words])
+
+    fit, bars, words = reel[-1]
+    drawing = above.svg(
+        f'<path d="{_path(above(np.stack([x, target], axis=1)))}" stroke="#c5ccd1" stroke-width="7" fill="none"/>'
+        f'<path class="geolib-fit" d="{fit}" stroke="{figures.BLUE}" stroke-width="2" fill="none"/>'
+        f'<path class="geolib-dots" d="{_dots(fit)}" stroke="{figures.RED}" stroke-width="6" stroke-linecap="round"/>',
+        xlabel="",
+        ylabel="target (grey), fit (blue), its breakpoints (red)",
+    ) + below.svg(
+        f'<path class="geolib-bars" d="{bars}" fill="{figures.ORANGE}"/>', xlabel="x", ylabel="breakpoints per interval"
+    )
+    controls = (
+        '<div class="geolib-controls" hidden><button type="button">Play</button>'
+        f'<input type="range" min="0" max="{len(reel) - 1}" value="{len(reel) - 1}" aria-label="Training step"></div>'
+    )
+    body = f"{_svg(drawing, below.bottom, label)}{controls}<p>{words}</p>"
+    return Interactive(_fragment("film.js", body, reel), still)
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A plot's rectangle in a drawing 640 wide: pixels from data, and axes around what is drawn in it."""
+
+    top: float
+    width: float
+    height: float
+    x: tuple
+    y: tuple
+
+    left = 48
+
+    @property
+    def bottom(self):
+        return self.top + self.height + 46
+
+    def __call__(self, points):
+        """Pixels of points, shape=[n, 2], from the panel's upper left corner."""
+        low, high = np.transpose([self.x, self.y])
+        return (points - low) / (high - low) * [self.width, -self.height] + [0, self.height]
+
+    def svg(self, content, *, xlabel, ylabel):
+        """Wrap a panel's content, clipped to it, in ticks and labels."""
+        right, foot = self.left + self.width, self.top + self.height
+        marks = [f'<text x="{self.left}" y="{self.top - 8}">{ylabel}</text>']
+        marks.append(f'<text x="{right}" y="{foot + 40}" text-anchor="end">{xlabel}</text>')
+        for tick in _ticks(self.x):
+            at = self.left + self(np.array([[tick, self.y[0]]]))[0, 0]
+            marks.append(f'<text x="{at:.1f}" y="{foot + 20:.1f}" text-anchor="middle">{_number(tick)}</text>')
+        for tick in _ticks(self.y):
+            at = self.top + self(np.array([[self.x[0], tick]]))[0, 1]
+            marks.append(f'<text x="{self.left - 6}" y="{at + 5:.1f}" text-anchor="end">{_number(tick)}</text>')
+        box = f'x="{self.left}" y="{self.top}" width="{self.width}" height="{self.height:.1f}"'
+        return f'{"".join(marks)}<svg {box}>{content}</svg><rect {box} fill="none" stroke="#8a949b"/>'
+
+
+def _increase(values):
+    return values.ndim == 1 and len(values) > 1 and bool((np.diff(values) > 0).all())
+
+
+def _svg(drawing, height, label):
+    return f'<svg viewBox="0 0 640 {height:.0f}" role="img" aria-label="{escape(label)}">{drawing}</svg>'
+
+
+def _fragment(script, body, data):
+    """Join a drawing with its style, its script and the script's data."""
+    assets = files("geolib") / "assets"
+    style, code = ((assets / name).read_text("utf-8") for name in ("interactive.css", script))
+    # "<" would end the script; inside JSON it may as well be written as an escape.
+    data = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    # Found by a name that no other figure has, and once: a page may show the same figure twice.
+    name = "geolib-" + hashlib.sha256(f"{script}{body}{data}".encode()).hexdigest()[:12]
+    start = f'document.querySelectorAll(".{name}:not([data-live])").forEach((root) => {{ root.dataset.live = ""; '
+    return (
+        f'<div class="geolib-figure {name}" role="group"><style>{style}</style>{body}</div>\n'
+        f"<script>{{ const data = {data};\nconst bring = {code.strip()};\n{start}bring(root, data); }}); }}</script>"
+    )
+
+
+def _path(points):
+    """SVG path through points, shape=[n, 2], to a tenth of a pixel."""
+    return "M" + "L".join(f"{x:g} {y:g}" for x, y in np.round(points, 1) + 0.0)
+
+
+def _dots(path):
+    """SVG path of dots at the inner points of a path: strokes without length, which round ends make visible."""
+    return re.sub("^M[^L]*L", "M", path).replace("L", "h0M")
+
+
+def _ticks(span):
+    low, high = span
+    return [tick for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= tick <= high]
+
+
+def _number(value):
+    return f"{value:.6g}".replace("-", "−")
+
+
+def _short(values):
+    """Numbers to five digits, which is more than a reader reads and less than half of the bytes."""
+    return [_short(value) if np.ndim(value) else float(f"{value:.5g}") for value in values]

@@ -1,0 +1,232 @@
+"""Interactive figures: what the page holds is what was given, it asks for nothing, and no text can break out of it."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from geolib import figures, interactive
+from geolib.partition import ReluNetwork, plane_partition
+
+VOID = {"input", "rect", "path"}  # elements without content: HTML's own, and those of SVG that we close at once
+
+
+class Page(HTMLParser):
+    """Elements of a fragment with their attributes, and the text in each; every element must be closed."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.open = [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes), []))
+        if tag != "input":
+            self.open.append(self.elements[-1])
+
+    def handle_startendtag(self, tag, attributes):
+        assert tag in VOID
+        self.elements.append((tag, dict(attributes), []))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, text):
+        if self.open:
+            self.open[-1][2].append(text)
+
+    def all(self, tag):
+        return [(attributes, "".join(text)) for name, attributes, text in self.elements if name == tag]
+
+    def one(self, tag):
+        (element,) = self.all(tag)
+        return element
+
+    def data(self):
+        return json.loads(re.search(r"const data = (.*);\n", self.one("script")[1])[1])
+
+
+@pytest.fixture(scope="module")
+def partition():
+    rng = np.random.default_rng(0)
+    readout = rng.normal(size=(1, 20)), rng.normal(size=1)
+    network = ReluNetwork([rng.normal(size=(20, 2))], [rng.normal(size=20)], readout=readout)
+    return plane_partition(network, ((-1, 1), (0, 3)))
+
+
+@pytest.fixture(scope="module")
+def still():
+    figure = plt.figure()
+    plt.close(figure)
+    return figure
+
+
+def make_film(still, label="film", frames=None, **kwargs):
+    x = np.linspace(0, 3, 31)
+    frames = frames or {0: ([0, 3], [0, 0]), 7: ([0, 0.5, 2, 2.25, 3], [0, 1, 1, 2, 0])}
+    return interactive.film(x, np.sin(x), frames, **{"bins": [0, 1, 2, 3], "label": label, "still": still, **kwargs})
+
+
+def test_every_region_is_there_with_its_map(partition):
+    page = Page(interactive.hover_mosaic(partition, label="cells").html)
+    cells = [attributes["d"] for attributes, _ in page.all("path") if "fill" in attributes and "d" in attributes]
+    data = page.data()
+    assert len(cells) == len(data["maps"]) == partition.n_regions > 20
+    for i, cell in enumerate(cells):
+        A, b = partition.affine_map(i)
+        np.testing.assert_allclose(data["maps"][i], [*A[0], *b], rtol=1e-4)
+        drawn = np.array(re.findall(r"[-\d.]+", cell), dtype=float).reshape(-1, 2)
+        width, height = 580, 870
+        corners = np.stack([drawn[:, 0] / width * 2 - 1, 3 - drawn[:, 1] / height * 3], axis=1)
+        np.testing.assert_allclose(corners, partition.polygons[i], atol=0.06 * 2 / width)
+    np.testing.assert_allclose(data["areas"], partition.areas, rtol=1e-4)
+    assert data["active"] == [int(layer.sum()) for (layer,) in partition.patterns]
+    assert data["neurons"] == 20
+
+
+def test_regions_are_counted_over_all_layers():
+    layers = [np.eye(2), [[1, -1], [1, 1], [0, 1]]]
+    network = ReluNetwork(layers, [np.zeros(2), -np.ones(3)], readout=([[1, 1, 1]], [0]))
+    partition = plane_partition(network, ((-2, 2), (-2, 2)))
+    data = Page(interactive.hover_mosaic(partition, label="deep").html).data()
+    assert data["neurons"] == 5
+    assert data["active"] == [sum(int(layer.sum()) for layer in pattern) for pattern in partition.patterns]
+
+
+def test_film_draws_vertices_and_counts_breakpoints(still):
+    page = Page(make_film(still).html)
+    (first, _, start), (last, bars, end) = page.data()
+    assert first.count("L") == 1
+    assert last.count("L") == 4
+    assert start.startswith("Step 0: 0 breakpoints")
+    assert end.startswith("Step 7: 3 breakpoints")
+    heights = np.array(re.findall(r"[-\d.]+", bars), dtype=float).reshape(-1, 2)[1:-1:2, 1]
+    np.testing.assert_allclose(heights, [45, 90, 0])  # 1, 0 and 2 of at most 2, in 90 pixels from above
+    # Without scripts the last frame stands, a dot at each of its breakpoints and at nothing else.
+    paths = {attributes.get("class"): attributes["d"] for attributes, _ in page.all("path")}
+    assert paths["geolib-fit"] == last
+    assert paths["geolib-bars"] == bars
+    corners = last.removeprefix("M").split("L")
+    assert re.findall(r"M([^Mh]+)h0", paths["geolib-dots"]) == corners[1:-1]
+    assert page.one("p")[1] == end
+
+
+def test_film_measures_the_error_of_each_frame(still):
+    x = np.linspace(0, 3, 31)
+    exact = {0: (x, np.sin(x)), 1: (x, np.sin(x) + 0.25)}
+    words = [frame[2] for frame in Page(make_film(still, frames=exact).html).data()]
+    assert words[0].endswith("error 0.")
+    assert words[1].endswith("error 0.25.")
+
+
+def test_slider_is_a_native_one_with_a_name(still):
+    page = Page(make_film(still).html)
+    slider, _ = page.one("input")
+    assert (slider["type"], slider["min"], slider["max"]) == ("range", "0", "1")
+    assert slider["aria-label"]
+    assert page.one("button")[1] == "Play"
+
+
+HOSTILE = '</script><img src=x onerror="alert(1)">\'"&'
+
+
+def test_no_text_breaks_out(partition, still):
+    for figure in (interactive.hover_mosaic(partition, label=HOSTILE), make_film(still, HOSTILE)):
+        page = Page(figure.html)
+        assert page.all("img") == []
+        named = [attributes["aria-label"] for attributes, _ in page.all("svg") if "aria-label" in attributes]
+        assert named == [HOSTILE]
+    assert "<" not in re.search(r"const data = (.*);\n", interactive._fragment("film.js", "", [HOSTILE]))[1]
+
+
+def test_nothing_is_asked_from_outside_and_no_id_can_clash(partition, still):
+    names = set()
+    for figure in (interactive.hover_mosaic(partition, label="a"), make_film(still), make_film(still, "other")):
+        page = Page(figure.html)
+        assert not re.search(r"https?:|//[a-z]|@import|url\(|\bsrc=|\bhref=", figure.html)
+        assert all("id" not in attributes for _, attributes, _ in page.elements)
+        name = page.all("div")[0][0]["class"]
+        assert f'".{name.split()[1]}:not' in page.one("script")[1]
+        names.add(name)
+    assert len(names) == 3
+
+
+def test_same_input_gives_the_same_bytes(still):
+    assert make_film(still).html == make_film(still).html
+
+
+def test_bundle_has_html_and_a_still(partition, still):
+    for figure in (interactive.hover_mosaic(partition, label="a"), make_film(still)):
+        bundle = figure._repr_mimebundle_()
+        assert set(bundle) == {"text/html", "image/png", "text/plain"}
+        assert bundle["text/html"] == figure.html
+        assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+    assert plt.get_fignums() == []
+    assert figure.still is still
+    mine = interactive.hover_mosaic(partition, label="a", still=still)
+    assert mine.still is still
+
+
+def test_a_thousand_regions_stay_small():
+    rng = np.random.default_rng(1)
+    readout = rng.normal(size=(1, 50)), [0]
+    network = ReluNetwork([rng.normal(size=(50, 2))], [rng.normal(size=50)], readout=readout)
+    partition = plane_partition(network, ((-9, 9), (-9, 9)))
+    assert len(interactive.hover_mosaic(partition, label="a").html) < 1000 + 160 * partition.n_regions + 6000
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        ({3: ([0, 1, 1, 3], [0, 0, 0, 0])}, r"^film: frames\[3\] has shapes \(4,\) and \(4,\), expected vx increasing"),
+        ({3: ([0, 1, 3], [0, 0])}, r"^film: frames\[3\] has shapes \(3,\) and \(2,\), expected .* a vy for each$"),
+        ({3: [[0, 3]]}, r"^film: frames\[3\] has shapes \(2,\), expected"),
+        ({3: ([0], [0])}, r"^film: frames\[3\] has shapes \(1,\) and \(1,\), expected"),
+        ({3: ([0, 3], [0, np.nan])}, r"^film: frames\[3\] holds a number that is not finite$"),
+    ],
+)
+def test_film_refuses(still, frames, message):
+    with pytest.raises(ValueError, match=message):
+        make_film(still, frames=frames)
+
+
+@pytest.mark.parametrize(
+    ("x", "frames", "bins", "message"),
+    [
+        ([0, 1], {}, [0, 1], r"^film: frames is empty, expected at least one$"),
+        ([1, 0], {0: ([0, 1], [0, 1])}, [0, 1], r"^film: x has shape \(2,\), .* expected x increasing"),
+        (
+            [0, 1, 2],
+            {0: ([0, 1], [0, 1])},
+            [0, 1],
+            r"^film: x has shape \(3,\), target \(2,\); expected .* a target for",
+        ),
+        ([0, 1], {0: ([0, 1], [0, 1])}, [1, 0], r"^film: bins has shape \(2,\), expected increasing edges"),
+    ],
+)
+def test_film_refuses_a_curve(still, x, frames, bins, message):
+    with pytest.raises(ValueError, match=message):
+        interactive.film(x, [0, 1], frames, bins=bins, label="", still=still)
+
+
+def test_mosaic_of_many_outputs_is_refused():
+    partition = plane_partition(ReluNetwork([np.eye(2)], [np.zeros(2)]), ((-1, 1), (-1, 1)))
+    with pytest.raises(ValueError, match=r"^hover_mosaic: .* A of shape \(2, 2\), expected \(1, 2\)$"):
+        interactive.hover_mosaic(partition, label="")
+
+
+def test_fits_draw_vertices_regions_and_error():
+    x = np.linspace(0, 3, 31)
+    vertices = np.array([[0, 1, 3], [0, 1, 0]])
+    figure = figures.fits(x, np.sin(x), {"a": (vertices, [1, 2, 1], x + 1)}, [0, 1, 2, 3])
+    top, middle, bottom = figure.axes
+    assert [line.get_xdata().tolist() for line in top.lines[1:]] == [[0, 1, 3], [1]]
+    assert middle.patches[0].get_data().values.tolist() == [1, 2, 1]
+    np.testing.assert_array_equal(bottom.lines[0].get_ydata(), x + 1)
+    assert top.get_title(loc="left") == "a"
