@@ -1,6 +1,7 @@
 """Turning what a caller gives into arrays, or into one line that says what is wrong with it."""
 
 from numbers import Real
+from operator import index
 
 import numpy as np
 
@@ -26,3 +27,16 @@ def one_line(value):
     """Show a value in an error: its repr on one line, cut short."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def positive_int(name, value):
+    """Return an integer of at least 1; a bool is none. `name` opens the error."""
+    try:
+        if isinstance(value, bool | np.bool):
+            raise TypeError
+        number = index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {one_line(value)}, expected an integer") from None
+    if number < 1:
+        raise ValueError(f"{name} is {number}, expected at least 1")
+    return number

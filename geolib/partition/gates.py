@@ -1,0 +1,314 @@
+"""Regions of a language model's MLP: by the signs of its gate.
+
+An MLP with a smooth activation is not piecewise affine, but what goes into the activation is an affine map of the
+MLP's input, and its signs cut the input space along hyperplanes as ReLU neurons would. These regions stand in for
+those of a piecewise affine MLP (arXiv 2312.01648).
+"""
+
+import inspect
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Real
+from operator import index
+
+import numpy as np
+
+from geolib.partition.checks import one_line, positive_int
+
+_BLOCK = 1 << 22  # gate values computed at a time
+
+# The linear maps of an MLP, by their names; the first goes into the activation.
+_MLPS = (
+    ("gate_proj", "up_proj", "down_proj"),  # llama, mistral, qwen, gemma, olmo, ...
+    ("gate_up_proj", "down_proj"),  # phi3, glm, glm4: the gate is the first half
+    ("c_fc", "c_proj"),  # gpt2, gpt_neo, starcoder2, ...
+    ("fc1", "fc2"),  # opt, phi, biogpt, ...
+    ("fc_in", "fc_out"),  # gptj, codegen
+    ("dense_h_to_4h", "dense_4h_to_h"),  # gpt_neox, bloom, falcon, ...
+    ("up_proj", "down_proj"),  # nemotron, mpt
+)
+_FIRST_HALF = ("phi3", "glm", "glm4")  # seen in their source; others may hold the halves the other way round
+
+
+@dataclass(frozen=True, eq=False)
+class GateRegions:
+    """Regions of one layer's MLP that prompts cross, made by `gate_regions`.
+
+    Attributes
+    ----------
+    between_tokens : int array, shape=[batch, tokens - 1]
+        Regions met by the segment between the MLP inputs of consecutive tokens, both ends' included: 1 if they lie
+        in the same one. -1 where either token is padding.
+    around_tokens : int array, shape=[batch, tokens, n_neighbours]
+        The same between each token's MLP input and its neighbours; -1 where the token is padding.
+    n_gates : int
+        Number of hyperplanes: no count exceeds it by more than 1.
+    layer : int
+        The layer, from 0.
+    radius : float
+        Distance of the neighbours, relative to the norm of the token's MLP input.
+    """
+
+    between_tokens: np.ndarray
+    around_tokens: np.ndarray
+    n_gates: int
+    layer: int
+    radius: float
+
+
+def gate_regions(model, input_ids, attention_mask=None, *, layer, radius=0.1, n_neighbours=8, seed=0):
+    """Count the regions of a language model's MLP between consecutive tokens, and between tokens and neighbours.
+
+    A region is a set of MLP inputs with one pattern of active gates, that is, of gates with a pre-activation > 0
+    (arXiv 2312.01648). The gate is one affine map, so a segment crosses each hyperplane at most once: it meets as
+    many regions as gates differ between its ends, plus 1.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        A causal language model. It leaves the call as it entered it.
+    input_ids : array-like, shape=[batch, tokens], int
+        Token ids; shape=[tokens] is taken as a batch of one.
+    attention_mask : array-like, shape=[batch, tokens], optional
+        1 for tokens, 0 for padding, on either side.
+    layer : int
+        Whose MLP, from 0; negative counts from the last.
+    radius : float
+        Distance of the neighbours, relative to the norm of the token's own MLP input: neighbour k of input x is
+        x + radius |x| u_k. Positive.
+    n_neighbours : int
+        Number of neighbours, at least 1.
+    seed : int
+        For the directions u_k, uniform on the unit sphere. They are the same for all tokens, whatever the batch.
+
+    Returns
+    -------
+    GateRegions
+
+    Raises
+    ------
+    TypeError
+        If `model` is no transformers model, or an argument has a wrong type.
+    ValueError
+        If the prompts are empty or too long, the mask does not fit, a number is out of range, or the layer's MLP is
+        not one that is covered (named): a mixture of experts, or one whose gate is not known by name.
+
+    Notes
+    -----
+    The gate is what goes into the activation: the gate projection of a gated MLP (the first half where it is fused
+    with the up projection), the first projection of a plain one. Biases are included.
+
+    The MLP's input is the model's own, in the model's type. Pre-activations are computed from it in float32, for
+    tokens and neighbours alike; in bfloat16 the model itself may see another sign where a gate is almost 0.
+
+    The forward pass stops at the layer. Beyond it, memory does not grow with `n_neighbours`.
+
+    Examples
+    --------
+    >>> from geolib.models import load
+    >>> model, tokenizer = load()
+    >>> ids = tokenizer("Natalia sold clips to 48 of her friends.", return_tensors="pt").input_ids
+    >>> regions = gate_regions(model, ids, layer=-1)
+    >>> regions.n_gates, regions.around_tokens.shape == (*ids.shape, 8)
+    (1536, True)
+    """
+    import torch
+
+    ids, mask = _check_tokens(model, input_ids, attention_mask)
+    radius = _check_radius(radius)
+    n_neighbours = positive_int("gate_regions: n_neighbours", n_neighbours)
+    seed = _check_integer("seed", seed, 0)
+    layers = _decoder_layers(model)
+    n_layers = len(layers)
+    layer = _check_integer("layer", layer, -n_layers, n_layers - 1) % n_layers
+    projection, half = _gate(model, layer, layers[layer])
+    with torch.no_grad():
+        x = _input_of(projection, model, ids, mask)
+        x = x.reshape(ids.numel(), -1).float()  # some models have flattened it already
+        if not x[mask.flatten().to(x.device) == 1].isfinite().all():
+            raise ValueError(f"gate_regions: model gives NaN or infinite values before the MLP of layer {layer}")
+        W, b = _affine_map(projection, half)
+        directions = np.random.default_rng(seed).standard_normal((n_neighbours, x.shape[1]))
+        directions *= radius / np.linalg.norm(directions, axis=1, keepdims=True)
+        # A neighbour's gates are the token's, plus a multiple of these.
+        shifts = torch.as_tensor(directions, dtype=torch.float32, device=x.device) @ W.T
+        between, around = _count(x, W, b, shifts)
+    between = between.reshape(ids.shape)[:, :-1]  # less those from one prompt to the next
+    around = around.reshape(*ids.shape, n_neighbours)
+    real = mask.cpu().numpy() == 1
+    return GateRegions(
+        np.where(real[:, :-1] & real[:, 1:], between, -1),
+        np.where(real[..., None], around, -1),
+        len(W),
+        layer,
+        radius,
+    )
+
+
+def _count(x, W, b, shifts):
+    """Regions between neighbouring rows of x, shape=[n]; and from each row over radius |x| directions, shape=[n, k]."""
+    import torch
+
+    norm = x.norm(dim=1, keepdim=True)
+    between, around = [], []
+    rows = max(1, _BLOCK // len(W))
+    for start in range(0, len(x), rows):
+        z = torch.addmm(b, x[start : start + rows + 1], W.T)  # one row more: the first of the next block
+        on = z > 0
+        between.append((on[1:] != on[:-1]).sum(dim=1))
+        z, on, distance = z[:rows], on[:rows], norm[start : start + rows]
+        around.append(torch.stack([((z + distance * shift > 0) != on).sum(dim=1) for shift in shifts], dim=1))
+    between.append(between[-1].new_zeros(1))  # the last row has no successor
+    return tuple(1 + torch.cat(counts).cpu().numpy() for counts in (between, around))
+
+
+def _decoder_layers(model):
+    from torch.nn import ModuleList
+
+    n_layers = model.config.get_text_config().num_hidden_layers
+    for module in model.base_model.modules():
+        if isinstance(module, ModuleList) and len(module) == n_layers:
+            return module
+    raise ValueError(f"gate_regions: model is a {type(model).__name__}, whose {n_layers} layers were not found")
+
+
+def _gate(model, layer, block):
+    """Projection whose output goes into the MLP's activation, and whether that is its first half only."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    found = []
+    for module in block.modules():
+        linear = {name for name, child in module.named_children() if isinstance(child, torch.nn.Linear | Conv1D)}
+        found += [(getattr(module, names[0]), names[0]) for names in _MLPS if linear == set(names)]
+    if any("expert" in f"{name} {type(module).__name__}".lower() for name, module in block.named_modules()):
+        reason = "is a mixture of experts"
+    elif len(found) != 1:
+        names = sorted({type(module).__name__ for module in block.children()})
+        reason = f"holds {len(found)} MLPs with a known gate ({', '.join(names)})"
+    elif found[0][1] == "gate_up_proj" and model.config.get_text_config().model_type not in _FIRST_HALF:
+        reason = "has a gate in one half of gate_up_proj, unknown which"
+    elif not found[0][0].weight.is_floating_point():
+        reason = f"has weights of type {found[0][0].weight.dtype}"
+    else:
+        return found[0][0], found[0][1] == "gate_up_proj"
+    raise ValueError(
+        f"gate_regions: model is a {type(model).__name__}, whose layer {layer} {reason}; expected one MLP with a "
+        "known gate"
+    )
+
+
+def _affine_map(projection, half):
+    """Weights and biases of the gate in float32, shape=[n_gates, width] and shape=[n_gates]."""
+    import torch
+
+    W = projection.weight.float()
+    W = W if isinstance(projection, torch.nn.Linear) else W.T  # transformers' Conv1D is a transposed Linear
+    b = W.new_zeros(len(W)) if projection.bias is None else projection.bias.float()
+    return (W[: len(W) // 2], b[: len(b) // 2]) if half else (W, b)
+
+
+class _Reached(Exception):  # noqa: N818 -- no error: it ends a forward pass that has gone far enough
+    """Carries what a module is given."""
+
+
+def _input_of(module, model, ids, mask):
+    """Run the model up to a module, and return what that is given."""
+
+    def stop(_, args):
+        raise _Reached(args[0])
+
+    inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
+    if "position_ids" in inspect.signature(model.base_model.forward).parameters:
+        inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)  # padding on the left moves no token
+    hook = module.register_forward_pre_hook(stop)
+    try:
+        with _evaluating(model):
+            model.base_model(**inputs)
+    except _Reached as reached:
+        return reached.args[0]
+    finally:
+        hook.remove()
+    raise ValueError(f"gate_regions: model is a {type(model).__name__}, whose forward pass does not reach the layer")
+
+
+@contextmanager
+def _evaluating(model):
+    """Switch dropout off, then each module back to what it was."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _check_tokens(model, input_ids, attention_mask):
+    """Token ids and mask as tensors on the model's device, shape=[batch, tokens]."""
+    import torch
+    from transformers import PreTrainedModel
+
+    if not isinstance(model, PreTrainedModel):
+        raise TypeError(f"gate_regions: model is a {type(model).__name__}, expected a transformers model")
+    if model.config.is_encoder_decoder:
+        raise ValueError(f"gate_regions: model is a {type(model).__name__}, expected a causal language model")
+    ids = _integers("input_ids", input_ids)
+    if ids.ndim != 2 or 0 in ids.shape:
+        raise ValueError(
+            f"gate_regions: input_ids has shape {tuple(ids.shape)}, expected [batch, tokens] with at least one token"
+        )
+    config = model.config.get_text_config()
+    if ids.min() < 0 or ids.max() >= config.vocab_size:
+        raise ValueError(
+            f"gate_regions: input_ids run from {ids.min()} to {ids.max()}, but the vocabulary has {config.vocab_size}"
+        )
+    window = getattr(config, "max_position_embeddings", None)
+    if window and ids.shape[1] > window:
+        raise ValueError(f"gate_regions: input_ids has {ids.shape[1]} tokens, but the model's window is {window}")
+    mask = torch.ones_like(ids) if attention_mask is None else _integers("attention_mask", attention_mask)
+    if mask.shape != ids.shape:
+        raise ValueError(
+            f"gate_regions: attention_mask has shape {tuple(mask.shape)}, but input_ids {tuple(ids.shape)}"
+        )
+    if ((mask != 0) & (mask != 1)).any() or not mask.any(dim=1).all():
+        raise ValueError(
+            "gate_regions: attention_mask holds other than 0 and 1, or a row of padding only, expected 1 for tokens "
+            "and 0 for padding"
+        )
+    return ids.to(model.device), mask.to(model.device)
+
+
+def _integers(name, given):
+    import torch
+
+    try:
+        tensor = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"gate_regions: {name} is {one_line(given)}, expected integers") from None
+    if tensor.numel() and (tensor.is_floating_point() or tensor.is_complex()):
+        raise TypeError(f"gate_regions: {name} has type {tensor.dtype}, expected integers")
+    tensor = tensor.long()
+    return tensor[None] if tensor.ndim == 1 else tensor
+
+
+def _check_radius(radius):
+    if isinstance(radius, bool) or not isinstance(radius, Real):
+        raise TypeError(f"gate_regions: radius is {one_line(radius)}, expected a number")
+    if not 0 < radius < math.inf:
+        raise ValueError(f"gate_regions: radius is {radius}, expected a positive number")
+    return float(radius)
+
+
+def _check_integer(name, given, low, high=math.inf):
+    try:
+        if isinstance(given, bool | np.bool):
+            raise TypeError
+        value = index(given)
+    except TypeError:
+        raise TypeError(f"gate_regions: {name} is {one_line(given)}, expected an integer") from None
+    if not low <= value <= high:
+        expected = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+        raise ValueError(f"gate_regions: {name} is {value}, expected {expected}")
+    return value

@@ -1,0 +1,415 @@
+"""The regions of a network along a segment: all its breakpoints, layer by layer.
+
+Between two neighbouring breakpoints of the first k layers, layer k + 1 is affine, so each of its neurons changes sign
+there at most once. What a neuron does is told by its values at the breakpoints, for they are joined by straight lines.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+
+from geolib.partition.checks import finite_array, one_line, positive_int
+from geolib.partition.exact import line_counts
+from geolib.partition.network import ReluNetwork, gain, map_of
+from geolib.partition.plane import CERTIFIABLE, ROUNDING
+
+LARGEST = 1e250  # values beyond may overflow once divided by the length of an interval, or two
+
+_ROWS = 256  # rows of values that are worked on at a time
+_RUN = 32  # longest run of nodes whose values follow from those of its two ends
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LinePartition:
+    """The regions of a network along a segment, made by `line_partition`.
+
+    Position t in [0, 1] is the input start + t (end - start). A region is a maximal open interval of t with one
+    pattern of active neurons.
+
+    Attributes
+    ----------
+    network : ReluNetwork
+        The network.
+    start, end : array, shape=[input_dim]
+        The segment's ends.
+    breakpoints : array, shape=[n_regions - 1]
+        Where the pattern changes, in (0, 1), increasing. Region i lies between breakpoints i - 1 and i.
+    snapped : int
+        How many decisions (a neuron's value at a node, two crossings) were so close that rounding errors could have
+        made the difference, and were taken for 0, without being 0. If it is 0, no decision was in doubt.
+    """
+
+    network: ReluNetwork
+    start: np.ndarray
+    end: np.ndarray
+    breakpoints: np.ndarray
+    snapped: int
+    _flips: tuple  # per layer: which neurons are active at first; then the position and the neuron of each change
+
+    def __repr__(self):
+        return f"LinePartition(n_regions={self.n_regions}, snapped={self.snapped})"
+
+    @property
+    def n_regions(self):
+        """Number of regions: open intervals, each with another pattern than its neighbours."""
+        return len(self.breakpoints) + 1
+
+    @cached_property
+    def n_pieces(self):
+        """Number of affine pieces: maximal intervals on which the output is one affine map of t.
+
+        At most `n_regions`: a change of pattern need not change the output. The map is taken through the readout,
+        along the segment, and up to rounding.
+        """
+        changes = 0
+        for start in range(0, self.n_regions - 1, _ROWS - 1):
+            slopes, noise = self._output_slopes(slice(start, start + _ROWS))
+            # The output is continuous, so neighbouring maps are equal if their slopes are.
+            changes += np.count_nonzero((np.abs(np.diff(slopes, axis=0)) > 2 * noise).any(axis=1))
+        return 1 + int(changes)
+
+    @cached_property
+    def midpoints(self):
+        """Middle of each region, shape=[n_regions]."""
+        nodes = np.concatenate([[0.0], self.breakpoints, [1.0]])
+        return (nodes[:-1] + nodes[1:]) / 2
+
+    @cached_property
+    def active(self):
+        """Which neurons are active on each region: a tuple of bool arrays, one per layer, shape=[n_regions, width_k].
+
+        Laid out like `network.pattern` of one point per region.
+        """
+        layers = []
+        for first, at, neuron in self._flips:
+            changed = np.zeros((self.n_regions, len(first)), dtype=bool)
+            changed[0] = first
+            changed[np.searchsorted(self.breakpoints, at) + 1, neuron] = True
+            layers.append(np.logical_xor.accumulate(changed, axis=0))
+        return tuple(layers)
+
+    @cached_property
+    def patterns(self):
+        """Activation pattern of each region: a list of tuples, laid out like `network.pattern` of one point."""
+        return list(zip(*self.active, strict=True))
+
+    def affine_map(self, i):
+        """Affine map of region i: f(x) = A x + b for each input x in it.
+
+        Parameters
+        ----------
+        i : int
+            Index of a region, as in `midpoints` and `patterns`.
+
+        Returns
+        -------
+        A : array, shape=[n_outputs, input_dim]
+        b : array, shape=[n_outputs]
+            As `network.affine_map` gives them for a point inside.
+        """
+        return map_of(self.network, self.patterns[i])
+
+    def _output_slopes(self, regions):
+        """Slopes of the output on some regions, in t / 2 lest they overflow, shape=[n, n_outputs]; their noise."""
+        network = self.network
+        slopes, noise = (self.end / 2 - self.start / 2)[None], np.zeros(network.input_dim)
+        for W, active in zip(network.weights, self.active, strict=True):
+            noise = _noise(W, np.zeros(1), np.abs(slopes).max(axis=0), noise)
+            slopes = gain(network, active[regions]) * _product(W, slopes)
+        if network.readout is None:
+            return slopes, noise
+        W, _ = network.readout
+        return _product(W, slopes), _noise(W, np.zeros(1), np.abs(slopes).max(axis=0), noise)
+
+
+def line_partition(network, start, end, *, limit=2_000_000, certify=False):
+    """Cut a segment of the input space into the regions of a network.
+
+    All breakpoints are found, for any depth, width and input dimension, exact up to rounding in float64. Input in
+    special position (zero biases, equal or opposite neurons, neurons that touch 0, breakpoints at the ends) is taken
+    as it is, not perturbed: a value that cannot be told from 0 is 0.
+
+    Parameters
+    ----------
+    network : ReluNetwork
+        The network.
+    start, end : array-like, shape=[input_dim]
+        The segment's ends, two different points. Breakpoints at the ends themselves are not counted.
+    limit : int
+        The most regions that may be made.
+    certify : bool
+        Whether to count again in rational arithmetic, and raise if it finds other counts. Slow: for networks of some
+        dozens of neurons.
+
+    Returns
+    -------
+    LinePartition
+        Breakpoints, patterns and counts.
+
+    Raises
+    ------
+    TypeError
+        If `network` is not a ReluNetwork, or something is not an array of real numbers.
+    ValueError
+        If a shape or a number is wrong, the ends are equal, there are more than `limit` regions, or values overflow;
+        if `certify` finds other counts, or there are too many regions for it.
+
+    Notes
+    -----
+    Values are compared with the rounding error of their computation: 512 units of float64 relative to the terms of
+    each sum, carried through the layers as independent errors, plus what it moves the breakpoint. Breakpoints that
+    cannot be told apart are one.
+
+    One hidden layer has as many regions as its patterns at the two ends differ in neurons, plus 1, as long as no
+    neuron is 0 at an end and no two change at one point. For deeper networks that is a lower bound: a neuron may
+    change more than once.
+
+    Through very many layers that tolerance may grow far beyond the true errors: a sawtooth of 2^19 teeth, a fold a
+    layer, comes out whole, one of 2^20 does not, and `snapped` > 0 says so. `certify` takes floats for the rationals
+    that they are, and so takes nothing for 0 that is not.
+
+    Time and memory grow with the number of regions times the widest layer; memory by some 25 bytes.
+
+    References
+    ----------
+    R. Cosentino and S. Shekkizhar, arXiv 2407.02678: regions of an MLP along a curve of its input.
+    B. Hanin and D. Rolnick, arXiv 1901.09021: the number of regions along a line.
+
+    Examples
+    --------
+    A tent on [0, 1], folded twice: 2 pieces become 4.
+
+    >>> fold = [[2.0], [4.0]], [0.0, -2.0]  # relu(2x), relu(4x - 2)
+    >>> twice = [fold[0], [[2.0, -2.0], [4.0, -4.0]]], [fold[1], [0.0, -2.0]]
+    >>> partition = line_partition(ReluNetwork(*twice, readout=([[1, -1]], [0])), [0], [1])
+    >>> partition
+    LinePartition(n_regions=4, snapped=0)
+    >>> partition.breakpoints
+    array([0.25, 0.5 , 0.75])
+
+    relu(x) - relu(-x) is x: two regions, one piece.
+
+    >>> partition = line_partition(ReluNetwork([[[1], [-1]]], [[0, 0]], readout=([[1, -1]], [0])), [-1], [1])
+    >>> partition.n_regions, partition.n_pieces
+    (2, 1)
+    """
+    if not isinstance(network, ReluNetwork):
+        raise TypeError(f"line_partition: network is {type(network).__name__}, expected a ReluNetwork")
+    start, end = _check_segment(network, start, end)
+    limit = positive_int("line_partition: limit", limit)
+    t, blur = np.array([0.0, 1.0]), np.zeros(2)  # nodes, and how far rounding may have moved them
+    z, noise = np.stack([start, end]), np.zeros(network.input_dim)
+    size = np.abs(z).max(axis=0)
+    bends, flips, snapped = None, [], 0
+    for k, (W, b) in enumerate(zip(network.weights, network.biases, strict=True)):
+        with np.errstate(over="ignore", invalid="ignore"):
+            noise = _noise(W, b, size, noise)
+            if not (noise * (len(size) / ROUNDING) < LARGEST).all():
+                raise ValueError(f"line_partition: values of weights[{k}] may exceed {LARGEST}, expected smaller ones")
+        if bends is None:
+            z = z @ W.T + b
+        else:
+            z = _through(W, b, network.negative_slope, t, z, bends)
+            t, blur = bends.insert(t, bends.at), bends.insert(blur, bends.error)
+        size = np.maximum(z.max(axis=0), -network.negative_slope * z.min(axis=0))  # of the output; 0 between nodes
+        sign, bends, in_doubt = _cut(t, blur, z, noise)
+        if len(t) - 1 + len(bends.at) > limit:
+            raise ValueError(f"line_partition: more than {limit} regions; pass limit=... to allow more")
+        flips.append(_flips(t, sign, bends))
+        snapped += in_doubt
+    t = bends.insert(t, bends.at)
+    partition = LinePartition(network, start, end, t[1:-1], int(snapped), tuple(flips))
+    if certify:
+        _certify(partition)
+    return partition
+
+
+@dataclass
+class _Bends:
+    """Where a layer's neurons change sign between nodes: there their outputs bend, and the next nodes are made.
+
+    Neurons whose zeros cannot be told apart share a node.
+    """
+
+    interval: np.ndarray  # of each new node: the interval between old nodes that it lies in; sorted
+    at: np.ndarray  # of each new node: its position; sorted
+    error: np.ndarray  # of each new node: how far rounding may have moved it
+    node: np.ndarray  # of each zero: its new node; sorted
+    neuron: np.ndarray  # of each zero: the neuron
+    slope: np.ndarray  # of each zero: how steep the pre-activation is there, in absolute value
+
+    def insert(self, old, new):
+        """Put something of the new nodes among the same of the old nodes."""
+        return np.insert(old, self.interval + 1, new)
+
+
+def _cut(t, blur, z, noise):
+    """Sign of each value, shape=[n_nodes, width]; the bends between nodes; how many decisions were in doubt.
+
+    Signs are 0 where a value cannot be told from 0. Such values are set to 0.
+    """
+    sign = (z > noise).view(np.int8) - (z < -noise).view(np.int8)
+    interval, neuron = _where(sign[:-1] * sign[1:] < 0)
+    left, right = z[interval, neuron], z[interval + 1, neuron]
+    length, drop = t[interval + 1] - t[interval], np.abs(left - right)
+    at = t[interval] + np.abs(left) / drop * length
+    # A small slope leaves the zero uncertain.
+    error = noise[neuron] / drop * length + 4 * np.spacing(at)
+    for node in (interval, interval + 1):
+        near = np.abs(at - t[node]) <= error + blur[node]
+        sign[node[near], neuron[near]] = 0
+    node = _where(sign == 0)
+    in_doubt = np.count_nonzero(z[node])
+    z[node] = 0
+
+    kept = np.flatnonzero(sign[interval, neuron] * sign[interval + 1, neuron])
+    kept = kept[np.lexsort([at[kept], interval[kept]])]
+    interval, neuron, at, error, slope = interval[kept], neuron[kept], at[kept], error[kept], (drop / length)[kept]
+    leader = _leaders(interval, at, error)
+    in_doubt += np.count_nonzero(at != at[leader])
+    node, zero = np.unique(leader), np.argsort(leader, kind="stable")
+    bends = _Bends(
+        interval[node],
+        at[node],
+        error[node],
+        np.searchsorted(node, leader[zero]),
+        neuron[zero],
+        slope[zero],
+    )
+    return sign, bends, in_doubt
+
+
+def _where(mask):
+    """Rows and columns where a mask is true; np.nonzero takes longer."""
+    return divmod(np.flatnonzero(mask), mask.shape[1])
+
+
+def _leaders(interval, at, error):
+    """For each zero, the one at whose position it is put: the best determined of those it cannot be told from."""
+    leader, todo = np.empty(len(at), dtype=np.intp), np.arange(len(at))
+    while len(todo):
+        apart = np.diff(at[todo]) > error[todo][:-1] + error[todo][1:]
+        run = np.cumsum(np.append(True, apart | (np.diff(interval[todo]) > 0))) - 1
+        best = np.lexsort([error[todo], run])[np.searchsorted(run, np.arange(run[-1] + 1))]
+        best = todo[best][run]
+        near = np.abs(at[todo] - at[best]) <= error[todo] + error[best]
+        leader[todo[near]] = best[near]
+        todo = todo[~near]
+    return leader
+
+
+def _flips(t, sign, bends):
+    """Which neurons are active on the first interval; position and neuron of each change of activity."""
+    first = (sign[0] > 0) | (sign[0] == 0) & (sign[1] > 0)
+    node, neuron = _where(sign[1:-1] == 0)
+    # A neuron that is 0 at a node is active on that side of it where it is > 0 at the next node.
+    changes = (sign[node, neuron] > 0) != (sign[node + 2, neuron] > 0)
+    at = np.concatenate([t[1:-1][node[changes]], bends.at[bends.node]])
+    return first, at, np.concatenate([neuron[changes], bends.neuron])
+
+
+def _through(W, b, negative_slope, t, z, bends):
+    """Pre-activations of the next layer, at the old and the new nodes, from those of this layer at the old nodes.
+
+    Between two nodes the next layer is affine, but for the neurons that bend there. So its values at a new node
+    follow from those at the two nodes around it and from these bends, at a fraction of a full product's cost. Some
+    new nodes of a long run are done in full, to keep the others' work small; all of them in a narrow network.
+    """
+    place = np.arange(len(bends.at)) - np.searchsorted(bends.interval, bends.interval)
+    full = (place % _RUN == _RUN - 1) | (W.shape[1] <= 2 * _RUN)
+    bent = full[bends.node]  # which zeros lie on such a node
+    rank = np.where(full, np.cumsum(full), np.cumsum(~full)) - 1
+
+    rows = _between(t, z, bends.interval[full], bends.at[full])
+    rows[rank[bends.node[bent]], bends.neuron[bent]] = 0
+    if len(rows):
+        z = np.insert(z, bends.interval[full] + 1, rows, axis=0)
+        t = np.insert(t, bends.interval[full] + 1, bends.at[full])
+    h = np.maximum(z, negative_slope * z if negative_slope else 0, out=z)
+    z = _product(W, h)
+    z += b
+    at, node = bends.at[~full], rank[bends.node[~bent]]
+    interval = np.searchsorted(t, at) - 1
+    rows = _bent(W, t, z, interval, at, node, bends.neuron[~bent], (1 - negative_slope) * bends.slope[~bent])
+    return np.insert(z, interval + 1, rows, axis=0)
+
+
+def _bent(W, t, z, interval, at, node, neuron, kink):
+    """Values of the next layer at positions in intervals, where outputs bend: neuron[k] by kink[k] at at[node[k]]."""
+    rows = _between(t, z, interval, at)
+    low, peak, high = t[interval[node]], at[node], t[interval[node] + 1]
+    height = kink / (high - low)
+    columns = np.ascontiguousarray(W.T)
+    # Blocks of whole intervals, of about _RUN nodes.
+    ends = np.append(np.flatnonzero(np.diff(interval, prepend=-1)), len(at))
+    blocks = np.unique(ends[np.searchsorted(ends, np.append(np.arange(0, len(at), _RUN), len(at)))])
+    for i, j in pairwise(blocks):
+        # An output that bends lies below the straight line by a hat, with its peak where it bends.
+        some = slice(*np.searchsorted(node, [i, j]))
+        p, q = at[i:j, None], peak[some]
+        hats = (np.minimum(p, q) - low[some]) * (high[some] - np.maximum(p, q))  # < 0 in all other intervals
+        rows[i:j] -= (hats.clip(min=0) * height[some]) @ columns[neuron[some]]
+    return rows
+
+
+def _between(t, z, interval, at):
+    """Values on the straight lines between nodes: at positions in intervals, shape=[n, width]."""
+    rows = z[interval + 1]
+    rows -= z[interval]
+    rows *= ((at - t[interval]) / (t[interval + 1] - t[interval]))[:, None]
+    rows += z[interval]
+    return rows
+
+
+def _product(W, h):
+    """Return h @ W.T, leaving out the neurons that are 0 on many neighbouring rows, as with ReLU many are."""
+    out = np.empty((len(h), len(W)))
+    for start in range(0, len(h), _ROWS):
+        rows = h[start : start + _ROWS]
+        alive = np.flatnonzero(rows.any(axis=0))
+        np.matmul(rows.take(alive, axis=1), W.take(alive, axis=1).T, out=out[start : start + _ROWS])
+    return out
+
+
+def _noise(W, b, size, noise):
+    """Bound the rounding errors of h @ W.T + b, where h has absolute values up to `size` and errors `noise`.
+
+    As in `plane_partition`, errors of different terms are independent: their squares add up.
+    """
+    terms = W * (noise + ROUNDING * size)
+    largest = np.maximum(terms.max(axis=1), -terms.min(axis=1)) + np.finfo(np.float64).tiny
+    terms /= largest[:, None]  # lest squares overflow
+    return np.hypot(np.sqrt(np.einsum("ij,ij->i", terms, terms)) * largest, ROUNDING * np.abs(b))
+
+
+def _certify(partition):
+    """Raise if rational arithmetic finds other counts than the partition's."""
+    n_regions, n_pieces = partition.n_regions, partition.n_pieces
+    if n_regions > CERTIFIABLE:
+        raise ValueError(
+            f"line_partition: certify is for at most {CERTIFIABLE} regions, but there are {n_regions}; expected a "
+            "smaller network or segment, or certify=False"
+        )
+    exact = line_counts(partition.network, partition.start, partition.end)
+    if exact != (n_regions, n_pieces):
+        raise ValueError(
+            f"line_partition: certify found {exact[0]} regions and {exact[1]} pieces in rational arithmetic, but "
+            f"float64 gives {n_regions} and {n_pieces} (snapped={partition.snapped})"
+        )
+
+
+def _check_segment(network, start, end):
+    ends = []
+    for name, given in (("start", start), ("end", end)):
+        point = finite_array(f"line_partition: {name}", given)
+        if point.shape != (network.input_dim,):
+            raise ValueError(
+                f"line_partition: {name} has shape {point.shape}, but the network's input has dimension "
+                f"{network.input_dim}"
+            )
+        ends.append(point)
+    if (ends[0] == ends[1]).all():
+        raise ValueError(f"line_partition: start and end are both {one_line(end)}, expected two different points")
+    return ends

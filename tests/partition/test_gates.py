@@ -1,0 +1,310 @@
+"""gate_regions against what really goes into the activation, and against each neighbour taken by itself."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from geolib.partition import ReluNetwork, gate_regions, line_partition
+
+TINY = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "initializer_range": 0.3,
+}
+OLD = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256}
+# What the model has beyond TINY; its layers; in a layer, the first projection and the activation.
+COVERED = {
+    "llama": ({"mlp_bias": True}, "layers", "mlp.gate_proj", "mlp.act_fn"),
+    "mistral": ({}, "layers", "mlp.gate_proj", "mlp.act_fn"),
+    "qwen2": ({}, "layers", "mlp.gate_proj", "mlp.act_fn"),
+    "qwen3": ({}, "layers", "mlp.gate_proj", "mlp.act_fn"),
+    "gemma2": ({}, "layers", "mlp.gate_proj", "mlp.act_fn"),
+    "gemma3_text": ({}, "layers", "mlp.gate_proj", "mlp.act_fn"),
+    "smollm3": ({}, "layers", "mlp.gate_proj", "mlp.act_fn"),
+    "olmo2": ({}, "layers", "mlp.gate_proj", "mlp.act_fn"),
+    "phi3": ({"original_max_position_embeddings": 256}, "layers", "mlp.gate_up_proj", "mlp.activation_fn"),
+    "glm": ({}, "layers", "mlp.gate_up_proj", "mlp.activation_fn"),
+    "glm4": ({}, "layers", "mlp.gate_up_proj", "mlp.activation_fn"),
+    "gpt2": (OLD, "h", "mlp.c_fc", "mlp.act"),
+    "opt": ({"ffn_dim": 48, "word_embed_proj_dim": 32}, "decoder.layers", "fc1", "activation_fn"),
+    "gpt_neox": ({}, "layers", "mlp.dense_h_to_4h", "mlp.act"),
+    "phi": ({}, "layers", "mlp.fc1", "mlp.activation_fn"),
+    "starcoder2": ({}, "layers", "mlp.c_fc", "mlp.act"),
+    "gptj": (OLD | {"rotary_dim": 4}, "h", "mlp.fc_in", "mlp.act"),
+    "nemotron": ({}, "layers", "mlp.up_proj", "mlp.act_fn"),
+}
+REFUSED = {
+    "mixtral": ({"num_local_experts": 2}, "is a mixture of experts"),
+    "granitemoe": ({"num_local_experts": 2, "num_experts_per_tok": 1}, "is a mixture of experts"),
+    "mamba": ({"state_size": 4}, r"holds 0 MLPs with a known gate \(MambaMixer, MambaRMSNorm\)"),
+}
+
+
+def tiny(kind, extra=None):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **TINY | (extra or {}))).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(std=0.3)  # begin as zeros
+    return model
+
+
+def tokens(batch, length, low=3, high=64):
+    return torch.randint(low, high, (batch, length), generator=torch.Generator().manual_seed(1))
+
+
+def units(n, dim, seed=0):
+    directions = np.random.default_rng(seed).standard_normal((n, dim))
+    return torch.tensor(directions / np.linalg.norm(directions, axis=1, keepdims=True), dtype=torch.float32)
+
+
+def seen(model, module, ids, mask=None):
+    """Return what a module is given in a plain forward pass, shape=[batch, tokens, ...]."""
+    given = []
+    hook = module.register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    with torch.no_grad():
+        model(input_ids=ids, attention_mask=mask)
+    hook.remove()
+    return given[0].reshape(*ids.shape, -1).float()
+
+
+def assert_counts(counts, before, after):
+    """Counts of regions, where rounding may only decide on gates that are almost 0."""
+    scale = before.abs().mean()
+    in_doubt = (torch.minimum(before.abs(), after.abs()) < 1e-5 * scale).sum(-1).numpy()
+    assert in_doubt.sum() <= 1 + 1e-4 * before.numel()
+    expected = 1 + ((before > 0) != (after > 0)).sum(-1).numpy()
+    assert (np.abs(counts - expected) <= in_doubt).all()
+
+
+@pytest.mark.parametrize("kind", COVERED)
+def test_equals_a_loop_over_what_goes_into_the_activation(kind):
+    extra, layers, projection, activation = COVERED[kind]
+    model, ids, radius = tiny(kind, extra), tokens(2, 6), 0.7
+    block = model.base_model.get_submodule(layers)[1]
+    projection, activation = block.get_submodule(projection), block.get_submodule(activation)
+    regions = gate_regions(model, ids, layer=1, radius=radius, n_neighbours=3)
+
+    gates = seen(model, activation, ids)
+    assert regions.n_gates == gates.shape[-1]
+    assert regions.between_tokens.shape == (2, 5)
+    assert_counts(regions.between_tokens, gates[:, :-1], gates[:, 1:])
+    assert regions.between_tokens.max() > 5
+
+    x = seen(model, projection, ids)
+    assert regions.around_tokens.shape == (2, 6, 3)
+    for k, u in enumerate(units(3, x.shape[-1])):
+        with torch.no_grad():
+            neighbour = projection(x + radius * x.norm(dim=-1, keepdim=True) * u)[..., : gates.shape[-1]]
+        assert_counts(regions.around_tokens[..., k], gates, neighbour)
+    assert regions.around_tokens.max() > 3
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "opt", "phi3"])
+def test_a_padded_batch_equals_its_prompts(kind, side):
+    model, ids = tiny(kind, COVERED[kind][0]), tokens(3, 20)
+    mask = torch.ones_like(ids)
+    for row, padding in ((1, 7), (2, 19)):
+        mask[row, slice(padding) if side == "left" else slice(20 - padding, None)] = 0
+    together = gate_regions(model, ids, mask, layer=2)
+    for row in range(3):
+        real = mask[row] == 1
+        alone = gate_regions(model, ids[row, real], layer=2)
+        real = real.numpy()
+        pairs = real[1:] & real[:-1]
+        np.testing.assert_array_equal(together.between_tokens[row, pairs], alone.between_tokens[0])
+        np.testing.assert_array_equal(together.around_tokens[row, real], alone.around_tokens[0])
+        assert (together.between_tokens[row, ~pairs] == -1).all()
+        assert (together.around_tokens[row, ~real] == -1).all()
+
+
+def test_blocks_do_not_show(monkeypatch):
+    from geolib.partition import gates
+
+    model, ids = tiny("llama"), tokens(3, 20)
+    whole = gate_regions(model, ids, layer=1)
+    monkeypatch.setattr(gates, "_BLOCK", 7 * 48)
+    parts = gate_regions(model, ids, layer=1)
+    np.testing.assert_array_equal(parts.between_tokens, whole.between_tokens)
+    np.testing.assert_array_equal(parts.around_tokens, whole.around_tokens)
+
+
+def test_segments_meet_as_many_regions_as_a_relu_layer_would_make():
+    model, ids = tiny("llama", {"mlp_bias": True}), tokens(1, 12)
+    gate = model.model.layers[0].mlp.gate_proj
+    network = ReluNetwork([gate.weight.detach().double()], [gate.bias.detach().double()])
+    x = seen(model, gate, ids)[0].double().numpy()
+    expected = [line_partition(network, *ends).n_regions for ends in pairwise(x)]
+    assert gate_regions(model, ids, layer=0).between_tokens[0].tolist() == expected
+
+
+def test_further_neighbours_cross_all_that_nearer_ones_do():
+    model, ids = tiny("qwen2"), tokens(2, 10)
+    counts = [gate_regions(model, ids, layer=-1, radius=r).around_tokens for r in (1e-9, 0.1, 1, 10, 1e6)]
+    assert (counts[0] == 1).all()
+    for nearer, further in pairwise(counts):
+        assert (nearer <= further).all()
+        assert (nearer < further).any()
+    assert counts[-1].max() <= 1 + 48
+
+
+def test_the_seed_draws_the_directions_and_nothing_else():
+    model, ids = tiny("llama"), tokens(1, 10)
+    state = torch.get_rng_state()
+    first, again, other = (gate_regions(model, ids, layer=1, radius=1, seed=seed) for seed in (5, 5, 6))
+    assert torch.equal(torch.get_rng_state(), state)
+    np.testing.assert_array_equal(first.around_tokens, again.around_tokens)
+    assert (first.around_tokens != other.around_tokens).any()
+    np.testing.assert_array_equal(first.between_tokens, other.between_tokens)
+
+
+def test_equal_tokens_lie_in_one_region():
+    # Without attention, an MLP's input depends on its own token alone.
+    model = tiny("llama")
+    for block in model.model.layers:
+        torch.nn.init.zeros_(block.self_attn.o_proj.weight)
+    between = gate_regions(model, [[5, 5, 9, 9, 9, 5]], layer=1).between_tokens[0]
+    assert between[[0, 2, 3]].tolist() == [1, 1, 1]
+    assert between[1] == between[4] > 1
+
+
+def test_the_layer_is_counted_from_either_end():
+    model, ids = tiny("llama"), tokens(1, 10)
+    last = gate_regions(model, ids, layer=-1)
+    assert last.layer == 2
+    np.testing.assert_array_equal(last.between_tokens, gate_regions(model, ids, layer=2).between_tokens)
+    assert (last.between_tokens != gate_regions(model, ids, layer=0).between_tokens).any()
+    assert gate_regions(model, [3], layer=0).between_tokens.shape == (1, 0)
+
+
+def test_bfloat16_gates_are_taken_in_float32():
+    model, ids = tiny("llama").to(torch.bfloat16), tokens(2, 30)
+    gate = model.model.layers[2].mlp.gate_proj
+    z = seen(model, gate, ids) @ gate.weight.detach().float().T
+    regions = gate_regions(model, ids, layer=2)
+    assert_counts(regions.between_tokens, z[:, :-1], z[:, 1:])
+    assert regions.radius == 0.1
+
+
+def test_the_real_model(model, tokenizer):
+    prompts = ["Natalia sold clips to 48 of her friends in April.", "Two and two are four."]
+    batch = tokenizer(prompts, return_tensors="pt", padding=True)
+    regions = gate_regions(model, **batch, layer=7)
+    assert regions.n_gates == 1536
+    real = batch.attention_mask.bool().numpy()
+    assert ((regions.around_tokens > 0) == real[..., None]).all()
+    gates = seen(model, model.model.layers[7].mlp.act_fn, batch.input_ids[:1])
+    assert real[0].all()
+    assert_counts(regions.between_tokens[:1], gates[:, :-1], gates[:, 1:])
+    # Neighbours at a tenth of the norm cross some hyperplanes, and fewer than the step to the next token does.
+    assert 1 < np.median(regions.around_tokens[real]) < np.median(regions.between_tokens[0])
+
+
+def test_model_leaves_as_it_entered():
+    model, ids = tiny("phi", {"hidden_dropout": 0.5}), tokens(1, 8)
+    with torch.no_grad():
+        before = model(ids).logits
+    model.train()
+    model.model.layers[1].eval()
+    modes = [module.training for module in model.modules()]
+
+    def check():
+        assert [module.training for module in model.modules()] == modes
+        assert not any(module._forward_pre_hooks for module in model.modules())
+
+    gate_regions(model, ids, layer=1)
+    check()
+    broken = model.model.layers[0].register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        gate_regions(model, ids, layer=1)
+    broken.remove()
+    check()
+    with torch.no_grad():
+        assert torch.equal(model.eval()(ids).logits, before)
+
+
+# --- Errors ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_not_covered_is_refused_by_name(kind):
+    extra, reason = REFUSED[kind]
+    with pytest.raises(
+        ValueError,
+        match=rf"^gate_regions: model is a \w+, whose layer 1 {reason}.*; expected one MLP with a known gate$",
+    ):
+        gate_regions(tiny(kind, extra), [[3, 4, 5]], layer=1)
+
+
+def test_halves_of_unknown_order_are_refused():
+    model = tiny("phi3", COVERED["phi3"][0])
+    model.config.model_type = "phi5"
+    with pytest.raises(ValueError, match="whose layer 0 has a gate in one half of gate_up_proj, unknown which"):
+        gate_regions(model, [[3, 4]], layer=0)
+
+
+def test_nan_is_no_count():
+    model = tiny("llama")
+    model.model.layers[1].self_attn.o_proj.weight.data[0, 0] = torch.nan
+    assert gate_regions(model, [[3, 4, 5]], layer=0).between_tokens.min() > 0
+    with pytest.raises(
+        ValueError, match=r"^gate_regions: model gives NaN or infinite values before the MLP of layer 1"
+    ):
+        gate_regions(model, [[3, 4, 5]], layer=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"model": 3}, TypeError, "model is a int, expected a transformers model"),
+        ({"input_ids": []}, ValueError, r"input_ids has shape \(1, 0\), expected"),
+        ({"input_ids": torch.empty(1, 0, dtype=torch.long)}, ValueError, r"input_ids has shape \(1, 0\), expected"),
+        ({"input_ids": [[[3]]]}, ValueError, r"input_ids has shape \(1, 1, 1\), expected"),
+        ({"input_ids": [[1.5, 2]]}, TypeError, "input_ids has type torch.float32, expected integers"),
+        ({"input_ids": "three words"}, TypeError, "input_ids is 'three words', expected integers"),
+        ({"input_ids": [[3, 64]]}, ValueError, "input_ids run from 3 to 64, but the vocabulary has 64"),
+        ({"input_ids": [[-1, 4]]}, ValueError, "input_ids run from -1 to 4"),
+        ({"input_ids": [[3] * 257]}, ValueError, "input_ids has 257 tokens, but the model's window is 256"),
+        ({"attention_mask": [[1, 1]]}, ValueError, r"attention_mask has shape \(1, 2\), but input_ids \(1, 4\)"),
+        ({"attention_mask": [[0] * 4]}, ValueError, "attention_mask holds other than 0 and 1, or a row of padding"),
+        ({"attention_mask": [[2] * 4]}, ValueError, "attention_mask holds other than 0 and 1"),
+        ({"layer": 3}, ValueError, "layer is 3, expected from -3 to 2"),
+        ({"layer": -4}, ValueError, "layer is -4, expected"),
+        ({"layer": 1.0}, TypeError, "layer is 1.0, expected an integer"),
+        ({"layer": True}, TypeError, "layer is True, expected an integer"),
+        ({"radius": 0}, ValueError, "radius is 0, expected a positive number"),
+        ({"radius": float("nan")}, ValueError, "radius is nan, expected"),
+        ({"radius": float("inf")}, ValueError, "radius is inf, expected"),
+        ({"radius": "wide"}, TypeError, "radius is 'wide', expected a number"),
+        ({"n_neighbours": 0}, ValueError, "n_neighbours is 0, expected at least 1"),
+        ({"n_neighbours": 2.5}, TypeError, "n_neighbours is 2.5, expected an integer"),
+        ({"seed": -1}, ValueError, "seed is -1, expected at least 0"),
+        ({"seed": None}, TypeError, "seed is None, expected an integer"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, error, message):
+    with pytest.raises(error, match=rf"^gate_regions: {message}") as info:
+        gate_regions(**{"model": tiny("llama"), "input_ids": [[3, 4, 5, 6]], "layer": 1} | arguments)
+    assert "\n" not in str(info.value)
+
+
+def test_an_encoder_with_a_decoder_is_refused():
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    model = T5ForConditionalGeneration(T5Config(vocab_size=64, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2))
+    with pytest.raises(ValueError, match=r"^gate_regions: model is a T5\w+, expected a causal language model$"):
+        gate_regions(model, [[3, 4]], layer=0)
