@@ -133,7 +133,8 @@ def execute(notebooks: list[Notebook], build: Path, jobs: int) -> set[str]:
                 if _read_executed(notebook) is not None:
                     graph.done(notebook.name)
                 else:
-                    running[notebook.name] = _start(notebook, build)
+                    found = {key: say for name in notebook.needs for key, say in _findings(by_name[name]).items()}
+                    running[notebook.name] = _start(notebook, build, found)
             for name, process in list(running.items()):
                 if process.poll() is not None:
                     del running[name]
@@ -149,8 +150,21 @@ def execute(notebooks: list[Notebook], build: Path, jobs: int) -> set[str]:
     return done
 
 
-def _start(notebook: Notebook, build: Path) -> subprocess.Popen:
-    """Start papermill on a notebook, in an empty folder."""
+def _findings(notebook: Notebook) -> dict:
+    """Read what an executed notebook hands on: the JSON object that its cell tagged ``findings`` printed, if any."""
+    found = {}
+    for cell in _code_cells(_read_executed(notebook)):
+        if "findings" in cell["metadata"].get("tags", ()):
+            text = "".join("".join(output["text"]) for output in cell["outputs"] if output.get("name") == "stdout")
+            try:
+                found |= json.loads(text)
+            except (ValueError, TypeError):
+                raise BuildError(f"{notebook.name}: its cell tagged `findings` printed no JSON object") from None
+    return found
+
+
+def _start(notebook: Notebook, build: Path, findings: dict) -> subprocess.Popen:
+    """Start papermill on a notebook, in an empty folder; the parameter `findings` is what others handed on, if any."""
     run = build / "run" / notebook.name
     shutil.rmtree(run, ignore_errors=True)
     (run / "empty").mkdir(parents=True)
@@ -174,8 +188,8 @@ def _start(notebook: Notebook, build: Path) -> subprocess.Popen:
     environment.pop("MPLBACKEND", None)  # figures go inline; a backend set for scripts would leave them blank
     command = [sys.executable, "-m", "papermill", str(notebook.paired), str(run / "executed.ipynb")]
     command += ["--kernel", KERNEL, "--cwd", str(run / "empty"), "--no-progress-bar"]
-    if notebook.parameters:
-        command += ["--parameters_yaml", json.dumps(notebook.parameters)]
+    if parameters := notebook.parameters | ({"findings": findings} if findings else {}):
+        command += ["--parameters_yaml", json.dumps(parameters)]
     print(f"{notebook.name}: executing", flush=True)
     with (run / "log.txt").open("wb") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)

@@ -208,6 +208,21 @@ def test_a_notebook_waits_for_what_it_needs(root, capsys):
     assert [name for name, _ in order] == ["second", "second", "first", "first"]
 
 
+def test_findings_go_to_the_notebook_that_needs_them(root):
+    hand_on = '\n```{code-cell}\n:tags: [findings]\nprint(\'{"C0": ["agrees", "1 + 1"]}\')\n```\n'
+    parameter = "```{code-cell}\n:tags: [parameters]\nfindings = {}\n```\n\n```{code-cell}\nprint(findings)\n```\n"
+    write(root, second=SECOND + hand_on)
+    write(root, "needs: [notebooks/second]\n", first="# First\n\n" + parameter)
+    execute(root)
+    first = next((root / "book" / "_build" / "executed").rglob("first.*.ipynb"))
+    assert build._code_cells(json.loads(first.read_text()))[1]["outputs"][0]["text"] == [
+        "{'C0': ['agrees', '1 + 1']}\n"
+    ]
+    write(root, second=SECOND + hand_on.replace("C0", "C1").replace("}'", "'"))
+    with pytest.raises(build.BuildError, match="notebooks/second: its cell tagged `findings` printed no JSON object"):
+        execute(root)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -1,12 +1,26 @@
-"""max_regions against the recursion it solves; test_plane.py holds partitions that attain it."""
+"""Counts and bounds against naive versions, published sequences, and the partitions that attain them."""
 
+import re
+from decimal import Decimal
 from fractions import Fraction
-from itertools import product
+from itertools import chain, combinations, product
+from math import comb, factorial, prod
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from geolib.partition import max_regions
+from geolib.partition import (
+    ReluNetwork,
+    count_arrangement,
+    count_in_ball,
+    max_regions,
+    plane_partition,
+    region_bound,
+)
+
+# max_regions
 
 
 def by_recursion(n, dim):
@@ -39,6 +53,8 @@ def test_small_cases_known_by_heart():
 def test_enough_dimensions_give_every_pattern():
     assert max_regions(300, 300) == max_regions(300, 300, central=True) == 2**300
     assert max_regions(300, 4096) == 2**300
+    assert max_regions(10**6, 10**6) == 2**10**6
+    assert max_regions(2**70, 2) == 1 + 2**70 + comb(2**70, 2)
 
 
 def test_numpy_integers_count():
@@ -47,7 +63,10 @@ def test_numpy_integers_count():
     assert type(count) is int
 
 
-@pytest.mark.parametrize("value", [True, 2.0, "3", None, Fraction(2), np.bool_(True), np.float64(3)])
+NO_INTEGERS = [True, 2.0, "3", None, Fraction(2), np.bool_(True), np.float64(3)]
+
+
+@pytest.mark.parametrize("value", NO_INTEGERS)
 def test_only_integers_count(value):
     with pytest.raises(TypeError, match=r"max_regions: n_hyperplanes is .*expected an integer"):
         max_regions(value, 2)
@@ -60,3 +79,357 @@ def test_negative_counts_are_refused():
         max_regions(-1, 2)
     with pytest.raises(ValueError, match="max_regions: dim is -2, expected at least 0"):
         max_regions(3, -2)
+
+
+# count_arrangement
+
+
+def by_subsets(normals, offsets):
+    """Whitney's theorem: every set of hyperplanes that have a point in common adds (-1)^(size - rank)."""
+    rows = np.column_stack([normals, offsets])[np.any(normals, axis=1)]
+    rows = np.array([row for i, row in enumerate(rows) if not any(parallel(row, other) for other in rows[:i])])
+    total = 1
+    for size in range(1, len(rows) + 1):
+        for subset in combinations(rows, size):
+            rank = np.linalg.matrix_rank(np.array(subset)[:, :-1])
+            if np.linalg.matrix_rank(subset) == rank:
+                total += (-1) ** (size - rank)
+    return total
+
+
+def parallel(a, b):
+    return np.linalg.matrix_rank([a, b]) == 1
+
+
+@st.composite
+def arrangements(draw, max_rows=6):
+    """Rows with entries so small that parallel, concurrent, repeated and empty hyperplanes are common."""
+    dim = draw(st.integers(1, 3))
+    row = st.lists(st.integers(-2, 2), min_size=dim + 1, max_size=dim + 1).filter(any)
+    rows = np.array(draw(st.lists(row, min_size=1, max_size=max_rows)))
+    return rows[:, :-1], rows[:, -1]
+
+
+@settings(max_examples=150, deadline=None)
+@given(arrangements())
+def test_any_arrangement_agrees_with_the_sum_over_subsets(arrangement):
+    assert count_arrangement(*arrangement) == by_subsets(*arrangement)
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrangements(9), st.randoms(use_true_random=False))
+def test_count_does_not_depend_on_how_the_arrangement_is_written(arrangement, random):
+    normals, offsets = (array.astype(object) for array in arrangement)
+    n, dim = normals.shape
+    count = count_arrangement(normals, offsets)
+    order = random.sample(range(n), n)
+    assert count_arrangement(normals[order], offsets[order]) == count
+    scale = np.array([random.choice([-1, 1]) * Fraction(random.randint(1, 9), random.randint(1, 9)) for _ in range(n)])
+    assert count_arrangement(scale[:, None] * normals, scale * offsets) == count
+    assert count_arrangement([*normals, *normals], [*offsets, *offsets]) == count
+    # x = B y + c with B unipotent, thus invertible; then one more coordinate, which nothing depends on.
+    B = np.eye(dim, dtype=int) + np.triu(np.array(random.choices(range(-5, 6), k=dim**2)).reshape(dim, dim), 1)
+    c = np.array(random.choices(range(-5, 6), k=dim))
+    assert count_arrangement(normals @ B, offsets + normals @ c) == count
+    assert count_arrangement(np.column_stack([normals, np.zeros(n, dtype=int)]), offsets) == count
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrangements(4), arrangements(4))
+def test_regions_of_independent_arrangements_multiply(one, other):
+    (a, b), (c, d) = one, other
+    normals = np.block([[a, np.zeros((len(a), c.shape[1]))], [np.zeros((len(c), a.shape[1])), c]])
+    together = count_arrangement(normals, np.concatenate([b, d]))
+    assert together == count_arrangement(a, b) * count_arrangement(c, d)
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrangements(7))
+def test_arrangements_in_the_plane_agree_with_the_polygons(arrangement):
+    normals, offsets = arrangement
+    normals = np.pad(normals, ((0, 0), (0, 1)))[:, :2]
+    some = normals.any(axis=1)
+    if not some.any():
+        return
+    # Two lines with entries up to 2 cross within 8 of the origin.
+    partition = plane_partition(ReluNetwork([normals[some]], [offsets[some]]), ((-9, 9), (-9, 9)))
+    assert count_arrangement(normals[some], offsets[some]) == partition.n_regions
+
+
+def differences(n, values=(0,), sign=-1):
+    """Hyperplanes x_i + sign x_j = value, for all i < j."""
+    unit = np.eye(n, dtype=int)
+    rows = [(unit[i] + sign * unit[j], -value) for i, j in combinations(range(n), 2) for value in values]
+    return [row for row, _ in rows], [offset for _, offset in rows]
+
+
+def central(rows):
+    return rows, [0] * len(rows)
+
+
+STRUCTURED = {
+    # the permutations
+    **{f"braid {n}": (differences(n), factorial(n)) for n in (2, 3, 5, 7, 9)},
+    # Shi 1986: the parking functions
+    **{f"Shi {n}": (differences(n, (0, 1)), (n + 1) ** (n - 1)) for n in (2, 3, 5)},
+    "Catalan 4": (differences(4, (-1, 0, 1)), factorial(4) * 14),
+    "Catalan 5": (differences(5, (-1, 0, 1)), factorial(5) * 42),
+    # Postnikov and Stanley 2000: the alternating trees
+    "Linial 3": (differences(3, (1,)), 7),
+    "Linial 4": (differences(4, (1,)), 36),
+    "Linial 5": (differences(5, (1,)), 246),
+    # the threshold graphs with labelled vertices, OEIS A005840
+    **{f"threshold {n}": (differences(n, sign=1), count) for n, count in [(3, 8), (4, 46), (5, 332), (6, 2874)]},
+    # the Boolean functions of n inputs that one neuron can compute, OEIS A000609
+    **{
+        f"one neuron, {n} inputs": (central([(1, *x) for x in product((0, 1), repeat=n)]), count)
+        for n, count in [(2, 14), (3, 104), (4, 1882)]
+    },
+    "Boolean": (central(np.eye(30, dtype=int)), 2**30),
+    "signed permutations": (
+        central([*np.eye(4, dtype=int), *chain(*(differences(4, sign=s)[0] for s in (-1, 1)))]),
+        2**4 * factorial(4),
+    ),
+    "parallel": (([[1, 2]] * 7, range(7)), 8),
+    "pencil": (([[k, 1 - k] for k in range(7)], [1] * 7), 14),
+    "grid": (([[1, 0]] * 3 + [[0, 1]] * 4, [0, 1, 2, 0, 1, 2, 3]), 20),
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_structured_arrangements_have_their_published_counts(name):
+    (normals, offsets), expected = STRUCTURED[name]
+    assert count_arrangement(normals, offsets) == expected
+
+
+@pytest.mark.parametrize(("n", "dim"), [(12, 5), (20, 2), (7, 7), (6, 40), (9, 1)])
+def test_random_floats_are_in_general_position(n, dim):
+    rng = np.random.default_rng(n)
+    normals, offsets = rng.standard_normal((n, dim)), rng.standard_normal(n)
+    assert count_arrangement(normals, offsets) == max_regions(n, dim)
+    assert count_arrangement(normals, np.zeros(n)) == max_regions(n, dim, central=True)
+
+
+def test_numbers_are_taken_exactly():
+    big = 2**60  # the next float is 256 away
+    assert count_arrangement([[1], [1]], [-big, -(big + 1)]) == 3
+    assert count_arrangement([[big, 1], [big + 1, 1], [1, 0]], [0, 0, 0]) == 6
+    assert count_arrangement([[big, big + 1]] * 2, [1, Fraction(1, 3)]) == 3
+    assert count_arrangement([[Fraction(1, 3), 1], [1, 3]], [2, 6]) == 2
+    assert count_arrangement([[10], [1]], [1, Fraction(1, 10)]) == 2
+    assert count_arrangement([[10], [1]], [1, 0.1]) == 3  # 0.1 is not a tenth
+    assert count_arrangement([[10], [1]], [1, Decimal("0.1")]) == 2
+    assert count_arrangement([[5e-324, 1e308], [5e-324, 1.1e308]], [1, 1]) == 4
+
+
+def test_lists_and_arrays_of_any_kind_are_welcome():
+    normals, offsets = [[1, 0], [0, 1], [1, 1]], [0, 0, 1]
+    for kind in (np.int8, np.uint64, np.int64, np.float16, np.float32, np.float64, np.longdouble, bool, object):
+        count = count_arrangement(np.array(normals, dtype=kind), np.array(offsets, dtype=kind))
+        assert count == 7
+        assert type(count) is int
+    assert count_arrangement([np.array([1, 0]), [np.int64(0), np.float32(1)], (1, 1)], (0, 0, 1)) == 7
+
+
+def test_the_empty_set_cuts_nothing():
+    assert count_arrangement([[0, 0], [1, 0]], [3, 0]) == 2
+    assert count_arrangement([[0, 0]], [3]) == 1
+    assert count_arrangement(np.zeros((0, 3)), []) == 1
+    assert count_arrangement(np.zeros((0, 0)), []) == 1
+    assert count_arrangement(np.zeros((2, 0)), [1, 2]) == 1
+
+
+def refuses(error, message, call, *args):
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        call(*args)
+
+
+@pytest.mark.parametrize("count", [count_arrangement, lambda *rows: count_in_ball(*rows, 1)])
+def test_what_is_no_arrangement_is_refused(count):
+    name = "count_arrangement" if count is count_arrangement else "count_in_ball"
+    refuses(ValueError, f"{name}: row 1 is all 0, expected a hyperplane", count, [[1, 0], [0, 0]], [0, 0])
+    refuses(ValueError, f"{name}: normals has shape (2,), expected [n, dim]", count, [1, 2], [1, 2])
+    refuses(ValueError, f"{name}: normals has shape (0,), expected [n, dim]", count, [], [])
+    message = f"{name}: offsets has shape (1,), but normals has shape (2, 1); expected (2,)"
+    refuses(ValueError, message, count, [[1], [2]], [3])
+    refuses(ValueError, f"{name}: normals holds nan at (0, 1), expected finite numbers", count, [[1, np.nan]], [0])
+    refuses(ValueError, f"{name}: offsets holds -inf at (0,), expected finite numbers", count, [[1, 0]], [-np.inf])
+    for bad in ([[1j]], [["1"]], "ab", None, [[None]], [[1], [2, 3]]):
+        refuses(TypeError, f"{name}: normals is {bad!r}, expected an array of real numbers", count, bad, [0])
+
+
+# count_in_ball
+
+
+def by_distances(normals, offsets, radius):
+    """Solve for the point of each intersection that is nearest to the origin, set by set."""
+    n, dim = normals.shape
+    sets = [list(s) for size in range(dim + 1) for s in combinations(range(n), size)]
+    nearest = [np.linalg.lstsq(normals[s], -offsets[s], rcond=None)[0] if s else np.zeros(dim) for s in sets]
+    return sum(np.linalg.norm(point) < radius for point in nearest)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", range(3))
+def test_ball_agrees_with_the_distances_of_all_intersections(dim, seed):
+    rng = np.random.default_rng(seed)
+    normals, offsets = rng.standard_normal((9, dim)), rng.standard_normal(9)
+    for radius in (0.1, 0.5, 1, 3):
+        assert count_in_ball(normals, offsets, radius) == by_distances(normals, offsets, radius)
+
+
+def distance(polygon):
+    """From the origin to a polygon with counter-clockwise corners."""
+    edges = np.roll(polygon, -1, axis=0) - polygon
+    turn = polygon[:, 0] * edges[:, 1] - polygon[:, 1] * edges[:, 0]
+    if (turn > 0).all():
+        return 0
+    along = np.clip(-(polygon * edges).sum(axis=1) / (edges**2).sum(axis=1), 0, 1)
+    return np.linalg.norm(polygon + along[:, None] * edges, axis=1).min()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_disc_agrees_with_the_polygons_that_meet_it(seed):
+    rng = np.random.default_rng(seed)
+    normals, offsets, centre = rng.standard_normal((25, 2)), rng.standard_normal(25), rng.standard_normal(2)
+    partition = plane_partition(ReluNetwork([normals], [offsets]), ((-6, 6), (-6, 6)))
+    distances = np.array([distance(polygon - centre) for polygon in partition.polygons])
+    for radius in (0.05, 0.4, 1, 2):
+        assert count_in_ball(normals, offsets + normals @ centre, radius) == (distances < radius).sum()
+
+
+@pytest.mark.parametrize(("n", "dim"), [(12, 3), (9, 5), (4, 6), (30, 2)])
+def test_balls_grow_from_one_region_to_all(n, dim):
+    rng = np.random.default_rng(dim)
+    normals, offsets = rng.standard_normal((n, dim)), rng.standard_normal(n)
+    counts = [count_in_ball(normals, offsets, radius) for radius in (1e-9, 0.3, 1, 3, 1e9)]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (1, max_regions(n, dim))
+    rotation = np.linalg.qr(rng.standard_normal((dim, dim)))[0]
+    assert count_in_ball(normals @ rotation, -7 * offsets / 7, 1) == counts[2]
+
+
+def test_no_sample_of_a_ball_shows_more_patterns_than_counted():
+    rng = np.random.default_rng(0)
+    normals, offsets = rng.standard_normal((8, 3)), rng.standard_normal(8)
+    points = rng.standard_normal((200_000, 3))
+    points *= (rng.random((200_000, 1)) ** (1 / 3)) / np.linalg.norm(points, axis=1, keepdims=True)
+    seen = len(np.unique(np.packbits(points @ normals.T + offsets > 0, axis=1)))
+    count = count_in_ball(normals, offsets, 1)
+    assert 0.9 * count < seen <= count
+
+
+def test_the_ball_is_the_unit_of_length():
+    rng = np.random.default_rng(1)
+    normals, offsets = rng.standard_normal((10, 3)), rng.standard_normal(10)
+    count = count_in_ball(normals, offsets, 1)
+    for scale in (1e-200, 1e-9, 1e9, 1e200):
+        assert count_in_ball(normals, scale * offsets, scale) == count
+        assert count_in_ball(scale * normals, scale * offsets, 1) == count
+    assert count_in_ball([[1e-300], [1]], [1e300, 0], 1) == 2
+
+
+def test_parallel_hyperplanes_and_the_empty_set_are_in_general_position():
+    assert count_in_ball([[1, 0], [2, 0], [0, 1], [0, 0]], [0.1, 0.3, 0.2, 1], 1) == 6
+    assert count_in_ball(np.zeros((0, 3)), [], 1) == count_in_ball(np.zeros((2, 0)), [1, 2], 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("normals", "offsets", "which"),
+    [
+        ([[1, 0], [0, 1], [1, 1]], [0, 0, 0], "0, 1, 2"),
+        ([[1, 0], [0, 1], [0.1, 0.3]], [-0.1, -0.2, -0.07], "0, 1, 2"),
+        ([[0, 0], [1, 0], [0, 1], [-3, 0]], [1, 0.3, 0, -0.9], "1, 3"),
+        ([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1]], [0, 0, 0, 0], "0, 1, 2"),
+    ],
+)
+def test_hyperplanes_in_special_position_are_refused(normals, offsets, which):
+    message = f"count_in_ball: hyperplanes {which} are not in general position, expected a simple arrangement"
+    refuses(ValueError, message, count_in_ball, normals, offsets, 1)
+
+
+def test_special_position_outside_the_ball_does_not_matter():
+    normals, offsets = [[1, 0], [0, 1], [1, 2]], [-2, -2, -6]  # all through (2, 2)
+    assert count_in_ball(normals, offsets, 1.9) == 1
+    assert count_in_ball(normals, offsets, 2.1) == 3
+    assert count_in_ball(normals, offsets, 2.7) == 4
+    with pytest.raises(ValueError, match="hyperplanes 0, 1, 2 are not in general position"):
+        count_in_ball(normals, offsets, 3)
+
+
+def test_what_touches_the_sphere_is_refused():
+    message = "count_in_ball: hyperplanes 1 meet on the sphere up to rounding, expected another radius"
+    refuses(ValueError, message, count_in_ball, [[1, 0], [3, 4]], [0.3, 1], 0.2)
+    message = "count_in_ball: hyperplanes 0, 1 meet on the sphere up to rounding, expected another radius"
+    refuses(ValueError, message, count_in_ball, [[1, 0], [0, 1]], [0.3, 0.4], 0.5)
+
+
+@pytest.mark.parametrize("radius", [0, -1.0, [1, 2]])
+def test_a_radius_is_a_number_above_zero(radius):
+    message = f"count_in_ball: radius is {radius}, expected a number above 0"
+    refuses(ValueError, message, count_in_ball, [[1]], [0], radius)
+
+
+# region_bound
+
+
+def by_enumeration(widths, dim):
+    """Theorem 1 as it is printed."""
+    total = 0
+    for j in product(*(range(n + 1) for n in widths)):
+        before = [n - k for n, k in zip(widths, j, strict=True)]
+        if all(j[k] <= min([dim, *before[:k], n]) for k, n in enumerate(widths)):
+            total += prod(comb(n, k) for n, k in zip(widths, j, strict=True))
+    return total
+
+
+@pytest.mark.parametrize("dim", range(7))
+@pytest.mark.parametrize("widths", [[3], [2, 5], [5, 2], [4, 4, 4], [1, 6, 3], [6, 1, 6], [3, 2, 3, 2], [2, 0, 3]])
+def test_bound_is_the_printed_sum(widths, dim):
+    assert region_bound(widths, dim) == by_enumeration(widths, dim)
+
+
+@pytest.mark.parametrize(("n", "dim"), [(0, 3), (7, 0), (7, 3), (7, 7), (7, 90), (300, 40)])
+def test_one_layer_is_bounded_by_its_maximum(n, dim):
+    assert region_bound([n], dim) == max_regions(n, dim)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(0, 50), st.data())
+def test_bound_grows_with_every_width_and_with_the_dimension(widths, dim, data):
+    bound = region_bound(widths, dim)
+    assert bound <= region_bound(widths, dim + 1) <= 2 ** sum(widths)
+    layer = data.draw(st.integers(0, len(widths) - 1))
+    wider = [n + (k == layer) for k, n in enumerate(widths)]
+    assert bound <= region_bound(wider, dim)
+    assert bound <= region_bound([*widths, 1], dim)
+    assert region_bound(widths, 0) == 1
+
+
+@pytest.mark.parametrize("widths", [[8, 8], [4, 4, 4], [3, 9, 2], [1, 8], [16]])
+@pytest.mark.parametrize("seed", range(3))
+def test_networks_stay_below_the_bound(widths, seed):
+    rng = np.random.default_rng(seed)
+    fan_in = [2, *widths[:-1]]
+    weights = [rng.standard_normal(shape) for shape in zip(widths, fan_in, strict=True)]
+    network = ReluNetwork(weights, [rng.standard_normal(n) for n in widths])
+    assert plane_partition(network, ((-50, 50), (-50, 50))).n_regions <= region_bound(widths, 2)
+
+
+def test_bound_is_exact_at_any_size():
+    assert region_bound([400], 400) == 2**400
+    assert region_bound([1000] * 10, 1) == 1001**10
+    bound = region_bound(np.array([1000] * 10), np.int64(1000))
+    assert type(bound) is int
+    assert 2**9000 < bound < 2**10000
+    assert region_bound([10, 10], 10**12) == region_bound([10, 10], 10)
+
+
+def test_bound_refuses_what_is_no_width():
+    for value in NO_INTEGERS:
+        refuses(TypeError, f"region_bound: dim is {value!r}, expected an integer", region_bound, [3], value)
+        refuses(TypeError, f"region_bound: widths[1] is {value!r}, expected an integer", region_bound, [3, value], 2)
+    refuses(TypeError, "region_bound: widths is 3, expected a sequence of integers", region_bound, 3, 2)
+    refuses(ValueError, "region_bound: widths is empty, expected at least one hidden layer", region_bound, [], 2)
+    refuses(ValueError, "region_bound: widths[0] is -1, expected at least 0", region_bound, [-1], 2)
+    refuses(ValueError, "region_bound: dim is -1, expected at least 0", region_bound, [1], -1)
