@@ -85,33 +85,42 @@ def dimension(model, text, path, eps, rule, tokens, as_json):
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--bias/--no-bias", default=True, show_default=True)
 @click.option("--window", type=float, default=1.0, show_default=True, help="The plane is cut to [-window, window]^2.")
+@click.option("--line", type=float, nargs=4, metavar="U0 V0 U1 V1", help="Count from (U0, V0) to (U1, V1) too.")
+@click.option("--limit", type=int, default=2_000_000, show_default=True, help="The most regions that may be made.")
+@click.option("--certify", is_flag=True, help="Count again in rational arithmetic (small networks).")
 @_json
-def regions(neurons, seed, bias, window, as_json):
+def regions(neurons, seed, bias, window, line, limit, certify, as_json):
     """Regions that a random MLP cuts a square into, beside the bound."""
     import numpy as np
 
-    from geolib.partition import ReluNetwork, max_regions, plane_partition
+    from geolib.partition import ReluNetwork, line_partition, max_regions, plane_partition
 
-    if neurons < 1:
-        raise ValueError(f"regions: neurons is {neurons}, but at least 1 was expected")
+    if not 1 <= neurons <= 100_000:
+        raise ValueError(f"regions: neurons is {neurons}, but a number from 1 to 100,000 was expected")
     if seed < 0:
         raise ValueError(f"regions: seed is {seed}, but a whole number from 0 on was expected")
     rng = np.random.default_rng(seed)
     weights, biases = rng.standard_normal((neurons, 2)), rng.standard_normal(neurons) * bias
-    partition = plane_partition(ReluNetwork([weights], [biases]), ((-window, window), (-window, window)))
+    network, checks = ReluNetwork([weights], [biases]), {"limit": limit, "certify": certify}
+    partition = plane_partition(network, ((-window, window), (-window, window)), **checks)
     report = {
         "neurons": neurons,
         "seed": seed,
         "bias": bias,
         "n_regions": partition.n_regions,
         "max_regions": max_regions(neurons, 2, central=not bias),
+        "snapped": partition.snapped,
+        "certified": certify,
     }
+    if line:
+        report["n_regions_line"] = line_partition(network, line[:2], line[2:], **checks).n_regions
     if as_json:
         click.echo(json.dumps(report))
     else:
+        along = f", {report['n_regions_line']} along the line" if line else ""
         click.echo(
-            f"{neurons} neurons, {'random' if bias else 'zero'} biases: {report['n_regions']} regions in the window, "
-            f"at most {report['max_regions']} in the plane"
+            f"{neurons} neurons, {'random' if bias else 'zero'} biases: {report['n_regions']} regions in the window"
+            f"{along}, at most {report['max_regions']} in the plane{' (certified)' if certify else ''}"
         )
 
 

@@ -65,6 +65,24 @@ def test_regions(capsys):
     assert "20 regions" in run(capsys, "regions", "--neurons", "10", "--no-bias")[1]
 
 
+def test_regions_certified_and_along_a_line(capsys):
+    line = ["--line", "-1", "-1", "1", "1"]
+    status, out, _ = run(capsys, "regions", "--neurons", "10", "--certify", *line, "--json")
+    report = json.loads(out)
+    assert (status, report["certified"], report["snapped"]) == (0, True, 0)
+    rng = np.random.default_rng(0)
+    weights, biases = rng.standard_normal((10, 2)), rng.standard_normal(10)
+    crossed = np.count_nonzero(np.diff(np.sign(np.array([[-1, -1], [1, 1]]) @ weights.T + biases), axis=0))
+    assert report["n_regions_line"] == crossed + 1
+    text = run(capsys, "regions", "--neurons", "10", "--certify", *line)[1]
+    assert text == (
+        f"10 neurons, random biases: {report['n_regions']} regions in the window, {crossed + 1} along the line, "
+        "at most 56 in the plane (certified)\n"
+    )
+    # A limit that is just enough.
+    assert run(capsys, "regions", "--neurons", "10", "--limit", str(report["n_regions"]))[0] == 0
+
+
 def test_sweep(capsys, tmp_path):
     lines = [{"question": f"Ann has {n} pens and 3 cups. How many pens has Ann?", "answer": n} for n in range(20, 26)]
     (tmp_path / "q.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
@@ -102,7 +120,17 @@ def test_data(capsys, tmp_path, monkeypatch):
         (["dimension", "--model", "no/such-model", "--text", "a"], 1, "name is 'no/such-model'"),
         (["regions", "--neurons", "0"], 1, "neurons is 0"),
         (["regions", "--seed", "-1"], 1, "seed is -1"),
+        (["regions", "--neurons", "1.5"], 2, "'1.5' is not a valid integer"),
+        (["regions", "--neurons", "100001"], 1, "neurons is 100001"),
         (["regions", "--window", "0"], 1, "window"),
+        (["regions", "--window", "nan"], 1, "window holds nan"),
+        (["regions", "--window", "inf"], 1, "window holds -inf"),
+        (["regions", "--window", "1e308"], 1, "overflow float64"),
+        (["regions", "--limit", "0"], 1, "limit is 0, expected at least 1"),
+        (["regions", "--limit", "9"], 1, "limit is 9, but there are more regions; pass a larger limit"),
+        (["regions", "--neurons", "200", "--certify"], 1, "certify is for at most 2000 regions"),
+        (["regions", "--line", "1", "2", "3"], 2, "--line"),
+        (["regions", "--line", "1", "2", "1", "2"], 1, "line_partition: start and end are both"),
         (["sweep", "--questions", "no/such.jsonl", "--out", "x"], 1, "no/such.jsonl"),
         (["sweep"], 2, "--out"),
         (["nothing"], 2, "No such command"),

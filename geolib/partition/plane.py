@@ -9,14 +9,21 @@ from functools import cached_property
 
 import numpy as np
 
-from geolib.partition.checks import finite_array, one_line
-from geolib.partition.mesh import Mesh
+from geolib.partition.checks import finite_array, one_line, positive_int
+from geolib.partition.exact import plane_counts
+from geolib.partition.mesh import LayerCut, Mesh
 from geolib.partition.network import ReluNetwork, gain, map_of
 
 # Rounding errors that we allow for, relative to the numbers that are added up: 512 times the unit of float64. Well
 # above what sums of a few hundred terms lose, and far below the distances between lines of a network in general
 # position (a million vertices leave gaps of some 1e-9).
 ROUNDING = 512 * np.finfo(np.float64).eps
+
+# Numbers that are worked on at once: faces times neurons.
+BLOCK = 1 << 18
+
+# The most regions that are counted again in rational arithmetic: seconds.
+CERTIFIABLE = 2_000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,21 +43,14 @@ class PlanePartition:
         The plane's origin.
     axes : array, shape=[2, input_dim]
         The plane's axes.
-    active : tuple of bool arrays
-        One per hidden layer, shape=[n_regions, width_k]: which neurons are active on each region, laid out like
-        `network.pattern` of one point per region.
-    snapped : int
-        How many values (of a neuron, at a vertex) were so small that they could be rounding errors and were taken
-        for 0, without being 0. If it is 0, no decision was in doubt.
     """
 
     network: ReluNetwork
     window: np.ndarray
     origin: np.ndarray
     axes: np.ndarray
-    active: tuple
-    snapped: int
     _mesh: Mesh
+    _maps: "_Maps"
 
     def __repr__(self):
         return f"PlanePartition(n_regions={self.n_regions}, snapped={self.snapped})"
@@ -60,6 +60,14 @@ class PlanePartition:
         """Number of regions: open sets of the window, one for each pattern that occurs."""
         return self._mesh.n_faces
 
+    @property
+    def snapped(self):
+        """Number of doubtful values (of a neuron, at a vertex): taken for 0, as if rounding errors, without being 0.
+
+        If it is 0, no decision was in doubt.
+        """
+        return self._mesh.snapped
+
     @cached_property
     def n_pieces(self):
         """Number of affine pieces: maximal connected sets on which the output is one affine map of (u, v).
@@ -67,15 +75,29 @@ class PlanePartition:
         Regions that share an edge and have equal maps belong to one piece; to touch in a point is not enough. The
         map is taken through the readout, and up to rounding.
         """
-        sides = self._mesh.adjacent_faces()
+        sides, maps, noise = self._mesh.adjacent_faces(), self._maps, self._maps.noise
+        # Most neighbours differ, and one mixture of the outputs tells so.
+        mixture = np.cos(np.arange(len(noise)))
+        mixed = [maps.output(np.arange(self.n_regions)[some]) @ mixture for some in maps.blocks(self.n_regions)]
+        left, right = np.moveaxis(np.concatenate(mixed, axis=1)[:, sides], 2, 0)
+        sides = sides[(np.abs(left - right) <= 2 * noise @ np.abs(mixture)).all(axis=0)]
         equal = np.zeros(len(sides), dtype=bool)
-        block = 1024  # bounds the memory for the maps
-        for start in range(0, len(sides), block):
-            left, right = sides[start : start + block].T
-            maps, noise = self._output_maps(np.concatenate([left, right]))
-            gap = np.abs(maps[:, : len(left)] - maps[:, len(left) :])
-            equal[start : start + block] = (gap <= 2 * noise).all(axis=(0, 2))
+        for some in maps.blocks(len(sides)):
+            left, right = np.split(maps.output(sides[some].T.ravel()), 2, axis=1)
+            equal[some] = (np.abs(left - right) <= 2 * noise).all(axis=(0, 2))
         return _n_components(self.n_regions, sides[equal].tolist())
+
+    @cached_property
+    def active(self):
+        """Which neurons are active on each region: a tuple of bool arrays, one per layer, shape=[n_regions, width_k].
+
+        Laid out like `network.pattern` of one point per region.
+        """
+        active, cells = [], slice(None)
+        for cell, signs in reversed(self._maps.layers):
+            active.append(signs.dense[cells])
+            cells = cell[cells]
+        return tuple(reversed(active))
 
     @cached_property
     def patterns(self):
@@ -86,8 +108,8 @@ class PlanePartition:
     def polygons(self):
         """Corners of each region, counter-clockwise: a list of arrays, shape=[k, 2], in plane coordinates (u, v)."""
         low, high = self.window.T
-        points = (low * (1 - self._mesh.points) + high * (1 + self._mesh.points)) / 2
-        return np.split(points[self._mesh.corner], self._mesh.starts()[1:])
+        corners = self._mesh.corners()
+        return np.split((low * (1 - corners) + high * (1 + corners)) / 2, np.cumsum(self._mesh.size)[:-1])
 
     @cached_property
     def areas(self):
@@ -109,19 +131,10 @@ class PlanePartition:
         b : array, shape=[n_outputs]
             As `network.affine_map` gives them for a point inside.
         """
-        return map_of(self.network, self.patterns[i])
-
-    def _output_maps(self, regions):
-        """Compose the maps from the unit square to the output on n regions, shape=[3, n, n_outputs]; their noise."""
-        maps, noise = _inputs(self.window, self.origin, self.axes)
-        network = self.network
-        for W, b, active in zip(network.weights, network.biases, self.active, strict=True):
-            maps, noise = _affine(W, b, maps, noise)
-            maps = gain(network, active[regions]) * maps
-        return (maps, noise) if network.readout is None else _affine(*network.readout, maps, noise)
+        return map_of(self.network, tuple(active[i] for active in self.active))
 
 
-def plane_partition(network, window, *, origin=None, axes=None):
+def plane_partition(network, window, *, origin=None, axes=None, limit=2_000_000, certify=False):
     """Cut a rectangular window of a plane into the regions of a network.
 
     The polygons are exact up to rounding in float64, for any depth and width. Input in special position (zero
@@ -139,6 +152,12 @@ def plane_partition(network, window, *, origin=None, axes=None):
     axes : array-like, shape=[2, input_dim], optional
         Two directions that span the plane, of any length and angle. By default the two axes of a 2-D input.
 
+    limit : int
+        The most regions that may be made.
+    certify : bool
+        Whether to count regions and pieces again, in rational arithmetic and by another algorithm. For small
+        networks: it takes milliseconds for each region, and is refused beyond 2,000 of them.
+
     Returns
     -------
     PlanePartition
@@ -147,9 +166,11 @@ def plane_partition(network, window, *, origin=None, axes=None):
     Raises
     ------
     TypeError
-        If `network` is not a ReluNetwork, or something is not an array of real numbers.
+        If `network` is not a ReluNetwork, or something is not an array of real numbers or an integer.
     ValueError
-        If the window has no area, the axes are parallel, a shape or a number is wrong, or axes are missing.
+        If the window has no area, the axes are parallel, a shape or a number is wrong, axes are missing, or values
+        overflow; if there are more regions than `limit`; if `certify` finds other counts, or there are too many
+        regions for it.
 
     Notes
     -----
@@ -157,7 +178,16 @@ def plane_partition(network, window, *, origin=None, axes=None):
     each sum, carried through the layers as independent errors, plus what it moves the vertex. Lines that pass
     closer to a vertex than that pass through it.
 
-    Time and memory grow with the number of regions times the widest layer.
+    `certify` takes floats for the rationals that they are, and so takes nothing for 0 that is not. Where degenerate
+    input has been rounded, as the offsets of lines through (0.3, -0.2) are, the rationals are not degenerate any
+    more: they have more regions, `certify` raises, and `snapped` > 0 is the reason. Input that float64 holds exactly
+    (integers, say) passes, degenerate or not.
+
+    A face is compared only with the lines around it, so the time and the memory for one layer grow with the number of
+    regions made: some 450 bytes each, of which the partition keeps 160. In deeper networks each cell also needs its
+    own map: the product of two widths in time; while a layer is cut, 24 bytes for each neuron of the one before; and
+    one byte for each neuron of all layers but the last to keep. `active` and `patterns` are made when asked for, and
+    take one byte for each region and neuron.
 
     References
     ----------
@@ -187,50 +217,113 @@ def plane_partition(network, window, *, origin=None, axes=None):
         raise TypeError(f"plane_partition: network is {type(network).__name__}, expected a ReluNetwork")
     window = _check_window(window)
     origin, axes = _check_plane(network.input_dim, origin, axes)
-    mesh, patterns = Mesh(), []
-    maps, noise = _inputs(window, origin, axes)
-    for W, b in zip(network.weights, network.biases, strict=True):
-        if patterns:  # through the activation of the layer before, on the faces that it made
-            maps = gain(network, patterns[-1]) * maps[:, mesh.cell]
-        mesh.restart()
-        maps, noise = _affine(W, b, maps, noise)
-        active = _cut_by_layer(mesh, maps, noise)
-        patterns = [earlier[mesh.cell] for earlier in patterns] + [active]
-    return PlanePartition(network, window, origin, axes, tuple(patterns), mesh.snapped, mesh)
+    mesh, maps = Mesh(positive_int("plane_partition: limit", limit)), _Maps(network, window, origin, axes)
+    for _ in network.widths:
+        maps.add_layer(mesh)
+    partition = PlanePartition(network, window, origin, axes, mesh, maps)
+    if certify:
+        _certify(partition)
+    return partition
 
 
-def _cut_by_layer(mesh, maps, noise):
-    """Cut by each neuron of a layer in turn; which are active on each face, shape=[n_faces, width]."""
-    active = np.zeros((mesh.n_faces, len(noise)), dtype=bool)
-    for i, function in enumerate(np.moveaxis(maps, 2, 0).copy()):  # a neuron's numbers side by side
-        positive, parents = mesh.cut(function, noise[i])
-        active = np.concatenate([active, active[parents]])
-        active[:, i] = positive
-    return active
+class _Maps:
+    """The affine maps of a network on the faces of its layers, composed when they are needed.
 
+    A map's first axis holds two slopes and an offset, from the square [-1, 1]^2. There the window's extent is 1, so
+    slopes and offsets compare; their absolute values add up to the largest value in the window.
 
-def _inputs(window, origin, axes):
-    """Write inputs as an affine map of the unit square [-1, 1]^2, shape=[3, 1, input_dim]; and their noise.
-
-    A map's first axis holds two slopes and an offset. In these coordinates the window's extent is 1, so slopes and
-    offsets compare; their absolute values add up to the largest value in the window.
+    Attributes
+    ----------
+    layers : list of pairs
+        For each layer that has cut: the cell that each face is a part of, and the signs of the neurons there.
+    noise : array
+        Rounding errors of the values that enter the next layer, or of the output.
     """
-    middle, half = window.mean(axis=1), np.diff(window)[:, 0] / 2
-    maps = np.stack([half[0] * axes[0], half[1] * axes[1], origin + middle @ axes])
-    # Not of the offset itself: a window far from the origin has lost digits to cancellation.
-    noise = ROUNDING * (np.abs(origin) + np.abs(window).max(axis=1) @ np.abs(axes))
-    return maps[:, None], noise
+
+    def __init__(self, network, window, origin, axes):
+        self.network, self.layers, self._latest = network, [], None
+        with np.errstate(over="ignore", invalid="ignore"):  # the first layer's noise will tell
+            middle, half = window.mean(axis=1), np.diff(window)[:, 0] / 2
+            self._inputs = np.stack([half[0] * axes[0], half[1] * axes[1], origin + middle @ axes])[:, None]
+            self._size = np.abs(self._inputs).sum(axis=0).max(axis=0)
+            # Not of the offset itself: a window far from the origin has lost digits to cancellation.
+            self.noise = ROUNDING * (np.abs(origin) + np.abs(window).max(axis=1) @ np.abs(axes))
+
+    def blocks(self, n):
+        """Cut range(n) into slices of so many faces as are worked on at once."""
+        step = max(1, BLOCK // max(self.network.widths))
+        return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+    def add_layer(self, mesh):
+        """Let the next layer cut the faces of a mesh, which the layers before have made."""
+        depth = len(self.layers)
+        W, b = self.network.weights[depth], self.network.biases[depth]
+        self._apply_noise(W, b, f"layer {depth}")
+        last = depth + 1 == len(self.network.weights)
+        kept = None if last else np.empty((3, mesh.n_faces, len(b)))
+        size, cut = np.zeros(len(b)), LayerCut(mesh, len(b))
+        for cells in self.blocks(mesh.n_faces):
+            maps = self.before(depth, np.arange(cells.start, cells.stop))
+            positive = cut.cut(cells, maps, self.noise)
+            size = np.maximum(size, (gain(self.network, positive) * np.abs(maps).sum(axis=0)).max(axis=0))
+            if not last:
+                kept[:, cells] = maps
+        self.layers.append(cut.finish())
+        self._size, self._latest = size, kept
+        if last and self.network.readout is not None:
+            self._apply_noise(*self.network.readout, "the output")
+
+    def _apply_noise(self, W, b, where):
+        """Carry the noise through W and b."""
+        # Rounding errors of different terms are independent, so their squares add up; absolute values would grow by
+        # sqrt(width) a layer and drown a deep network. hypot squares without overflow.
+        with np.errstate(over="ignore", invalid="ignore"):
+            terms = np.concatenate([W * (self.noise + ROUNDING * self._size), ROUNDING * b[:, None]], axis=1)
+            self.noise = np.hypot.reduce(terms, axis=1)
+            if not np.isfinite(self.noise / ROUNDING * terms.shape[1]).all():
+                raise ValueError(f"plane_partition: values of {where} overflow float64, expected smaller numbers")
+
+    def before(self, depth, cells):
+        """Pre-activations of a layer on some of its cells, shape=[3, n_cells, width]."""
+        if depth == len(self.layers) - 1 and self._latest is not None:
+            return self._latest[:, cells]
+        return _affine(self.network.weights[depth], self.network.biases[depth], self.after(depth - 1, cells))
+
+    def after(self, depth, faces):
+        """Activations of a layer on some of its faces, shape=[3, n_faces, width]."""
+        if depth < 0:
+            return self._inputs
+        cell, signs = self.layers[depth]
+        cells, inverse = np.unique(cell[faces], return_inverse=True)
+        return gain(self.network, signs.dense[faces]) * self.before(depth, cells)[:, inverse]
+
+    def output(self, regions):
+        """Output on some regions, shape=[3, n_regions, n_outputs]."""
+        maps = self.after(len(self.layers) - 1, regions)
+        return maps if self.network.readout is None else _affine(*self.network.readout, maps)
 
 
-def _affine(W, b, maps, noise):
-    """Apply W and b to maps, shape=[3, n, fan_in], and to the noise, shape=[fan_in], of their values."""
-    size = np.abs(maps).sum(axis=0).max(axis=0)
-    # Rounding errors of different terms are independent, so their squares add up; absolute values would grow by
-    # sqrt(width) a layer and drown a deep network. hypot squares without overflow.
-    terms = np.concatenate([W * (noise + ROUNDING * size), ROUNDING * b[:, None]], axis=1)
+def _certify(partition):
+    """Raise if rational arithmetic finds other counts than the partition's."""
+    if partition.n_regions > CERTIFIABLE:
+        raise ValueError(
+            f"plane_partition: certify is for at most {CERTIFIABLE} regions, but there are {partition.n_regions}; "
+            "expected a smaller network or window, or certify=False"
+        )
+    exact = plane_counts(partition.network, partition.window, partition.origin, partition.axes, CERTIFIABLE)
+    if exact != (partition.n_regions, partition.n_pieces):
+        found = f"{exact[0]} regions and {exact[1]} pieces" if exact else f"more than {CERTIFIABLE} regions"
+        raise ValueError(
+            f"plane_partition: certify found {found} in rational arithmetic, but float64 gives {partition.n_regions} "
+            f"and {partition.n_pieces} (snapped={partition.snapped})"
+        )
+
+
+def _affine(W, b, maps):
+    """Apply W and b to maps, shape=[3, n, fan_in]."""
     maps = maps @ W.T
     maps[2] += b
-    return maps, np.hypot.reduce(terms, axis=1)
+    return maps
 
 
 def _n_components(n, pairs):
@@ -253,7 +346,8 @@ def _n_components(n, pairs):
 
 def _check_window(window):
     given, window = window, finite_array("plane_partition: window", window)
-    if window.shape != (2, 2) or not (window[:, 0] < window[:, 1]).all():
+    # Halves, as we use half of its extent: it must neither overflow nor vanish.
+    if window.shape != (2, 2) or not (window[:, 0] / 2 < window[:, 1] / 2).all():
         raise ValueError(
             f"plane_partition: window is {one_line(given)}, expected ((u0, u1), (v0, v1)) with u0 < u1 and v0 < v1"
         )

@@ -1,5 +1,6 @@
 """plane_partition: against rational arithmetic, closed forms, and the network itself."""
 
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 from exact_regions import exact_counts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_plane import area as area_of
+from reference_plane import reference_regions
 
-from geolib.partition import PlanePartition, ReluNetwork, max_regions, plane_partition
+from geolib.partition import PlanePartition, ReluNetwork, max_regions, mesh, plane, plane_partition
 
 SQUARE = ((-1, 1), (-1, 1))
 seeds = st.integers(0, 2**32 - 1)
@@ -59,6 +62,10 @@ def check_tiling(partition):
         side = np.roll(polygon, -1, axis=0) - polygon
         turn = side[:, 0] * np.roll(side[:, 1], -1) - side[:, 1] * np.roll(side[:, 0], -1)
         assert (turn > -1e-12 * (u1 - u0) * (v1 - v0)).all()
+    # Neighbours have their vertices in common, to the last bit: vertices - edges + faces = 1.
+    corners = [[tuple(corner) for corner in polygon.tolist()] for polygon in partition.polygons]
+    edges = {frozenset(edge) for polygon in corners for edge in pairwise([*polygon, polygon[0]])}
+    assert len(set().union(*corners)) - len(edges) + partition.n_regions == 1
 
 
 # --- Against rational arithmetic ---------------------------------------------------------------------------------
@@ -118,6 +125,59 @@ def test_deep_networks_agree_with_rational_arithmetic(net, slope, seed):
     check_against_exact(net, ((-2, 2), (-1, 3)), slope, seed)
 
 
+# --- Against the plainest algorithm ------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    seed=seeds,
+    widths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    slope=st.sampled_from([0.0, 0.1]),
+    n_outputs=st.sampled_from([None, 1, 3]),
+)
+def test_clipping_one_polygon_at_a_time_gives_the_same_regions(seed, widths, slope, n_outputs):
+    rng = np.random.default_rng(seed)
+    weights, biases = random_layers(rng, [2, *widths])
+    readout = n_outputs and (rng.normal(size=(n_outputs, widths[-1])), rng.normal(size=n_outputs))
+    network = ReluNetwork(weights, biases, readout=readout, negative_slope=slope)
+    window = ((-2, 1), (-1, 3))
+    partition = plane_partition(network, window)
+    expected = {pattern: (area_of(polygon), rows) for pattern, polygon, rows in reference_regions(network, window)}
+    assert partition.n_regions == len(expected)
+    assert pattern_set(partition.active) == set(expected)
+    for i, pattern in enumerate(np.concatenate(partition.active, axis=1).tolist()):
+        expected_area, rows = expected[tuple(pattern)]
+        np.testing.assert_allclose(partition.areas[i], expected_area, rtol=1e-6, atol=1e-12)
+        np.testing.assert_allclose(np.column_stack(partition.affine_map(i)), rows, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("widths", [(60,), (25, 25), (12, 12, 12)])
+def test_clipping_larger_networks(widths):
+    network = ReluNetwork(*random_layers(np.random.default_rng(1), [2, *widths]))
+    expected = reference_regions(network, SQUARE)
+    partition = plane_partition(network, SQUARE)
+    assert partition.n_regions == len(expected)
+    assert pattern_set(partition.active) == {pattern for pattern, _, _ in expected}
+    areas = np.sort([area_of(polygon) for _, polygon, _ in expected])
+    np.testing.assert_allclose(np.sort(partition.areas), areas, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("widths", [(40,), (20, 20), (15, 15, 15)])
+def test_the_size_of_batches_changes_nothing(widths, monkeypatch):
+    network = ReluNetwork(
+        *random_layers(np.random.default_rng(2), [2, *widths]), readout=(np.ones((1, widths[-1])), [0])
+    )
+    at_once = plane_partition(network, SQUARE)
+    monkeypatch.setattr(mesh, "BATCH", 3)
+    monkeypatch.setattr(plane, "BLOCK", 100)
+    bit_by_bit = plane_partition(network, SQUARE)
+    assert bit_by_bit.n_regions == at_once.n_regions > 100
+    assert bit_by_bit.n_pieces == at_once.n_pieces
+    assert pattern_set(bit_by_bit.active) == pattern_set(at_once.active)
+    np.testing.assert_allclose(np.sort(bit_by_bit.areas), np.sort(at_once.areas), rtol=1e-9)
+    check_tiling(bit_by_bit)
+
+
 # --- Closed forms ------------------------------------------------------------------------------------------------
 
 
@@ -151,7 +211,7 @@ def test_a_grid(m, n):
 
 @pytest.mark.parametrize(
     ("widths", "n_regions"),
-    [((100, 100), 6154), ((128, 128, 128), 21457), ((500,), 38096)],
+    [((100, 100), 6154), ((128, 128, 128), 21457), ((200, 200), 30926), ((500,), 38096)],
 )
 def test_counts_agree_with_regioncam(widths, n_regions):
     # Counts by regioncam 0.5.2, an independent program, on these networks.
@@ -167,7 +227,7 @@ def test_counts_agree_with_regioncam(widths, n_regions):
 @settings(deadline=None, max_examples=30)
 @given(
     seed=seeds,
-    dims=st.lists(st.integers(1, 8), min_size=1, max_size=3),
+    dims=st.lists(st.integers(1, 8), min_size=1, max_size=4),
     slope=st.sampled_from([0.0, 0.1]),
     readout=st.booleans(),
     input_dim=st.integers(2, 5),
@@ -195,6 +255,8 @@ def test_patterns_and_maps_hold_inside_every_region(seed, dims, slope, readout, 
             assert (found == expected).all()
         A, b = partition.affine_map(i)
         np.testing.assert_allclose(x @ A.T + b, network(x), rtol=1e-9, atol=1e-9)
+        for one, found in zip((A, b), network.affine_map(x), strict=True):
+            np.testing.assert_allclose(found, np.broadcast_to(one, found.shape), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.2])
@@ -241,6 +303,48 @@ def test_rotating_the_axes_changes_no_count(seed, angle):
     assert turned.n_regions == max_regions(n, 2)
 
 
+@settings(deadline=None, max_examples=30)
+@given(seed=seeds, dims=st.lists(st.integers(1, 8), min_size=1, max_size=3))
+def test_powers_of_two_change_no_digit(seed, dims):
+    # To scale a neuron by a power of two is exact, and so is to scale the plane.
+    rng = np.random.default_rng(seed)
+    weights, biases = random_layers(rng, [2, *dims])
+    before = plane_partition(ReluNetwork(weights, biases), SQUARE)
+    inputs, scaled = np.ones(2), ([], [])
+    for W, b in zip(weights, biases, strict=True):
+        scale = 2.0 ** rng.integers(-40, 40, len(b))
+        scaled[0].append(scale[:, None] * W / inputs)
+        scaled[1].append(scale * b)
+        inputs = scale
+    after = plane_partition(ReluNetwork(*scaled), ((-8, 8), (-8, 8)), axes=np.eye(2) / 8)
+    assert after.snapped == before.snapped
+    np.testing.assert_array_equal(after.areas, 64 * before.areas)
+    for one, other in zip(after.active, before.active, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=seeds, net=integer_networks(max_width=5, max_depth=3))
+def test_order_scale_and_direction_of_degenerate_networks_change_no_count(seed, net):
+    rng = np.random.default_rng(seed)
+    weights, biases, readout = net
+    window = ((-2, 2), (-1, 3))
+    before = plane_partition(ReluNetwork(weights, biases, readout=readout), window)
+    angle = rng.uniform(0, 6)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    inputs, changed = turn, ([], [])  # from the changed inputs to those before
+    for W, b in zip(weights, biases, strict=True):
+        order, scale = rng.permutation(len(b)), np.exp(rng.normal(scale=2, size=len(b)))
+        change = np.diag(scale)[order]
+        changed[0].append(change @ W @ inputs)
+        changed[1].append(change @ b)
+        inputs = np.linalg.inv(change)
+    readout = readout and (readout[0] @ inputs, readout[1])
+    after = plane_partition(ReluNetwork(*changed, readout=readout), window, axes=turn)
+    assert (after.n_regions, after.n_pieces) == (before.n_regions, before.n_pieces)
+    np.testing.assert_allclose(np.sort(after.areas), np.sort(before.areas), rtol=1e-6)
+
+
 def test_polygons_and_areas_are_in_plane_coordinates():
     # The plane x = (3, v, u): the line u = 1 cuts the window into 2/3 and 1/3.
     network = ReluNetwork([[[0, 0, 2]]], [[-2]])
@@ -281,10 +385,10 @@ def test_forty_lines_through_a_point():
     far=st.sampled_from([0, 1, 100]),
 )
 def test_concurrent_lines_two_of_them_nearly_parallel(seed, n, gap, far):
-    # The first two lines place the common point, badly: the others must still be seen to pass through it.
+    # Two lines place the common point, badly, if they come first: the others must still be seen to pass through it.
     rng = np.random.default_rng(seed)
     angles = rng.uniform(0, np.pi, n)
-    angles[1] = angles[0] + gap
+    angles[rng.choice(mesh._spread(n)[1:3])] = angles[0] + gap
     normals, offsets = through(far + rng.uniform(-0.8, 0.8, 2), angles)
     scale = np.exp(rng.normal(scale=4, size=n))
     window = ((far - 1, far + 1), (far - 1, far + 1))
@@ -438,6 +542,157 @@ def test_extreme_neurons_neither_overflow_nor_vanish(scale):
     assert layer(factor[:, None] * normals, factor * offsets).n_regions == 18
 
 
+@settings(deadline=None, max_examples=200)
+@given(seed=seeds, n=st.integers(10, 25), gap=st.integers(-14, -12), slope=st.sampled_from([0.0, 0.3]))
+def test_polygons_tile_even_where_every_decision_is_in_doubt(seed, n, gap, slope):
+    # Lines that miss a common point by about what rounding may do: counts are anyone's guess, but areas are not.
+    rng = np.random.default_rng(seed)
+    angles = rng.uniform(0, np.pi, n)
+    angles[n // 2 :] = angles[0] + 10.0**gap * rng.normal(size=n - n // 2)
+    normals, offsets = through(rng.uniform(-0.9, 0.9, 2), angles)
+    weights = [normals, rng.integers(-2, 3, (5, n))]
+    biases = [offsets + 10.0**gap * rng.normal(size=n), 10.0**gap * rng.normal(size=5)]
+    partition = plane_partition(ReluNetwork(weights, biases, negative_slope=slope), SQUARE)
+    np.testing.assert_allclose(partition.areas.sum(), 4, rtol=1e-9)
+    assert partition.areas.min() > -1e-9
+    # No two polygons lie on the same side of an edge, but for edges as short as the doubt.
+    sides = [side for polygon in partition.polygons for side in pairwise(map(tuple, [*polygon, polygon[0]]))]
+    sides = [(start, end) for start, end in sides if np.hypot(start[0] - end[0], start[1] - end[1]) > 1e-6]
+    assert len(set(sides)) == len(sides)
+    assert 1 <= partition.n_pieces <= partition.n_regions
+
+
+# --- Certified in rational arithmetic ----------------------------------------------------------------------------
+
+UNIT = ((0, 1), (0, 1))
+CLASSES = {
+    # window, weights, biases, readout; regions and pieces, counted by hand
+    "zero biases": (SQUARE, [[[1, 2], [3, -1], [-2, 5]]], [[0, 0, 0]], ([[1, 1, 1]], [0]), 6, 6),
+    # relu(x - y) and relu(y - x), and relu of their difference: the same line again.
+    "zero biases, deep": (SQUARE, [[[1, -1], [-1, 1]], [[1, -1], [1, 1]]], [[0, 0]] * 2, ([[1, 0]], [0]), 2, 2),
+    "equal neurons": (UNIT, [[[2, 2], [2, 2], [6, 6]]], [[-1, -1, -3]], ([[1, 1, 1]], [0]), 2, 2),
+    "opposite neurons": (UNIT, [[[4, 1], [-4, -1]]], [[-2, 2]], ([[1, -1]], [0]), 2, 1),
+    "equal neurons that cancel": (UNIT, [[[2, 2], [2, 2]]], [[-1, -1]], ([[1, -1]], [0]), 2, 1),
+    # Five lines through (3/8, 5/8), off the centre.
+    "concurrent": (UNIT, [[[8, 0], [0, 8], [8, 8], [8, -8], [16, 8]]], [[-3, -5, -8, 2, -11]], None, 10, 10),
+    # 1, 4 lines, and 2 + 1 + 1 for the crossings at (-1, 0), of three lines, (1, 0) and (0, 1).
+    "concurrent and parallel": (((-4, 4), (-4, 4)), [[[0, 1], [1, 1], [1, -1], [1, 1]]], [[0, 1, 1, -1]], None, 9, 9),
+    "both diagonals": (UNIT, [[[1, -1], [1, 1]]], [[0, -1]], None, 4, 4),
+    "lines that touch corners": (UNIT, [[[1, 1], [1, 1]]], [[0, -2]], None, 1, 1),
+    "lines along edges": (UNIT, [[[1, 0], [1, 0], [0, 1], [0, 1]]], [[0, -1, 0, -1]], None, 1, 1),
+    # The second layer is relu(x) - 1/2 and relu(y) - 1/2 in disguise; at the crossing of the first, both are < 0.
+    "lines along edges, deep": (UNIT, [[[1, 0], [0, 1]], [[2, 0], [0, 2]]], [[0, 0], [-2, -1]], None, 2, 2),
+    "dead neurons": (UNIT, [[[0, 0], [0, 0], [1, 1], [2, 0]]], [[0, 1, 7, -1]], ([[1, 1, 0, 1]], [0]), 2, 2),
+    "a dead layer": (SQUARE, [[[1, 0], [0, 1]], [[-1, -1]], [[1], [-1]]], [[0, 0], [-1], [0, 0]], None, 4, 1),
+    # relu(x) + relu(y) - relu(x + y) is 0 on two quadrants and > 0 on the rest.
+    "pieces that touch 0": (SQUARE, [[[1, 0], [0, 1], [1, 1]], [[1, 1, -1]]], [[0] * 3, [0]], None, 6, 6),
+    # Its negative is never > 0.
+    "pieces that touch 0 from below": (SQUARE, [[[1, 0], [0, 1], [1, 1]], [[-1, -1, 1]]], [[0] * 3, [0]], None, 6, 1),
+}
+
+
+@pytest.mark.parametrize("case", CLASSES)
+@pytest.mark.parametrize("slope", [0, 0.5])
+def test_degenerate_classes_are_certified(case, slope):
+    window, weights, biases, readout, n_regions, n_pieces = CLASSES[case]
+    network = ReluNetwork(weights, biases, readout=readout, negative_slope=slope)
+    partition = plane_partition(network, window, certify=True)
+    check_tiling(partition)
+    if slope == 0:
+        assert (partition.n_regions, partition.n_pieces) == (n_regions, n_pieces)
+
+
+def test_random_networks_are_certified():
+    rng = np.random.default_rng(4)
+    weights, biases = random_layers(rng, [3, 12, 8, 6])
+    network = ReluNetwork(weights, biases, readout=(rng.normal(size=(1, 6)), [0]), negative_slope=0.01)
+    plane = {"origin": rng.normal(size=3), "axes": rng.normal(size=(2, 3))}
+    assert plane_partition(network, SQUARE, **plane, certify=True).n_regions > 50
+
+
+def test_integer_lines_through_a_point_are_certified():
+    # The forty lines through (0.3, -0.2), as tenths: floats hold them exactly.
+    normals = np.random.default_rng(0).integers(-9, 10, (40, 2))
+    normals = normals[normals.any(axis=1)]
+    directions = {(u * np.sign(u or v) / np.gcd(u, v), v * np.sign(u or v) / np.gcd(u, v)) for u, v in normals}
+    window = ((-10, 10), (-10, 10))
+    network = ReluNetwork([normals], [-normals @ [3, -2]])
+    assert plane_partition(network, window, certify=True).n_regions == 2 * len(directions)
+
+
+def test_rounded_lines_through_a_point_are_not():
+    # Their offsets are rounded, so as rationals they make small triangles. `snapped` tells that it was a decision.
+    network = ReluNetwork(*([array] for array in through([0.3, -0.2], np.random.default_rng(0).uniform(0, np.pi, 40))))
+    partition = plane_partition(network, SQUARE)
+    assert (partition.n_regions, partition.snapped > 0) == (80, True)
+    message = r"certify found \d+ regions and \d+ pieces in rational arithmetic, but float64 gives 80 and 80 \(snapped="
+    with pytest.raises(ValueError, match=message):
+        plane_partition(network, SQUARE, certify=True)
+
+
+def test_pieces_are_certified_too():
+    # The same regions; but 0.1 + 0.2 - 0.3 is 2^-54, and not 0.
+    weights, biases = [[[1, 0], [1, 0], [1, 0]]], [[0, 0, 0]]
+    readout = [[0.1, 0.2, -0.3]], [0]
+    network = ReluNetwork(weights, biases, readout=readout)
+    assert plane_partition(network, SQUARE).n_pieces == 1
+    with pytest.raises(ValueError, match=r"found 2 regions and 2 pieces in rational arithmetic, but .* 2 and 1 "):
+        plane_partition(network, SQUARE, certify=True)
+
+
+def test_certification_is_for_small_partitions():
+    network = ReluNetwork(*random_layers(np.random.default_rng(0), [2, 120]))
+    with pytest.raises(ValueError, match=r"^plane_partition: certify is for at most 2000 regions, but there are \d+;"):
+        plane_partition(network, SQUARE, certify=True)
+
+
+def test_certification_gives_up_on_many_rational_regions(monkeypatch):
+    monkeypatch.setattr(plane, "CERTIFIABLE", 100)
+    rounded = through([0.3, -0.2], np.random.default_rng(0).uniform(0, np.pi, 30))
+    network = ReluNetwork(*([array] for array in rounded))
+    with pytest.raises(ValueError, match=r"certify found more than 100 regions in rational .* float64 gives 60 and 60"):
+        plane_partition(network, SQUARE, certify=True)
+
+
+# --- Limit -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("widths", [(30,), (12, 12), (8, 8, 8)])
+def test_the_limit_is_exact(widths):
+    network = ReluNetwork(*random_layers(np.random.default_rng(0), [2, *widths]))
+    n_regions = plane_partition(network, SQUARE).n_regions
+    assert plane_partition(network, SQUARE, limit=n_regions).n_regions == n_regions
+    message = f"^plane_partition: limit is {n_regions - 1}, but there are more regions; pass a larger limit"
+    with pytest.raises(ValueError, match=message):
+        plane_partition(network, SQUARE, limit=n_regions - 1)
+
+
+def test_the_limit_stops_within_a_layer():
+    # All its regions would take gigabytes.
+    normals, offsets = random_layers(np.random.default_rng(0), [2, 10_000])
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="limit is 10000, but there are more regions"):
+        plane_partition(ReluNetwork(normals, offsets), SQUARE, limit=10_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
+
+
+@pytest.mark.parametrize(
+    ("limit", "error", "message"),
+    [
+        (0, ValueError, "limit is 0, expected at least 1"),
+        (-3, ValueError, "limit is -3, expected at least 1"),
+        (1e6, TypeError, r"limit is 1000000\.0, expected an integer"),
+        (True, TypeError, "limit is True, expected an integer"),
+        (None, TypeError, "limit is None, expected an integer"),
+    ],
+)
+def test_wrong_limits_are_named(limit, error, message):
+    with pytest.raises(error, match=f"^plane_partition: {message}"):
+        plane_partition(ReluNetwork([np.eye(2)], [[0, 0]]), SQUARE, limit=limit)
+
+
 # --- Pieces ------------------------------------------------------------------------------------------------------
 
 
@@ -462,6 +717,11 @@ def test_pieces_of_known_functions():
     first = [x, left, y, down, [1, -1]]
     second = [[1, -1, 0, 0, -1], [0, 0, -1, 1, -1]]
     assert pieces([first, second], [[0] * 5, [0, 0]], ([[1, 1]], [0])) == (6, 6)
+
+
+def test_pieces_that_differ_where_a_mixture_of_outputs_does_not():
+    # n_pieces looks at the mixture cos(0), cos(1), cos(2) ... of the outputs first.
+    assert pieces([[[1, 0]]], [[0]], ([[-np.cos(1)], [1]], [0, 0])) == (2, 2)
 
 
 def test_pieces_merge_in_awkward_numbers():
@@ -498,6 +758,7 @@ DEEP_INPUT = ReluNetwork([np.eye(3)], [[0, 0, 0]])
         (((0, 1), (2, 1)), ValueError, r"window is \(\(0, 1\), \(2, 1\)\), expected"),
         ((0, 1, 0, 1), ValueError, r"window is \(0, 1, 0, 1\), expected \(\(u0, u1\), \(v0, v1\)\)"),
         (2, ValueError, "window is 2, expected"),
+        (((0, 5e-324), (0, 1)), ValueError, r"window is \(\(0, 5e-324\), \(0, 1\)\), expected"),
         (np.zeros((2, 2)), ValueError, r"window is array\(\[\[0., 0.\], \[0., 0.\]\]\), expected"),
         (((0, 1), (0, np.inf)), ValueError, r"window holds inf at \(1, 1\), expected finite"),
         (((0, np.nan), (0, 1)), ValueError, r"window holds nan at \(0, 1\), expected finite"),
@@ -535,3 +796,18 @@ def test_wrong_planes_are_named(network, plane, message):
 def test_wrong_networks_are_named():
     with pytest.raises(TypeError, match=r"^plane_partition: network is list, expected a ReluNetwork"):
         plane_partition([np.eye(2)], SQUARE)
+
+
+@pytest.mark.parametrize(
+    ("network", "plane", "where"),
+    [
+        (ReluNetwork([1e300 * np.eye(2)] * 2, [[0, 0]] * 2), {}, "layer 1"),
+        (ReluNetwork([[[1e308, 1e308]]], [[0]]), {}, "layer 0"),
+        (NETWORK, {"axes": 1e200 * np.eye(2), "origin": [1e308, 0]}, "layer 0"),
+        (NETWORK, {"window": ((-1.7e308, 1.7e308), (0, 1))}, "layer 0"),
+        (ReluNetwork([1e200 * np.eye(2)], [[0, 0]], readout=([[1e200, 0]], [0])), {}, "the output"),
+    ],
+)
+def test_numbers_that_overflow_are_refused(network, plane, where):
+    with pytest.raises(ValueError, match=f"^plane_partition: values of {where} overflow float64, expected smaller"):
+        plane_partition(network, **{"window": SQUARE} | plane)

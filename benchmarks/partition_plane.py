@@ -1,0 +1,124 @@
+"""Speed of plane_partition: against regioncam, and against the number of regions, on one thread.
+
+    python benchmarks/partition_plane.py [--repeats 9] [--growth]
+
+Random networks (weights and biases uniform in +-1 / sqrt(fan_in), seed 0) in the window [-1, 1]^2. Times alternate
+between the two programs, so that a machine whose speed drifts cannot favour one; the ratio is the median of the ratios
+of neighbouring runs. geolib computes in float64, regioncam in float32. "Limit" is what this project asks of itself.
+
+`--growth` follows time and memory up to a million regions instead (tracemalloc, in a run of its own: the peak, and
+what a partition keeps): one layer of growing width, and one deep network in a growing window. The deep one has weights
+uniform in +-sqrt(6 / fan_in), with which the count goes on growing from layer to layer.
+"""
+
+import os
+
+os.environ.update(dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1"))
+
+import argparse
+import statistics
+import time
+import tracemalloc
+
+import numpy as np
+
+from geolib.partition import ReluNetwork, plane_partition
+
+NETWORKS = [(100, 100), (128, 128, 128), (200, 200), (500,)]
+LIMIT = 1.0
+
+
+def random_network(widths, gain=1.0):
+    rng = np.random.default_rng(0)
+    weights, biases, before = [], [], 2
+    for width in widths:
+        bound = before**-0.5
+        weights.append(gain * rng.uniform(-bound, bound, (width, before)))
+        biases.append(rng.uniform(-bound, bound, width))
+        before = width
+    return ReluNetwork(weights, biases)
+
+
+def square(half):
+    return ((-half, half), (-half, half))
+
+
+def timed(call, *arguments, **options):
+    start = time.perf_counter()
+    result = call(*arguments, **options)
+    return time.perf_counter() - start, result
+
+
+def by_regioncam(layers):
+    import regioncam
+
+    regions = regioncam.Regioncam(size=1)  # the window [-1, 1]^2
+    for W, b in layers:
+        regions.linear(W, b)
+        regions.relu()
+    return regions
+
+
+def compare(repeats):
+    print(f"plane_partition against regioncam, one thread, {repeats} paired runs: medians, and the ratios' min-max")
+    print(f"{'network':>16}{'regions':>9}{'regioncam':>11}{'geolib s':>10}{'regioncam s':>13}", end="")
+    print(f"{'ratio':>8}{'min-max':>13}{'limit':>7}{'pieces s':>10}")
+    for widths in NETWORKS:
+        network = random_network(widths)
+        layers = [
+            (W.T.astype(np.float32), b.astype(np.float32)) for W, b in zip(network.weights, network.biases, strict=True)
+        ]
+        plane_partition(network, square(1)), by_regioncam(layers)  # warm-up
+        ours, theirs, pieces = [], [], []
+        for _ in range(repeats):
+            seconds, partition = timed(plane_partition, network, square(1))
+            ours.append(seconds)
+            seconds, regions = timed(by_regioncam, layers)
+            theirs.append(seconds)
+            pieces.append(timed(lambda p: p.n_pieces, partition)[0])
+        ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+        spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
+        print(
+            f"{'x'.join(map(str, widths)):>16}{partition.n_regions:>9}{regions.num_faces:>11}"
+            f"{statistics.median(ours):>10.4f}{statistics.median(theirs):>13.4f}"
+            f"{statistics.median(ratios):>8.2f}{spread:>13}{LIMIT:>7}{statistics.median(pieces):>10.4f}"
+        )
+
+
+def growth():
+    one_layer = [(random_network([n]), 1) for n in (125, 250, 500, 1000, 1750, 2500)]
+    deep = random_network([250] * 6, gain=6**0.5)
+    families = {
+        "one layer of growing width": one_layer,
+        "six layers of 250, in a growing window": [(deep, half) for half in (1 / 128, 1 / 32, 1 / 8, 1 / 2, 3)],
+    }
+    for title, cases in families.items():
+        print(f"{title}\n{'regions':>10}{'seconds':>10}{'us/region':>11}{'peak B/region':>15}{'kept B/region':>15}")
+        sizes, times = [], []
+        for network, half in cases:
+            seconds, partition = timed(plane_partition, network, square(half))
+            sizes.append(partition.n_regions)
+            times.append(seconds)
+            del partition
+            tracemalloc.start()  # in a run of its own: it takes time
+            partition = plane_partition(network, square(half))
+            kept, peak = (size / partition.n_regions for size in tracemalloc.get_traced_memory())
+            tracemalloc.stop()
+            print(f"{sizes[-1]:>10}{seconds:>10.3f}{1e6 * seconds / sizes[-1]:>11.2f}{peak:>15.0f}{kept:>15.0f}")
+        slope = np.polyfit(np.log(sizes[1:]), np.log(times[1:]), 1)[0]
+        print(f"slope of log seconds over log regions, without the first: {slope:.2f} (1 is linear)\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--growth", action="store_true", help="time and memory against the number of regions")
+    arguments = parser.parse_args()
+    if arguments.growth:
+        growth()
+    else:
+        compare(arguments.repeats)
+
+
+if __name__ == "__main__":
+    main()
