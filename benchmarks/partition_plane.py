@@ -1,6 +1,7 @@
 """Speed of plane_partition: against regioncam, and against the number of regions, on one thread.
 
-    python benchmarks/partition_plane.py [--repeats 9] [--growth]
+    python benchmarks/partition_plane.py [--repeats 9]
+    python benchmarks/partition_plane.py --growth [--plot growth.png]
 
 Random networks (weights and biases uniform in +-1 / sqrt(fan_in), seed 0) in the window [-1, 1]^2. Times alternate
 between the two programs, so that a machine whose speed drifts cannot favour one; the ratio is the median of the ratios
@@ -85,13 +86,14 @@ def compare(repeats):
         )
 
 
-def growth():
+def growth(plot):
     one_layer = [(random_network([n]), 1) for n in (125, 250, 500, 1000, 1750, 2500)]
     deep = random_network([250] * 6, gain=6**0.5)
     families = {
         "one layer of growing width": one_layer,
-        "six layers of 250, in a growing window": [(deep, half) for half in (1 / 128, 1 / 32, 1 / 8, 1 / 2, 3)],
+        "six layers of 250, growing window": [(deep, half) for half in (1 / 128, 1 / 32, 1 / 8, 1 / 2, 3)],
     }
+    panels = {}
     for title, cases in families.items():
         print(f"{title}\n{'regions':>10}{'seconds':>10}{'us/region':>11}{'peak B/region':>15}{'kept B/region':>15}")
         sizes, times = [], []
@@ -107,15 +109,22 @@ def growth():
             print(f"{sizes[-1]:>10}{seconds:>10.3f}{1e6 * seconds / sizes[-1]:>11.2f}{peak:>15.0f}{kept:>15.0f}")
         slope = np.polyfit(np.log(sizes[1:]), np.log(times[1:]), 1)[0]
         print(f"slope of log seconds over log regions, without the first: {slope:.2f} (1 is linear)\n")
+        linear = times[-1] * np.array(sizes) / sizes[-1]
+        panels[title] = {"linear": (sizes, linear), "measured": (sizes, times, times, times)}
+    if plot:
+        from geolib import figures
+
+        figures.bands(panels, xlabel="regions", ylabel="seconds", log="xy").savefig(plot)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--growth", action="store_true", help="time and memory against the number of regions")
+    parser.add_argument("--plot", metavar="FILE", help="with --growth: draw time against regions")
     arguments = parser.parse_args()
     if arguments.growth:
-        growth()
+        growth(arguments.plot)
     else:
         compare(arguments.repeats)
 

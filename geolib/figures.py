@@ -297,7 +297,7 @@ def bands(panels: Mapping[str, Mapping[str, tuple]], *, xlabel, ylabel, log="y")
             ax.plot(x, ys[1], marker=marker, color=color, label=label)
         ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
         ax.set(**{f"{axis}scale": "log" for axis in log})
-        if "x" in log:  # few values: name them, rather than powers of ten
+        if "x" in log and len(x) < 5:  # few values: name them, rather than powers of ten
             ax.set_xticks(x, [f"{value:g}" for value in x])
             ax.xaxis.minorticks_off()
         ax.legend(fontsize=8)

@@ -8,6 +8,26 @@ values: (slope in u, slope in v, offset).
 from fractions import Fraction
 from itertools import pairwise
 
+# The most regions that are counted again: seconds.
+CERTIFIABLE = 2_000
+
+
+def certified(caller, partition, count):
+    """Raise if `count`, a function of the most regions there may be, finds other counts than a partition has."""
+    n_regions = partition.n_regions
+    if n_regions > CERTIFIABLE:
+        raise ValueError(
+            f"{caller}: certify is for at most {CERTIFIABLE} regions, but there are {n_regions}; expected less to cut, "
+            "or certify=False"
+        )
+    exact = count(CERTIFIABLE)
+    if exact != (n_regions, partition.n_pieces):
+        found = f"{exact[0]} regions and {exact[1]} pieces" if exact else f"more than {CERTIFIABLE} regions"
+        raise ValueError(
+            f"{caller}: certify found {found} in rational arithmetic, but float64 gives {n_regions} and "
+            f"{partition.n_pieces} (snapped={partition.snapped})"
+        )
+
 
 def plane_counts(network, window, origin, axes, limit):
     """Count the regions and the pieces that `plane_partition` should find.

@@ -11,9 +11,9 @@ from itertools import pairwise
 import numpy as np
 
 from geolib.partition.checks import finite_array, one_line, positive_int
-from geolib.partition.exact import line_counts
+from geolib.partition.exact import certified, line_counts
 from geolib.partition.network import ReluNetwork, gain, map_of
-from geolib.partition.plane import CERTIFIABLE, ROUNDING
+from geolib.partition.rounding import ROUNDING, carry
 
 LARGEST = 1e250  # values beyond may overflow once divided by the length of an interval, or two
 
@@ -116,12 +116,12 @@ class LinePartition:
         network = self.network
         slopes, noise = (self.end / 2 - self.start / 2)[None], np.zeros(network.input_dim)
         for W, active in zip(network.weights, self.active, strict=True):
-            noise = _noise(W, np.zeros(1), np.abs(slopes).max(axis=0), noise)
+            noise = carry(W, np.zeros(1), np.abs(slopes).max(axis=0), noise)
             slopes = gain(network, active[regions]) * _product(W, slopes)
         if network.readout is None:
             return slopes, noise
         W, _ = network.readout
-        return _product(W, slopes), _noise(W, np.zeros(1), np.abs(slopes).max(axis=0), noise)
+        return _product(W, slopes), carry(W, np.zeros(1), np.abs(slopes).max(axis=0), noise)
 
 
 def line_partition(network, start, end, *, limit=2_000_000, certify=False):
@@ -205,7 +205,7 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
     bends, flips, snapped = None, [], 0
     for k, (W, b) in enumerate(zip(network.weights, network.biases, strict=True)):
         with np.errstate(over="ignore", invalid="ignore"):
-            noise = _noise(W, b, size, noise)
+            noise = carry(W, b, size, noise)
             if not (noise * (len(size) / ROUNDING) < LARGEST).all():
                 raise ValueError(f"line_partition: values of weights[{k}] may exceed {LARGEST}, expected smaller ones")
         if bends is None:
@@ -222,7 +222,7 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
     t = bends.insert(t, bends.at)
     partition = LinePartition(network, start, end, t[1:-1], int(snapped), tuple(flips))
     if certify:
-        _certify(partition)
+        certified("line_partition", partition, lambda _: line_counts(network, start, end))
     return partition
 
 
@@ -371,33 +371,6 @@ def _product(W, h):
         alive = np.flatnonzero(rows.any(axis=0))
         np.matmul(rows.take(alive, axis=1), W.take(alive, axis=1).T, out=out[start : start + _ROWS])
     return out
-
-
-def _noise(W, b, size, noise):
-    """Bound the rounding errors of h @ W.T + b, where h has absolute values up to `size` and errors `noise`.
-
-    As in `plane_partition`, errors of different terms are independent: their squares add up.
-    """
-    terms = W * (noise + ROUNDING * size)
-    largest = np.maximum(terms.max(axis=1), -terms.min(axis=1)) + np.finfo(np.float64).tiny
-    terms /= largest[:, None]  # lest squares overflow
-    return np.hypot(np.sqrt(np.einsum("ij,ij->i", terms, terms)) * largest, ROUNDING * np.abs(b))
-
-
-def _certify(partition):
-    """Raise if rational arithmetic finds other counts than the partition's."""
-    n_regions, n_pieces = partition.n_regions, partition.n_pieces
-    if n_regions > CERTIFIABLE:
-        raise ValueError(
-            f"line_partition: certify is for at most {CERTIFIABLE} regions, but there are {n_regions}; expected a "
-            "smaller network or segment, or certify=False"
-        )
-    exact = line_counts(partition.network, partition.start, partition.end)
-    if exact != (n_regions, n_pieces):
-        raise ValueError(
-            f"line_partition: certify found {exact[0]} regions and {exact[1]} pieces in rational arithmetic, but "
-            f"float64 gives {n_regions} and {n_pieces} (snapped={partition.snapped})"
-        )
 
 
 def _check_segment(network, start, end):

@@ -10,20 +10,13 @@ from functools import cached_property
 import numpy as np
 
 from geolib.partition.checks import finite_array, one_line, positive_int
-from geolib.partition.exact import plane_counts
+from geolib.partition.exact import certified, plane_counts
 from geolib.partition.mesh import LayerCut, Mesh
 from geolib.partition.network import ReluNetwork, gain, map_of
-
-# Rounding errors that we allow for, relative to the numbers that are added up: 512 times the unit of float64. Well
-# above what sums of a few hundred terms lose, and far below the distances between lines of a network in general
-# position (a million vertices leave gaps of some 1e-9).
-ROUNDING = 512 * np.finfo(np.float64).eps
+from geolib.partition.rounding import ROUNDING, carry
 
 # Numbers that are worked on at once: faces times neurons.
 BLOCK = 1 << 18
-
-# The most regions that are counted again in rational arithmetic: seconds.
-CERTIFIABLE = 2_000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -222,7 +215,7 @@ def plane_partition(network, window, *, origin=None, axes=None, limit=2_000_000,
         maps.add_layer(mesh)
     partition = PlanePartition(network, window, origin, axes, mesh, maps)
     if certify:
-        _certify(partition)
+        certified("plane_partition", partition, lambda most: plane_counts(network, window, origin, axes, most))
     return partition
 
 
@@ -275,12 +268,9 @@ class _Maps:
 
     def _apply_noise(self, W, b, where):
         """Carry the noise through W and b."""
-        # Rounding errors of different terms are independent, so their squares add up; absolute values would grow by
-        # sqrt(width) a layer and drown a deep network. hypot squares without overflow.
         with np.errstate(over="ignore", invalid="ignore"):
-            terms = np.concatenate([W * (self.noise + ROUNDING * self._size), ROUNDING * b[:, None]], axis=1)
-            self.noise = np.hypot.reduce(terms, axis=1)
-            if not np.isfinite(self.noise / ROUNDING * terms.shape[1]).all():
+            self.noise = carry(W, b, self._size, self.noise)
+            if not np.isfinite(self.noise / ROUNDING * (W.shape[1] + 1)).all():
                 raise ValueError(f"plane_partition: values of {where} overflow float64, expected smaller numbers")
 
     def before(self, depth, cells):
@@ -301,22 +291,6 @@ class _Maps:
         """Output on some regions, shape=[3, n_regions, n_outputs]."""
         maps = self.after(len(self.layers) - 1, regions)
         return maps if self.network.readout is None else _affine(*self.network.readout, maps)
-
-
-def _certify(partition):
-    """Raise if rational arithmetic finds other counts than the partition's."""
-    if partition.n_regions > CERTIFIABLE:
-        raise ValueError(
-            f"plane_partition: certify is for at most {CERTIFIABLE} regions, but there are {partition.n_regions}; "
-            "expected a smaller network or window, or certify=False"
-        )
-    exact = plane_counts(partition.network, partition.window, partition.origin, partition.axes, CERTIFIABLE)
-    if exact != (partition.n_regions, partition.n_pieces):
-        found = f"{exact[0]} regions and {exact[1]} pieces" if exact else f"more than {CERTIFIABLE} regions"
-        raise ValueError(
-            f"plane_partition: certify found {found} in rational arithmetic, but float64 gives {partition.n_regions} "
-            f"and {partition.n_pieces} (snapped={partition.snapped})"
-        )
 
 
 def _affine(W, b, maps):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reference_plane import area as area_of
 from reference_plane import reference_regions
 
-from geolib.partition import PlanePartition, ReluNetwork, max_regions, mesh, plane, plane_partition
+from geolib.partition import PlanePartition, ReluNetwork, exact, max_regions, mesh, plane, plane_partition
 
 SQUARE = ((-1, 1), (-1, 1))
 seeds = st.integers(0, 2**32 - 1)
@@ -647,7 +647,7 @@ def test_certification_is_for_small_partitions():
 
 
 def test_certification_gives_up_on_many_rational_regions(monkeypatch):
-    monkeypatch.setattr(plane, "CERTIFIABLE", 100)
+    monkeypatch.setattr(exact, "CERTIFIABLE", 100)
     rounded = through([0.3, -0.2], np.random.default_rng(0).uniform(0, np.pi, 30))
     network = ReluNetwork(*([array] for array in rounded))
     with pytest.raises(ValueError, match=r"certify found more than 100 regions in rational .* float64 gives 60 and 60"):
