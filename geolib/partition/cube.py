@@ -76,7 +76,7 @@ def count_in_cube(network, radius, *, limit=2_000_000) -> int:
         if layer == last and len(cuts) <= 1:
             total += 1 + len(cuts)
             if total > limit:
-                raise ValueError(f"count_in_cube: more than {limit} regions; pass limit=... to allow more")
+                raise ValueError(f"count_in_cube: limit is {limit}, but there are more regions; pass a larger limit")
         elif len(cuts):
             if layer == last:  # nothing comes after: the other neurons' values are not needed
                 values, noise, cuts = values[:, cuts], noise[cuts], [0]

@@ -17,7 +17,7 @@ def certified(caller, partition, count):
     n_regions = partition.n_regions
     if n_regions > CERTIFIABLE:
         raise ValueError(
-            f"{caller}: certify is for at most {CERTIFIABLE} regions, but there are {n_regions}; expected less to cut, "
+            f"{caller}: certify is for at most {CERTIFIABLE} regions, but there are {n_regions}; expected fewer, "
             "or certify=False"
         )
     exact = count(CERTIFIABLE)

@@ -216,7 +216,7 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
         size = np.maximum(z.max(axis=0), -network.negative_slope * z.min(axis=0))  # of the output; 0 between nodes
         sign, bends, in_doubt = _cut(t, blur, z, noise)
         if len(t) - 1 + len(bends.at) > limit:
-            raise ValueError(f"line_partition: more than {limit} regions; pass limit=... to allow more")
+            raise ValueError(f"line_partition: limit is {limit}, but there are more regions; pass a larger limit")
         flips.append(_flips(t, sign, bends))
         snapped += in_doubt
     t = bends.insert(t, bends.at)

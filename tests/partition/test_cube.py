@@ -117,7 +117,7 @@ def test_bad_input_is_refused():
     network = random_network([5], 2, 0)
     count = count_in_cube(network, 3)
     assert count_in_cube(network, 3, limit=count) == count
-    message = f"count_in_cube: more than {count - 1} regions; pass limit=... to allow more"
+    message = f"count_in_cube: limit is {count - 1}, but there are more regions; pass a larger limit"
     refuses(ValueError, message, count_in_cube, network, 3, limit=count - 1)
     refuses(ValueError, "count_in_cube: limit is 0, expected at least 1", count_in_cube, network, 3, limit=0)
     refuses(TypeError, "count_in_cube: network is int, expected a ReluNetwork", count_in_cube, 3, 3)
