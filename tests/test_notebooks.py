@@ -85,6 +85,15 @@ def test_functions_are_short(source):
                 assert node.end_lineno - node.lineno < 8, f"{node.name} is worth a test: move it into geolib"
 
 
+def test_what_the_appendix_asks_for_is_found_by_a_chapter_that_it_needs():
+    appendix = ROOT / "notebooks" / "appendix" / "reported-and-reproduced.md"
+    asked = set(re.findall(r'chapter\("(\w+)"\)', appendix.read_text("utf-8")))
+    needed = [ROOT / f"{name}.md" for name in pair.read(appendix).metadata["needs"]]
+    cells = [cell for source in needed for cell in code_cells(source) if "findings" in cell.metadata.get("tags", ())]
+    assert asked
+    assert asked == {key for cell in cells for key in re.findall(r'"(C\w+)":', cell.source)}
+
+
 # The renderer
 
 HEADER = "---\nkernelspec:\n  display_name: Python 3\n  language: python\n  name: python3\n---\n\n"
