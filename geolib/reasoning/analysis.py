@@ -109,7 +109,17 @@ class Estimate:
         return "agrees" if sign == claimed else "disagrees"
 
 
-def association(table: pd.DataFrame, *, n_boot: int = 2000, level: float = 0.95, seed: int = 0) -> Estimate:
+def association(
+    table: pd.DataFrame,
+    *,
+    x: str = "change",
+    y: str = "correct",
+    within: str = "shots",
+    unit: str = "question",
+    n_boot: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
     """Spearman's rank correlation of change of ID and correctness at fixed shots, averaged over shots.
 
     At fixed shots, because the number of shots moves both. The interval is a percentile bootstrap over *questions*:
@@ -118,7 +128,13 @@ def association(table: pd.DataFrame, *, n_boot: int = 2000, level: float = 0.95,
     Parameters
     ----------
     table : pandas.DataFrame
-        As :func:`id_change` returns it.
+        As :func:`id_change` returns it, or with columns named below.
+    x, y : str
+        Columns that are correlated.
+    within : str
+        Column that is held fixed.
+    unit : str
+        Column of what is drawn anew in the bootstrap.
     n_boot : int
         Bootstrap samples.
     level : float
@@ -128,19 +144,34 @@ def association(table: pd.DataFrame, *, n_boot: int = 2000, level: float = 0.95,
     Returns
     -------
     Estimate
-        NaN where correctness or change does not vary.
+        NaN where x or y does not vary.
+
+    Raises
+    ------
+    ValueError
+        If the table lacks a column.
     """
-    return _bootstrap(table, _mean_rho, n_boot, level, seed)
+    _require(table, "association", x=x, y=y, within=within, unit=unit)
+    return _bootstrap(table, lambda sample: _mean_rho(sample, x, y, within), unit, n_boot, level, seed)
 
 
-def mean_change(table: pd.DataFrame, *, n_boot: int = 2000, level: float = 0.95, seed: int = 0) -> Estimate:
+def mean_change(
+    table: pd.DataFrame,
+    *,
+    x: str = "change",
+    unit: str = "question",
+    n_boot: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
     """Mean change of ID, with a bootstrap over questions; parameters as for :func:`association`."""
-    return _bootstrap(table, lambda sample: sample.change.mean(), n_boot, level, seed)
+    _require(table, "mean_change", x=x, unit=unit)
+    return _bootstrap(table, lambda sample: sample[x].mean(), unit, n_boot, level, seed)
 
 
-def _bootstrap(table, statistic, n_boot, level, seed) -> Estimate:
+def _bootstrap(table, statistic, unit, n_boot, level, seed) -> Estimate:
     rng = np.random.default_rng(seed)
-    rows_of = list(table.groupby("question").indices.values())
+    rows_of = list(table.groupby(unit).indices.values())
     draws = []
     for _ in range(n_boot):
         drawn = rng.integers(len(rows_of), size=len(rows_of))
@@ -150,15 +181,21 @@ def _bootstrap(table, statistic, n_boot, level, seed) -> Estimate:
     return Estimate(float(statistic(table)), float(low), float(high), len(table))
 
 
-def _mean_rho(table: pd.DataFrame) -> float:
-    """Spearman's rho of change and correct within each number of shots, averaged with the rows as weights."""
+def _mean_rho(table: pd.DataFrame, x: str, y: str, within: str) -> float:
+    """Spearman's rho of x and y within each group, averaged with the rows as weights."""
     rhos, sizes = [], []
-    for _, group in table.groupby("shots"):
-        change, correct = group.change.rank().to_numpy(), group.correct.rank().to_numpy()
-        if change.std() > 0 and correct.std() > 0:
-            rhos.append(np.corrcoef(change, correct)[0, 1])
+    for _, group in table.groupby(within):
+        ranks = group[x].rank().to_numpy(), group[y].rank().to_numpy()
+        if min(rank.std() for rank in ranks) > 0:
+            rhos.append(np.corrcoef(*ranks)[0, 1])
             sizes.append(len(group))
     return float(np.average(rhos, weights=sizes)) if rhos else float("nan")
+
+
+def _require(table, caller, **columns):
+    for name, column in columns.items():
+        if column not in table:
+            raise ValueError(f"{caller}: {name} is {column!r}, but the table's columns are {', '.join(table)}")
 
 
 def _listed(rows: pd.DataFrame) -> str:

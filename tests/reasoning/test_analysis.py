@@ -142,3 +142,21 @@ def test_bootstrap_is_over_questions():
 
 def test_estimates_read_well():
     assert str(Estimate(0.123, -0.04, 0.28, 90)) == "+0.12 [-0.04, +0.28], n = 90"
+
+
+def test_other_columns_by_name():
+    table = noise(20, 0)
+    names = {"question": "seed", "shots": "width", "change": "regions", "correct": "error"}
+    renamed = table.rename(columns=names)
+    by_name = association(renamed, x="regions", y="error", within="width", unit="seed", n_boot=20)
+    assert by_name == association(table, n_boot=20)
+    assert mean_change(renamed, x="regions", unit="seed", n_boot=20) == mean_change(table, n_boot=20)
+
+
+@pytest.mark.parametrize("name", ["x", "y", "within", "unit"])
+def test_a_column_that_is_not_there(name):
+    with pytest.raises(ValueError, match=f"^association: {name} is 'regions', but the table's columns are question,"):
+        association(noise(5, 0), **{name: "regions"})
+    if name in ("x", "unit"):
+        with pytest.raises(ValueError, match=f"^mean_change: {name} is 'regions'"):
+            mean_change(noise(5, 0), **{name: "regions"})
