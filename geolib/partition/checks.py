@@ -29,14 +29,23 @@ def one_line(value):
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def positive_int(name, value):
-    """Return an integer of at least 1; a bool is none. `name` opens the error."""
+def integer(name, value, low, high=None):
+    """Return an integer from `low` to `high`, if there is one; a bool is none. `name` opens the error."""
     try:
         if isinstance(value, bool | np.bool):
             raise TypeError
         number = index(value)
     except TypeError:
         raise TypeError(f"{name} is {one_line(value)}, expected an integer") from None
-    if number < 1:
-        raise ValueError(f"{name} is {number}, expected at least 1")
+    if number < low or (high is not None and number > high):
+        expected = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name} is {number}, expected {expected}")
+    return number
+
+
+def above_zero(name, value):
+    """Return a finite number above 0 as an array without axes. `name` opens the error."""
+    number = finite_array(name, value)
+    if number.shape != () or number <= 0:
+        raise ValueError(f"{name} is {one_line(value)}, expected a number above 0")
     return number

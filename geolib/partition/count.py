@@ -4,11 +4,10 @@ from collections import Counter
 from fractions import Fraction
 from itertools import accumulate
 from math import gcd, lcm
-from operator import index
 
 import numpy as np
 
-from geolib.partition.checks import finite_array, one_line
+from geolib.partition.checks import above_zero, finite_array, integer, one_line
 
 # Rounding errors that `count_in_ball` allows for, relative to the radius: 64 times the unit of float64, before it
 # grows with the condition of the hyperplanes that meet.
@@ -53,7 +52,7 @@ def max_regions(n_hyperplanes: int, dim: int, *, central: bool = False) -> int:
     >>> max_regions(50, 2, central=True)
     100
     """
-    n, dim = _count("max_regions: n_hyperplanes", n_hyperplanes), _count("max_regions: dim", dim)
+    n, dim = integer("max_regions: n_hyperplanes", n_hyperplanes, 0), integer("max_regions: dim", dim, 0)
     if dim == 0:
         return 1
     if n <= dim:  # every pattern
@@ -214,14 +213,14 @@ def region_bound(widths, dim: int) -> int:
     >>> region_bound([50], 2), region_bound([25, 25], 2)
     (1276, 106276)
     """
-    dim = _count("region_bound: dim", dim)
+    dim = integer("region_bound: dim", dim, 0)
     try:
         widths = list(widths)
     except TypeError:
         raise TypeError(f"region_bound: widths is {one_line(widths)}, expected a sequence of integers") from None
     if not widths:
         raise ValueError("region_bound: widths is empty, expected at least one hidden layer")
-    widths = [_count(f"region_bound: widths[{layer}]", width) for layer, width in enumerate(widths)]
+    widths = [integer(f"region_bound: widths[{layer}]", width, 0) for layer, width in enumerate(widths)]
     # by_rank[t] is the sum over the layers so far with running minimum t: the rank that a region's map may still have.
     by_rank = [0] * min(dim, widths[0]) + [1]
     for n in widths:
@@ -311,9 +310,7 @@ def _unit_rows(normals, offsets, radius):
     normals = finite_array("count_in_ball: normals", normals)
     offsets = finite_array("count_in_ball: offsets", offsets)
     _check_shapes("count_in_ball", normals, offsets)
-    given, radius = radius, finite_array("count_in_ball: radius", radius)
-    if radius.shape != () or radius <= 0:
-        raise ValueError(f"count_in_ball: radius is {one_line(given)}, expected a number above 0")
+    radius = above_zero("count_in_ball: radius", radius)
     empty = ~normals.any(axis=1)
     if (empty & (offsets == 0)).any():
         raise ValueError(f"count_in_ball: row {np.argmax(empty & (offsets == 0))} is all 0, expected a hyperplane")
@@ -398,15 +395,3 @@ def _check_shapes(caller, normals, offsets):
             f"{caller}: offsets has shape {offsets.shape}, but normals has shape {normals.shape}; "
             f"expected {normals.shape[:1]}"
         )
-
-
-def _count(name, value):
-    try:
-        if isinstance(value, bool | np.bool):  # truth values are no counts
-            raise TypeError
-        count = index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {one_line(value)}, expected an integer") from None
-    if count < 0:
-        raise ValueError(f"{name} is {count}, expected at least 0")
-    return count

@@ -6,7 +6,7 @@ is enough to cut it: on the polytope the layer is affine, so a new vertex has va
 
 import numpy as np
 
-from geolib.partition.checks import finite_array, one_line, positive_int
+from geolib.partition.checks import above_zero, integer
 from geolib.partition.network import ReluNetwork, gain
 
 # Values up to this, relative to the terms they are the sum of, cannot be told from 0: far above what rounding does in
@@ -61,10 +61,8 @@ def count_in_cube(network, radius, *, limit=2_000_000) -> int:
     dim = network.input_dim
     if dim > _MAX_DIM:
         raise ValueError(f"count_in_cube: the network's input has dimension {dim}, expected at most {_MAX_DIM}")
-    given, radius = radius, finite_array("count_in_cube: radius", radius)
-    if radius.shape != () or radius <= 0:
-        raise ValueError(f"count_in_cube: radius is {one_line(given)}, expected a number above 0")
-    limit = positive_int("count_in_cube: limit", limit)
+    radius = above_zero("count_in_cube: radius", radius)
+    limit = integer("count_in_cube: limit", limit, 1)
 
     above = (np.arange(2**dim)[:, None] >> np.arange(dim) & 1).astype(bool)
     facets = np.concatenate([above, ~above], axis=1)

@@ -10,11 +10,10 @@ import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
-from operator import index
 
 import numpy as np
 
-from geolib.partition.checks import one_line, positive_int
+from geolib.partition.checks import integer, one_line
 
 _BLOCK = 1 << 22  # gate values computed at a time
 
@@ -117,11 +116,11 @@ def gate_regions(model, input_ids, attention_mask=None, *, layer, radius=0.1, n_
 
     ids, mask = _check_tokens(model, input_ids, attention_mask)
     radius = _check_radius(radius)
-    n_neighbours = positive_int("gate_regions: n_neighbours", n_neighbours)
-    seed = _check_integer("seed", seed, 0)
+    n_neighbours = integer("gate_regions: n_neighbours", n_neighbours, 1)
+    seed = integer("gate_regions: seed", seed, 0)
     layers = _decoder_layers(model)
     n_layers = len(layers)
-    layer = _check_integer("layer", layer, -n_layers, n_layers - 1) % n_layers
+    layer = integer("gate_regions: layer", layer, -n_layers, n_layers - 1) % n_layers
     projection, half = _gate(model, layer, layers[layer])
     with torch.no_grad():
         x = _input_of(projection, model, ids, mask)
@@ -299,16 +298,3 @@ def _check_radius(radius):
     if not 0 < radius < math.inf:
         raise ValueError(f"gate_regions: radius is {radius}, expected a positive number")
     return float(radius)
-
-
-def _check_integer(name, given, low, high=math.inf):
-    try:
-        if isinstance(given, bool | np.bool):
-            raise TypeError
-        value = index(given)
-    except TypeError:
-        raise TypeError(f"gate_regions: {name} is {one_line(given)}, expected an integer") from None
-    if not low <= value <= high:
-        expected = f"at least {low}" if high == math.inf else f"from {low} to {high}"
-        raise ValueError(f"gate_regions: {name} is {value}, expected {expected}")
-    return value

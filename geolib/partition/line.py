@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from geolib.partition.checks import finite_array, one_line, positive_int
+from geolib.partition.checks import finite_array, integer, one_line
 from geolib.partition.exact import certified, line_counts
 from geolib.partition.network import ReluNetwork, gain, map_of
 from geolib.partition.rounding import ROUNDING, carry
@@ -198,7 +198,7 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
     if not isinstance(network, ReluNetwork):
         raise TypeError(f"line_partition: network is {type(network).__name__}, expected a ReluNetwork")
     start, end = _check_segment(network, start, end)
-    limit = positive_int("line_partition: limit", limit)
+    limit = integer("line_partition: limit", limit, 1)
     t, blur = np.array([0.0, 1.0]), np.zeros(2)  # nodes, and how far rounding may have moved them
     z, noise = np.stack([start, end]), np.zeros(network.input_dim)
     size = np.abs(z).max(axis=0)

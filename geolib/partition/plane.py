@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from geolib.partition.checks import finite_array, one_line, positive_int
+from geolib.partition.checks import finite_array, integer, one_line
 from geolib.partition.exact import certified, plane_counts
 from geolib.partition.mesh import LayerCut, Mesh
 from geolib.partition.network import ReluNetwork, gain, map_of
@@ -210,7 +210,7 @@ def plane_partition(network, window, *, origin=None, axes=None, limit=2_000_000,
         raise TypeError(f"plane_partition: network is {type(network).__name__}, expected a ReluNetwork")
     window = _check_window(window)
     origin, axes = _check_plane(network.input_dim, origin, axes)
-    mesh, maps = Mesh(positive_int("plane_partition: limit", limit)), _Maps(network, window, origin, axes)
+    mesh, maps = Mesh(integer("plane_partition: limit", limit, 1)), _Maps(network, window, origin, axes)
     for _ in network.widths:
         maps.add_layer(mesh)
     partition = PlanePartition(network, window, origin, axes, mesh, maps)

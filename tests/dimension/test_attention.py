@@ -6,6 +6,7 @@ import torch
 from eager import eager_maps
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import TINY
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from geolib.dimension import attention_dimension, attention_edges, measuring
@@ -17,20 +18,6 @@ PROMPTS = [
     "Geometry is the art of correct reasoning from incorrectly drawn figures. " * 12,
 ]
 
-TINY = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 256,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "initializer_range": 0.3,  # large, so that attention is far from uniform and counts differ between heads
-}
 COUNTED = {
     "llama": {},
     "mistral": {"sliding_window": 5},

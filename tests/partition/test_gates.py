@@ -5,24 +5,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from tiny import TINY
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from geolib.partition import ReluNetwork, gate_regions, line_partition
 
-TINY = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 256,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "initializer_range": 0.3,
-}
 OLD = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256}
 # What the model has beyond TINY; its layers; in a layer, the first projection and the activation.
 COVERED = {

@@ -8,21 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import random_layers, rescaled
 
 from geolib.partition import LinePartition, ReluNetwork, line_partition, plane_partition
 from geolib.partition import line as line_module
 
 seeds = st.integers(0, 2**32 - 1)
-
-
-def random_layers(rng, dims):
-    """Weights and biases uniform in +-1/sqrt(fan_in)."""
-    weights, biases = [], []
-    for before, after in pairwise(dims):
-        bound = before**-0.5
-        weights.append(rng.uniform(-bound, bound, (after, before)))
-        biases.append(rng.uniform(-bound, bound, after))
-    return weights, biases
 
 
 def layer(normals, offsets, start, end, **kwargs):
@@ -109,18 +100,10 @@ def check_in_rationals(net, slope, seed):
     network = ReluNetwork(weights, biases, readout=readout, negative_slope=slope)
     check_against_walk(line_partition(network, start, end, certify=True), expected)
 
-    # The same network in awkward numbers: inputs and neurons rescaled, so that nothing cancels to an exact 0.
     rng = np.random.default_rng(seed)
     before = rng.uniform(0.1, 3, size=len(start))
     start, end = start * before, end * before
-    scaled = [], []
-    for W, b in zip(weights, biases, strict=True):
-        after = np.exp(rng.normal(scale=3, size=len(b)))
-        scaled[0].append(after[:, None] * W / before)
-        scaled[1].append(after * b)
-        before = after
-    if readout:
-        readout = readout[0] / before, readout[1]
+    *scaled, readout = rescaled(rng, before, weights, biases, readout)
     network = ReluNetwork(*scaled, readout=readout, negative_slope=slope)
     check_against_walk(line_partition(network, start, end), expected)
 

@@ -8,6 +8,7 @@ import pytest
 from exact_regions import exact_counts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import random_layers, rescaled
 from reference_plane import area as area_of
 from reference_plane import reference_regions
 
@@ -20,16 +21,6 @@ seeds = st.integers(0, 2**32 - 1)
 def layer(normals, offsets, window=SQUARE, **kwargs):
     """Partition by one hidden layer whose neurons vanish where normals @ x + offsets = 0."""
     return plane_partition(ReluNetwork([normals], [offsets], **kwargs), window)
-
-
-def random_layers(rng, dims):
-    """Weights and biases uniform in +-1/sqrt(fan_in)."""
-    weights, biases = [], []
-    for before, after in pairwise(dims):
-        bound = before**-0.5
-        weights.append(rng.uniform(-bound, bound, (after, before)))
-        biases.append(rng.uniform(-bound, bound, after))
-    return weights, biases
 
 
 def pattern_set(patterns):
@@ -94,18 +85,10 @@ def check_against_exact(net, window, slope, seed):
     assert partition.n_pieces == n_pieces
     check_tiling(partition)
 
-    # The same network in awkward numbers: inputs and neurons rescaled, so that nothing cancels to an exact 0.
     rng = np.random.default_rng(seed)
     before = rng.uniform(0.1, 3, size=2)
     window = np.array(window) * before[:, None]
-    scaled = [], []
-    for W, b in zip(weights, biases, strict=True):
-        after = np.exp(rng.normal(scale=3, size=len(b)))
-        scaled[0].append(after[:, None] * W / before)
-        scaled[1].append(after * b)
-        before = after
-    if readout:
-        readout = readout[0] / before, readout[1]
+    *scaled, readout = rescaled(rng, before, weights, biases, readout)
     partition = plane_partition(ReluNetwork(*scaled, readout=readout, negative_slope=slope), window)
     assert partition.n_regions == len(patterns)
     assert pattern_set(partition.active) == patterns
