@@ -7,7 +7,7 @@ from math import gcd, lcm
 
 import numpy as np
 
-from geolib.partition.checks import above_zero, finite_array, integer, one_line
+from geolib.checks import above_zero, finite_array, integer, one_line
 
 # Rounding errors that `count_in_ball` allows for, relative to the radius: 64 times the unit of float64, before it
 # grows with the condition of the hyperplanes that meet.

@@ -6,7 +6,7 @@ is enough to cut it: on the polytope the layer is affine, so a new vertex has va
 
 import numpy as np
 
-from geolib.partition.checks import above_zero, integer
+from geolib.checks import above_zero, integer
 from geolib.partition.network import ReluNetwork, gain
 
 # Values up to this, relative to the terms they are the sum of, cannot be told from 0: far above what rounding does in

@@ -13,7 +13,7 @@ from numbers import Real
 
 import numpy as np
 
-from geolib.partition.checks import integer, one_line
+from geolib.checks import integer, one_line
 
 _BLOCK = 1 << 22  # gate values computed at a time
 

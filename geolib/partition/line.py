@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from geolib.partition.checks import finite_array, integer, one_line
+from geolib.checks import finite_array, integer, one_line
 from geolib.partition.exact import certified, line_counts
 from geolib.partition.network import ReluNetwork, gain, map_of
 from geolib.partition.rounding import ROUNDING, carry

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from geolib.partition.checks import finite_array, one_line
+from geolib.checks import finite_array, one_line
 
 
 class ReluNetwork:

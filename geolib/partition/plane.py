@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from geolib.partition.checks import finite_array, integer, one_line
+from geolib.checks import finite_array, integer, one_line
 from geolib.partition.exact import certified, plane_counts
 from geolib.partition.mesh import LayerCut, Mesh
 from geolib.partition.network import ReluNetwork, gain, map_of
