@@ -2,29 +2,32 @@
 
 For each row i of an attention map, ID_eps(i) counts the entries above a threshold (arXiv 2407.02678, eq. 8). Eager
 attention would hand over every T x T map; at useful lengths that costs gigabytes. Here the forward pass goes on
-through scaled-dot-product attention, and a second product of a few query rows with the keys gives the counts.
+through scaled-dot-product attention, whose kernel also knows each row's logsumexp, and a second product of a few query
+rows with the keys gives the counts.
 """
 
 import contextlib
 import contextvars
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from geolib.checks import integer
+from geolib.dimension.rows import AttentionMap, LogSumExp, count_weights, row_statistics
+
 _NAME = "geolib_counting"
-_ROWS = 128  # query rows counted at a time: the only block of attention weights that ever exists
 _RULES = ("absolute", "relative")
 
-# What an attention function may be handed beyond a plain softmax of scaled products; not counted, so refused.
+# What an attention function may be handed beyond a softmax of scaled products; not counted, so refused.
 _UNCOUNTED = {
-    "softcap": "caps its attention scores",
-    "s_aux": "has attention sinks in its denominator",
     "position_bias": "adds a learned bias to its attention scores",
     "indices": "selects its keys",
 }
@@ -48,12 +51,22 @@ class AttentionDimension:
         Thresholds, in the order of the leading axis (one without it).
     rule : str
         ``"absolute"`` or ``"relative"``.
+    sink_share : array-like, shape=[batch, layers, heads, tokens], or None
+        Weight on the first token that is not padding. This and the following are there when ``statistics`` was
+        asked for, and NaN where the token is padding.
+    entropy : array-like, shape=[batch, layers, heads, tokens], or None
+        Entropy of the row in nats (of its weights over their sum, where a model's own sinks take a part).
+    mass_above : array-like, shape as ``per_head``, or None
+        Sum of the weights that ``per_head`` counts.
     """
 
     per_head: np.ndarray
     visible: np.ndarray
     eps: tuple[float, ...]
     rule: str
+    sink_share: np.ndarray | None = None
+    entropy: np.ndarray | None = None
+    mass_above: np.ndarray | None = None
 
     @property
     def per_layer(self) -> np.ndarray:
@@ -66,9 +79,23 @@ class AttentionDimension:
         visible = np.where(self.visible > 0, self.visible, np.nan)[..., None, :]
         return self.per_head / visible
 
+    @property
+    def effective_support(self) -> np.ndarray | None:
+        """exp(``entropy``): the number of tokens that a uniform row of the same entropy would attend to."""
+        return None if self.entropy is None else np.exp(self.entropy)
+
 
 def attention_dimension(
-    model, input_ids, attention_mask=None, *, eps=0.1, rule="absolute", tokens="last"
+    model,
+    input_ids,
+    attention_mask=None,
+    *,
+    eps=0.1,
+    rule="absolute",
+    tokens="last",
+    statistics=False,
+    position_ids=None,
+    past_key_values=None,
 ) -> AttentionDimension:
     r"""Count, for every layer and head, how many tokens a token attends to by more than eps.
 
@@ -83,14 +110,22 @@ def attention_dimension(
     input_ids : array-like, shape=[batch, tokens], int
         Token ids; ``shape=[tokens]`` is taken as a batch of one.
     attention_mask : array-like, shape=[batch, tokens], optional
-        1 for tokens, 0 for padding, on either side.
+        1 for tokens, 0 for padding, on either side. With ``past_key_values``, ``shape=[batch, past + tokens]``.
     eps : float or sequence of float
-        Threshold(s) in (0, 1).
+        Threshold(s) in (0, 1). A dense grid is one pass too.
     rule : {"absolute", "relative"}
         Count entries above eps (the printed eq. 8), or above eps times the row's largest entry (the released code
         of arXiv 2312.01648).
     tokens : {"last", "all"}
         Rows to count: the last token that is not padding, or every token.
+    statistics : bool
+        Whether to measure the sink's share, the entropy and the mass above eps too.
+    position_ids : array-like, shape=[batch, tokens], optional
+        Handed to the model. Without them it counts positions as it does in any call: from the first column, so that
+        left padding shifts the tokens of a model with learned absolute positions (gpt2). Rotary ones do not care.
+    past_key_values : transformers.Cache, optional
+        Keys and values of the tokens before ``input_ids``, as the model returned them. They are copied: the cache
+        leaves the call as it entered it.
 
     Returns
     -------
@@ -106,8 +141,9 @@ def attention_dimension(
 
     Notes
     -----
-    The softmax is taken in float32 whatever the type of the model, and compared there: a weight of exactly eps does
-    not exceed it.
+    Scores and softmax are taken in float32 whatever the type of the model, as inside its fused kernel, and compared
+    there: a weight of exactly eps does not exceed it. Eager attention in bfloat16 rounds scores to 8 bits first, so
+    weights within some per cent of eps may fall on its other side.
 
     Examples
     --------
@@ -117,50 +153,53 @@ def attention_dimension(
     >>> attention_dimension(model, ids, eps=[0.1, 0.01]).per_head.shape  # [eps, batch, layers, heads, tokens]
     (2, 1, 30, 9, 1)
     """
-    input_ids, attention_mask = _check_tokens(model, input_ids, attention_mask)
-    with measuring(model, eps=eps, rule=rule, tokens=tokens, attention_mask=attention_mask) as measure:
+    inputs = _check_inputs(model, input_ids, attention_mask, position_ids, past_key_values)
+    settings = {"eps": eps, "rule": rule, "tokens": tokens, "statistics": statistics}
+    with measuring(model, attention_mask=inputs.get("attention_mask"), **settings) as measure:
+        measure.n_past = _cached(past_key_values)
         # The backbone alone: the vocabulary's logits are not needed and cost more memory than all else.
-        model.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        model.base_model(**inputs)
     return measure.result()
 
 
-def attention_edges(model, input_ids, *, layer, eps=0.1) -> pd.DataFrame:
-    """Edges of one layer's attention graphs: the entries above eps, and nothing else (arXiv 2407.02678, eq. 6).
+def attention_edges(model, input_ids, *, layer=None, eps=0.1) -> pd.DataFrame:
+    """Edges of the attention graphs: the entries above eps, and nothing else (arXiv 2407.02678, eq. 6).
 
     Parameters
     ----------
     model, input_ids
         As in :func:`attention_dimension`; one prompt.
-    layer : int
-        From 0; negative counts from the last.
+    layer : int, optional
+        From 0; negative counts from the last. By default all of them, in one pass.
     eps : float
         Threshold in (0, 1): at most 1 / eps edges leave a token in each head.
 
     Returns
     -------
     pandas.DataFrame
-        ``head``, ``query`` (the token that attends), ``key`` (what it attends to), ``weight``.
+        ``layer``, ``head``, ``query`` (the token that attends), ``key`` (what it attends to), ``weight``.
 
     Raises
     ------
     ValueError
         As :func:`attention_dimension`; also more than one prompt, or no such layer.
     """
-    input_ids, _ = _check_tokens(model, input_ids, None)
+    inputs = _check_inputs(model, input_ids)
     layers = model.config.get_text_config().num_hidden_layers
-    if len(input_ids) > 1:
-        raise ValueError(f"attention_edges: input_ids holds {len(input_ids)} prompts, but one was expected")
-    if isinstance(layer, bool) or not isinstance(layer, int) or not -layers <= layer < layers:
-        raise ValueError(f"attention_edges: layer is {layer!r}, but a whole number below {layers} was expected")
+    if len(inputs["input_ids"]) > 1:
+        raise ValueError(f"attention_edges: input_ids holds {len(inputs['input_ids'])} prompts, but one was expected")
+    wanted = (
+        range(layers) if layer is None else [integer("attention_edges: layer", layer, -layers, layers - 1) % layers]
+    )
     with measuring(model, eps=eps, tokens="all") as measure:
-        measure.edges_of = layer % layers
-        model.base_model(input_ids=input_ids, use_cache=False)
-    head, query, key, weight = (torch.cat(part).cpu().numpy() for part in zip(*measure.edges, strict=True))
-    return pd.DataFrame({"head": head, "query": query, "key": key, "weight": weight})
+        measure.edges_of = wanted
+        model.base_model(**inputs)
+    columns = (torch.cat(part).cpu().numpy() for part in zip(*measure.edges, strict=True))
+    return pd.DataFrame(dict(zip(("layer", "head", "query", "key", "weight"), columns, strict=True)))
 
 
 @contextlib.contextmanager
-def measuring(model, *, eps=0.1, rule="absolute", tokens="last", attention_mask=None):
+def measuring(model, *, eps=0.1, rule="absolute", tokens="last", statistics=False, attention_mask=None):
     """Count attention during whatever forward pass of ``model`` runs inside the ``with`` block.
 
     Only the first pass is counted: inside ``model.generate`` that is the pass over the prompt. Afterwards the
@@ -178,8 +217,7 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", attention_mask=
             raise ValueError(f"attention_dimension: rule is {one!r}, but 'absolute' or 'relative' was expected")
     if tokens not in ("last", "all"):
         raise ValueError(f"attention_dimension: tokens is {tokens!r}, but 'last' or 'all' was expected")
-    recorder = _Recorder(_check_eps(eps), rules, tokens, attention_mask, scalar=np.ndim(eps) == 0)
-    before = model.config._attn_implementation
+    recorder = _Recorder(_check_eps(eps), rules, tokens, bool(statistics), attention_mask, scalar=np.ndim(eps) == 0)
     reason = _NOT_SOFTMAX.get(model.config.model_type)
     if reason:
         raise _uncountable(model, reason)
@@ -188,25 +226,37 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", attention_mask=
         raise _uncountable(model, _NOT_ROUTED)
     AttentionInterface.register(_NAME, _counting_attention)
     AttentionMaskInterface.register(_NAME, sdpa_mask)  # without it the mask is None, and padding is ignored
-    training = [module for module in model.modules() if module.training]
     running = _RECORDER.set(recorder)
     try:
-        model.set_attn_implementation(_NAME)
-        model.eval()  # dropout would drop edges
-        with torch.no_grad():
+        with _counting_state(model), torch.no_grad():
             yield recorder
     except _UncountableError as error:
         raise _uncountable(model, str(error)) from None
     finally:
         _RECORDER.reset(running)
-        for module in training:
-            module.training = True
-        model.set_attn_implementation(before)
     layers = model.config.get_text_config().num_hidden_layers
     if not recorder.visible:
         raise _uncountable(model, _NOT_ROUTED)
     if len(recorder.visible) != layers:
         raise _uncountable(model, f"passed {len(recorder.visible)} of its {layers} layers through softmax attention")
+
+
+@contextlib.contextmanager
+def _counting_state(model):
+    """Set our attention and evaluation mode; leave every configuration and module as it was."""
+    configs = {id(m.config): m.config for m in model.modules() if isinstance(m, PreTrainedModel)}.values()
+    before = [(config, config._attn_implementation_internal) for config in configs]
+    training = [module for module in model.modules() if module.training]
+    try:
+        model.set_attn_implementation(_NAME)
+        model.eval()  # dropout would drop edges
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        # Parts of a model may differ: the public setter would give all of them the attention of the whole.
+        for config, implementation in before:
+            config._attn_implementation_internal = implementation
 
 
 class _UncountableError(Exception):
@@ -227,69 +277,87 @@ class _Recorder:
     eps: tuple[float, ...]
     rules: tuple[str, ...]
     tokens: str
+    statistics: bool
     attention_mask: torch.Tensor | None
     scalar: bool
-    counts: list = field(default_factory=list)  # per layer, shape=[rules, eps, batch, heads, tokens]
+    n_past: int = 0  # tokens in the cache
+    edges_of: Sequence[int] = ()  # layers whose edges above eps are kept
+    rows: list = field(
+        default_factory=list
+    )  # per layer, by name: counts, shape=[rules, eps, batch, heads, tokens], ...
     visible: list = field(default_factory=list)  # per layer, shape=[batch, tokens]
-    edges_of: int | None = None  # layer whose edges above eps are kept
-    edges: list = field(default_factory=list)  # per block of rows: head, query, key, weight
+    edges: list = field(default_factory=list)  # per block of rows: layer, head, query, key, weight
     first: object = None  # the module that is called first: when it comes again, a second pass has begun
     done: bool = False
 
-    def add(self, module, query, key, mask, scaling):
-        """Count one layer; query is [batch, heads, Tq, d], key [batch, kv heads, Tk, d], mask [batch, 1, Tq, Tk]."""
+    def add(self, module, attention: AttentionMap, normaliser):
+        """Count one layer; ``normaliser``, shape=[batch, heads, queries], if known, spares the softmax."""
         if module is self.first or self.done:
             self.done = True
             return
         self.first = self.first or module
-        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-        if self.tokens == "last":
-            blocks = [self._last_rows(query)]
-        else:
-            blocks = [slice(start, start + _ROWS) for start in range(0, query.shape[2], _ROWS)]
-        counts, visible = [], []
-        for rows in blocks:
-            weights, seen = _weights(*_pick(query, key, mask, rows), scaling)
-            peak = weights.amax(-1, keepdim=True)
-            if (peak[..., 0].isnan() & (seen > 0)[:, None]).any():
-                raise ValueError(f"attention_dimension: model gives NaN attention in layer {len(self.counts) + 1}")
-            counts.append(self._count(weights, peak))
+        layer, parts, visible = len(self.rows), [], []
+        for rows in [self._last_rows(attention)] if self.tokens == "last" else attention.blocks():
+            if normaliser is None or self.tokens == "last" or self.statistics or layer in self.edges_of:
+                weights, seen = attention.weights(rows)
+                part = {"counts": count_weights(weights, self.eps, self.rules)}
+                if self.statistics:
+                    part |= row_statistics(weights, self._first_keys(attention), self.eps, self.rules)
+                if layer in self.edges_of:
+                    self._add_edges(layer, rows, weights[0])
+                broken = weights[..., 0].isnan()
+            else:
+                counts, seen = attention.count(rows, normaliser, self.eps, self.rules)
+                part = {"counts": counts}
+                # The kernel takes a query of NaN for a row that sees nothing.
+                broken = normaliser[:, :, rows].isnan() | ~attention.query[:, :, rows].isfinite().all(-1)
+            if (broken & (seen > 0)[:, None]).any():
+                raise ValueError(f"attention_dimension: model gives NaN attention in layer {layer + 1}")
+            parts.append(part)
             visible.append(seen)
-            if len(self.counts) == self.edges_of:
-                head, row, token = (weights[0] > self.eps[0]).nonzero(as_tuple=True)
-                self.edges.append((head, row + rows.start, token, weights[0, head, row, token]))
-        self.counts.append(torch.cat(counts, dim=-1).to("cpu", torch.int32))
+        self.rows.append({name: torch.cat([part[name] for part in parts], dim=-1).cpu() for name in parts[0]})
         self.visible.append(torch.cat(visible, dim=-1).to("cpu", torch.int32))
 
-    def _last_rows(self, query) -> torch.Tensor:
+    def _add_edges(self, layer, rows, weights):
+        head, row, token = (weights > self.eps[0]).nonzero(as_tuple=True)
+        self.edges.append((torch.full_like(head, layer), head, row + rows.start, token, weights[head, row, token]))
+
+    def _last_rows(self, attention) -> torch.Tensor:
         """Row of the last token that is not padding, shape=[batch]."""
+        query = attention.query
         last = torch.full((query.shape[0],), query.shape[2] - 1, device=query.device)
         if self.attention_mask is None:
             return last
         return last - self.attention_mask.to(query.device).flip(-1).to(torch.int32).argmax(-1)
 
-    def _count(self, weights, peak):
-        """Entries above each threshold; shape=[rules, eps, batch, heads, rows]."""
-        thresholds = {"absolute": lambda eps: eps, "relative": lambda eps: eps * peak}
-        return torch.stack(
-            [torch.stack([(weights > thresholds[rule](eps)).sum(-1) for eps in self.eps]) for rule in self.rules]
-        )
+    def _first_keys(self, attention) -> torch.Tensor:
+        """Index among the keys of the first token that is not padding, shape=[batch]; negative: no longer held."""
+        batch, _, n_queries, _ = attention.query.shape
+        first = torch.zeros(batch, dtype=torch.long)
+        if self.attention_mask is not None:
+            first = self.attention_mask.to("cpu", torch.int32).argmax(-1)
+        # The cache of a sliding window forgets: then the keys are the last of all tokens.
+        return first - max(0, self.n_past + n_queries - attention.key.shape[2])
 
     def results(self) -> dict[str, AttentionDimension]:
         """One :class:`AttentionDimension` per rule."""
-        try:
-            per_head = torch.stack(self.counts, dim=3).numpy()  # [rules, eps, batch, layers, heads, tokens]
-        except RuntimeError:
-            raise ValueError("attention_dimension: layers differ in their number of heads or tokens") from None
         visible = torch.stack(self.visible, dim=1).numpy().copy()
         if self.tokens == "all" and self.attention_mask is not None:
-            padding = self.attention_mask.cpu().numpy() == 0
+            padding = self.attention_mask.cpu().numpy()[:, -visible.shape[-1] :] == 0
             visible[np.broadcast_to(padding[:, None], visible.shape)] = 0
-        per_head = np.where(visible[:, :, None] > 0, per_head, -1)
-        per_head = per_head[:, 0] if self.scalar else per_head
+        try:
+            rows = {name: torch.stack([row[name] for row in self.rows], dim=-3).numpy() for name in self.rows[0]}
+        except RuntimeError:
+            raise ValueError("attention_dimension: layers differ in their number of heads or tokens") from None
+        real = visible[:, :, None] > 0
+        counts = np.where(real, rows.pop("counts"), -1).astype(np.int32)  # [rules, eps, batch, layers, heads, tokens]
+        rest = {name: np.where(real, row, np.nan) for name, row in rows.items()}
+        masses = rest.pop("mass_above", [None] * len(self.rules))
+        if self.scalar:
+            counts, masses = counts[:, 0], [None if mass is None else mass[0] for mass in masses]
         return {
-            rule: AttentionDimension(counts, visible, self.eps, rule)
-            for rule, counts in zip(self.rules, per_head, strict=True)
+            rule: AttentionDimension(counted, visible, self.eps, rule, mass_above=mass, **rest)
+            for rule, counted, mass in zip(self.rules, counts, masses, strict=True)
         }
 
     def result(self) -> AttentionDimension:
@@ -302,53 +370,25 @@ class _Recorder:
 _RECORDER: contextvars.ContextVar[_Recorder | None] = contextvars.ContextVar("geolib_recorder", default=None)
 
 
-def _counting_attention(module, query, key, value, attention_mask, scaling=None, **kwargs):
-    """Attend as sdpa does, and let the recorder count; the signature is that of transformers' interface."""
+def _counting_attention(module, query, key, value, attention_mask, scaling=None, softcap=None, s_aux=None, **kwargs):
+    """Attend as the model does, and let the recorder count; the signature is that of transformers' interface."""
     for argument, reason in _UNCOUNTED.items():
         if kwargs.get(argument) is not None:
             raise _UncountableError(reason)
-    output = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    if attention_mask is None and not kwargs.get("is_causal", getattr(module, "is_causal", True)):
+        raise _UncountableError("attends to later tokens")
+    attention = AttentionMap(query, key, attention_mask, scaling=scaling, softcap=softcap, sinks=s_aux)
+    normaliser = None
+    if softcap is not None or s_aux is not None:
+        output = attention.attend(value), None
+    else:
+        with LogSumExp() as listener:
+            output = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        normaliser = listener.of(query)
     recorder = _RECORDER.get()
     if recorder is not None:
-        recorder.add(module, query, key, attention_mask, scaling)
+        recorder.add(module, attention, normaliser)
     return output
-
-
-def _pick(query, key, mask, rows):
-    """Take query rows (a slice, or one row index per batch element), and the mask over the keys they can see."""
-    length, n_keys = query.shape[2], key.shape[2]
-    if mask is None:
-        # sdpa's own convention: no mask means causal, or one query that sees every key.
-        position = torch.arange(length, device=query.device)[rows]
-        position = (position if isinstance(rows, slice) else position[:, None]) + n_keys - length
-        key = key[:, :, : int(position.max()) + 1]
-        seen = torch.arange(key.shape[2], device=query.device) <= position[..., None]
-        seen = seen.view(-1, 1, *seen.shape[-2:])
-    elif isinstance(rows, slice):
-        seen = mask[:, :, rows, :n_keys]
-    else:
-        seen = mask.expand(len(rows), *mask.shape[1:])[torch.arange(len(rows), device=rows.device), :, rows, :n_keys][
-            :, :, None
-        ]
-    if isinstance(rows, slice):
-        return query[:, :, rows], key, seen
-    return query[torch.arange(len(rows), device=rows.device), :, rows][:, :, None], key, seen
-
-
-def _weights(query, key, seen, scaling):
-    """Attention weights [batch, heads, rows, keys] in float32, and the number of visible keys [batch, rows].
-
-    ``seen`` [batch, 1, rows, keys] is True where a key may be attended to, or an additive mask.
-    """
-    batch, heads, rows, size = query.shape
-    # Query heads that share a key-value head become more rows of it: keys are never expanded.
-    folded = query.reshape(batch, key.shape[1], -1, size) @ key.transpose(-1, -2)
-    scores = (folded.view(batch, heads, rows, -1) * scaling).float()
-    if seen.is_floating_point():
-        scores, seen = scores + seen, seen > torch.finfo(seen.dtype).min / 2
-    else:
-        scores = scores.masked_fill_(~seen, -torch.inf)
-    return scores.softmax(-1), seen[:, 0].sum(-1).expand(batch, rows)
 
 
 def _check_eps(eps) -> tuple[float, ...]:
@@ -361,8 +401,37 @@ def _check_eps(eps) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
-def _check_tokens(model, input_ids, attention_mask):
-    """Return input ids and mask as tensors on the model's device, shape=[batch, tokens]; the mask may be None."""
+def _cached(past_key_values) -> int:
+    """Tokens in a cache."""
+    return 0 if past_key_values is None else int(past_key_values.get_seq_length())
+
+
+def _check_inputs(model, input_ids, attention_mask=None, position_ids=None, past_key_values=None) -> dict:
+    """Return the arguments of the forward pass, on the model's device."""
+    ids = _check_ids(model, input_ids)
+    if past_key_values is not None and not hasattr(past_key_values, "get_seq_length"):
+        raise TypeError(
+            f"attention_dimension: past_key_values is a {type(past_key_values).__name__}, but a transformers cache was "
+            "expected"
+        )
+    past, window = _cached(past_key_values), getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if window and past + ids.shape[1] > window:
+        raise ValueError(
+            f"attention_dimension: input_ids has {past + ids.shape[1]} tokens, but the model's window is {window}"
+        )
+    inputs = {"input_ids": ids.to(model.device), "use_cache": False}
+    if position_ids is not None:
+        inputs["position_ids"] = _check_positions(position_ids, ids.shape).to(model.device)
+    if past_key_values is not None:
+        inputs |= {"past_key_values": copy.deepcopy(past_key_values), "use_cache": True}
+    if attention_mask is None:
+        return inputs
+    mask = _check_mask(attention_mask, (ids.shape[0], past + ids.shape[1])).to(model.device, torch.long)
+    inputs["attention_mask"] = mask
+    return inputs
+
+
+def _check_ids(model, input_ids) -> torch.Tensor:
     if not hasattr(model, "set_attn_implementation"):
         raise TypeError(
             f"attention_dimension: model is a {type(model).__name__}, but a transformers model was expected"
@@ -382,28 +451,33 @@ def _check_tokens(model, input_ids, attention_mask):
         )
     if ids.is_floating_point() or ids.dtype == torch.bool:
         raise TypeError(f"attention_dimension: input_ids has type {ids.dtype}, but integers were expected")
-    config = model.config.get_text_config()
-    vocabulary = config.vocab_size
+    vocabulary = model.config.get_text_config().vocab_size
     if ids.min() < 0 or ids.max() >= vocabulary:
         raise ValueError(
             f"attention_dimension: input_ids run from {ids.min()} to {ids.max()}, but the vocabulary has {vocabulary}"
         )
-    window = getattr(config, "max_position_embeddings", None)
-    if window and ids.shape[1] > window:
+    return ids
+
+
+def _check_positions(position_ids, shape) -> torch.Tensor:
+    positions = torch.as_tensor(position_ids)
+    positions = positions[None] if positions.ndim == 1 else positions
+    if positions.shape != shape or positions.is_floating_point() or (positions < 0).any():
         raise ValueError(
-            f"attention_dimension: input_ids has {ids.shape[1]} tokens, but the model's window is {window}"
+            f"attention_dimension: position_ids has shape {tuple(positions.shape)}, type {positions.dtype}, but whole "
+            f"numbers from 0 on, of shape {tuple(shape)}, were expected"
         )
-    if attention_mask is None:
-        return ids.to(model.device), None
+    return positions
+
+
+def _check_mask(attention_mask, shape) -> torch.Tensor:
     mask = torch.as_tensor(attention_mask)
     mask = mask[None] if mask.ndim == 1 else mask
-    if mask.shape != ids.shape:
-        raise ValueError(
-            f"attention_dimension: attention_mask has shape {tuple(mask.shape)}, but input_ids {tuple(ids.shape)}"
-        )
+    if mask.shape != shape:
+        raise ValueError(f"attention_dimension: attention_mask has shape {tuple(mask.shape)}, but {shape} was expected")
     if not torch.isin(mask.to(torch.float32), torch.tensor([0.0, 1.0])).all() or not mask.any(-1).all():
         raise ValueError(
             "attention_dimension: attention_mask holds other than 0 and 1, or a row of padding only, "
             "but 1 for each token and 0 for padding was expected"
         )
-    return ids.to(model.device), mask.to(model.device, torch.long)
+    return mask

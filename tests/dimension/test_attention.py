@@ -33,10 +33,10 @@ COUNTED = {
     "granite": {"attention_multiplier": 0.5},
     "stablelm": {},
     "mixtral": {"num_local_experts": 2},
+    "gemma2": {"sliding_window": 5, "attn_logit_softcapping": 2.0},
+    "gpt_oss": {"num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 5},
 }
 REFUSED = {
-    "gemma2": ({}, "caps its attention scores"),
-    "gpt_oss": ({"num_local_experts": 2, "num_experts_per_tok": 1}, "attention sinks"),
     "bloom": ({"n_layer": 2, "n_head": 4}, "interface"),
     "diffllama": ({}, "two softmaxes"),
     "mamba": ({"state_size": 4}, "interface"),
@@ -255,7 +255,7 @@ def test_what_cannot_be_counted_is_refused_by_name(kind):
         (
             {"attention_mask": [[1, 1]]},
             ValueError,
-            r"attention_mask has shape \(1, 2\), but input_ids \(1, 6\)",
+            r"attention_mask has shape \(1, 2\), but \(1, 6\) was expected",
         ),
         ({"attention_mask": [[0] * 6]}, ValueError, "padding only"),
         ({"attention_mask": [[2] * 6]}, ValueError, "other than 0 and 1"),
@@ -290,11 +290,11 @@ def test_nan_is_no_count():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"layer": 3}, "layer is 3, but a whole number below 3"),
-        ({"layer": True}, "layer is True"),
+        ({"layer": 3}, "layer is 3, expected from -3 to 2"),
+        ({"layer": True}, "layer is True, expected an integer"),
         ({"layer": 0, "input_ids": [[3, 4], [5, 6]]}, "input_ids holds 2 prompts"),
     ],
 )
 def test_bad_edges(arguments, message):
-    with pytest.raises(ValueError, match=rf"^attention_edges: {message}"):
+    with pytest.raises((ValueError, TypeError), match=rf"^attention_edges: {message}"):
         attention_edges(**({"model": tiny("llama", {}), "input_ids": [[3, 4, 5]]} | arguments))

@@ -1,0 +1,202 @@
+"""One layer's attention map, never held: its rows can be had, or only counted, a block at a time."""
+
+import math
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# Query rows at a time: the only block of attention weights that ever exists. Small enough to stay in the cache.
+_BLOCK = 128
+# Scores this much closer to a threshold than their own size (in float32, 32 units in the last place) are not decided
+# by their logarithm.
+_SLACK = 2.0**-19
+
+
+class AttentionMap:
+    """An attention map, given by what the model's attention function receives.
+
+    Parameters
+    ----------
+    query : torch.Tensor, shape=[batch, heads, queries, head_dim]
+    key : torch.Tensor, shape=[batch, key-value heads, keys, head_dim]
+    mask : torch.Tensor, shape=[batch or 1, 1, queries, keys], optional
+        True where a key may be attended to, or additive. Without it query i sees the keys up to its own position; the
+        last query's is that of the last key.
+    scaling : float, optional
+        Factor of the products; by default 1 / sqrt(head_dim).
+    softcap : float, optional
+        Scores s become softcap * tanh(s / softcap), before the mask.
+    sinks : torch.Tensor, shape=[heads], optional
+        A score per head that enters the denominator of the softmax alone.
+
+    Notes
+    -----
+    Scores and weights are float32 whatever the type of the model, as inside a fused kernel.
+    """
+
+    def __init__(self, query, key, mask=None, *, scaling=None, softcap=None, sinks=None):
+        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+        self.query, self.key = query.float() * scaling, key.float()
+        self.mask, self.softcap = mask, softcap
+        self.sinks = None if sinks is None else sinks.float().view(1, -1, 1, 1)
+
+    def blocks(self):
+        """Slices of query rows that together are all of them."""
+        n_queries = self.query.shape[2]
+        return [slice(start, min(start + _BLOCK, n_queries)) for start in range(0, n_queries, _BLOCK)]
+
+    def scores(self, rows):
+        """Scores of some rows, -inf where a key is hidden, and the number of keys that each row sees.
+
+        Parameters
+        ----------
+        rows : slice, or torch.Tensor, shape=[batch]
+            Query rows of the whole batch, or one row for each of its elements.
+
+        Returns
+        -------
+        scores : torch.Tensor, shape=[batch, heads, rows, keys]
+            Trailing keys that no row sees may be left out.
+        seen : torch.Tensor, shape=[batch, rows]
+        """
+        query, key = _take(self.query, rows), self.key
+        batch, heads, n_rows, size = query.shape
+        past = key.shape[2] - self.query.shape[2]
+        if self.mask is None:
+            position = torch.arange(self.query.shape[2], device=query.device)[rows].view(-1, n_rows) + past
+            key = key[:, :, : int(position.max()) + 1]
+        # Query heads that share a key-value head become more rows of it: keys are never expanded.
+        folded = query.reshape(batch, key.shape[1], -1, size) @ key.transpose(-1, -2)
+        scores = folded.view(batch, heads, n_rows, -1)
+        if self.softcap is not None:
+            scores = self.softcap * (scores / self.softcap).tanh()
+        if self.mask is None:
+            seen = (position + 1).expand(batch, n_rows)
+            if isinstance(rows, slice):  # all keys before the block are seen: only its own triangle needs a mask
+                own = scores[..., rows.start + past :]
+                own.masked_fill_(torch.ones(own.shape[-2:], dtype=torch.bool, device=own.device).triu(1), -torch.inf)
+            else:
+                hidden = torch.arange(key.shape[2], device=query.device) > position[..., None]
+                scores.masked_fill_(hidden[:, None], -torch.inf)
+            return scores, seen
+        mask = self.mask if isinstance(rows, slice) else self.mask.expand(batch, *self.mask.shape[1:])
+        mask = _take(mask, rows)[..., : key.shape[2]]
+        if mask.is_floating_point():
+            scores, mask = scores + mask, mask > torch.finfo(mask.dtype).min / 2
+        scores = scores.masked_fill_(~mask, -torch.inf)
+        return scores, mask[:, 0].sum(-1).expand(batch, n_rows)
+
+    def weights(self, rows):
+        """Attention weights of some rows, and the keys seen; arguments and shapes as for :meth:`scores`."""
+        scores, seen = self.scores(rows)
+        return self._softmax(scores), seen
+
+    def _softmax(self, scores):
+        if self.sinks is None:
+            return scores.softmax(-1)
+        sinks = self.sinks.expand(*scores.shape[:2], scores.shape[2], 1)
+        return torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1]
+
+    def count(self, rows, normaliser, eps, rules):
+        """Count the weights above each threshold without a softmax, from the row's logsumexp.
+
+        A weight exceeds eps where its score exceeds the logsumexp plus log(eps): one comparison, no exponential. A
+        block with a score that rounding could put on either side is counted by its weights instead, so that the
+        result is that of :func:`count_weights`, ties included.
+
+        Parameters
+        ----------
+        rows : slice
+        normaliser : torch.Tensor, shape=[batch, heads, queries]
+            Logarithm of the softmax's denominator.
+        eps, rules : sequence of float, sequence of str
+
+        Returns
+        -------
+        counts : torch.Tensor, shape=[rules, eps, batch, heads, rows]
+        seen : torch.Tensor, shape=[batch, rows]
+        """
+        scores, seen = self.scores(rows)
+        above = torch.empty_like(scores)  # ones and zeros as floats, which sum several times faster than booleans
+        counts = []
+        for rule in rules:
+            base = normaliser[:, :, rows, None] if rule == "absolute" else scores.amax(-1, keepdim=True)
+            slack = _SLACK * (1 + base.abs())
+            for value in eps:
+                threshold = base + math.log(value)
+                counts.append(torch.gt(scores, threshold + slack, out=above).sum(-1))
+                if not torch.equal(counts[-1], torch.gt(scores, threshold - slack, out=above).sum(-1)):
+                    return count_weights(self._softmax(scores), eps, rules), seen
+        return torch.stack(counts).view(len(rules), len(eps), *scores.shape[:3]), seen
+
+    def attend(self, value):
+        """Attention output, shape=[batch, queries, heads, value_dim], for scores that no fused kernel computes.
+
+        Parameters
+        ----------
+        value : torch.Tensor, shape=[batch, key-value heads, keys, value_dim]
+        """
+        outputs = []
+        for rows in self.blocks():
+            weights, seen = self.weights(rows)
+            weights.masked_fill_((seen == 0)[:, None, :, None], 0)  # a row of padding attends to nothing
+            folded = weights.reshape(len(weights), value.shape[1], -1, weights.shape[-1])
+            output = folded @ value[:, :, : weights.shape[-1]].float()
+            outputs.append(output.view(*weights.shape[:3], -1))
+        return torch.cat(outputs, dim=2).transpose(1, 2).to(value.dtype).contiguous()
+
+
+def count_weights(weights, eps, rules):
+    """Count the weights above each threshold, shape=[rules, eps, batch, heads, rows].
+
+    ``absolute``: eps (eq. 8 of arXiv 2407.02678); ``relative``: eps times the row's largest weight (the released code
+    of arXiv 2312.01648). A weight of exactly the threshold does not exceed it.
+    """
+    return torch.stack([torch.stack([above.sum(-1) for above in group]) for group in _above(weights, eps, rules)])
+
+
+def row_statistics(weights, first, eps, rules):
+    """Measure what else describes a row: the first token's weight, the entropy in nats, the mass above each threshold.
+
+    ``first``, shape=[batch], is the index of the first token that is not padding, negative if it is no longer among
+    the keys. The entropy is that of the weights divided by their sum, which is 1 unless the model has sinks of its own.
+    """
+    first = first.to(weights.device).view(-1, 1, 1)
+    where = first.clamp(min=0)[..., None].expand(*weights.shape[:3], 1)
+    masses = [torch.stack([(weights * above).sum(-1) for above in group]) for group in _above(weights, eps, rules)]
+    return {
+        "sink_share": weights.gather(-1, where)[..., 0] * (first >= 0),
+        "entropy": torch.special.entr(weights / weights.sum(-1, keepdim=True)).sum(-1),
+        "mass_above": torch.stack(masses),
+    }
+
+
+def _above(weights, eps, rules):
+    peak = weights.amax(-1, keepdim=True)
+    for rule in rules:
+        yield (weights > (value if rule == "absolute" else value * peak) for value in eps)
+
+
+def _take(tensor, rows):
+    """Rows of axis 2: a slice of them, or one for each element of the batch."""
+    if isinstance(rows, slice):
+        return tensor[:, :, rows]
+    return tensor[torch.arange(len(rows), device=rows.device), :, rows][:, :, None]
+
+
+class LogSumExp(TorchDispatchMode):
+    """While active, keep the logsumexp that torch's fused attention kernels compute beside their output."""
+
+    heard = None
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if "attention" in function.name() and isinstance(result, tuple):
+            self.heard = result[1]
+        return result
+
+    def of(self, query):
+        """Logsumexp of every row, shape=[batch, heads, queries]; None where another kernel has run."""
+        if self.heard is None or self.heard.ndim != 3 or self.heard.shape[:2] != query.shape[:2]:
+            return None
+        return self.heard[:, :, : query.shape[2]] if self.heard.shape[2] >= query.shape[2] else None
