@@ -26,13 +26,17 @@ from geolib.dimension.rows import AttentionMap, LogSumExp, count_weights, row_st
 _NAME = "geolib_counting"
 _RULES = ("absolute", "relative")
 
-# What an attention function may be handed beyond a softmax of scaled products; not counted, so refused.
-_UNCOUNTED = {
-    "position_bias": "adds a learned bias to its attention scores",
-    "indices": "selects its keys",
+# What an attention function may be handed besides query, key, value and mask without a change to the weights. Anything
+# else that is given might change them, and is refused.
+_HARMLESS = {
+    "dropout", "is_causal", "sliding_window", "position_ids", "cache_position", "use_cache", "output_attentions",
+    "output_hidden_states", "return_dict", "deterministic", "logits_to_keep", "num_items_in_batch", "past_key_values",
+}  # fmt: skip
+# Routed through the interface, yet not one softmax per head over the tokens.
+_NOT_SOFTMAX = {
+    "diffllama": "subtracts two softmaxes",
+    "deepseek_v4": "attends to summaries of tokens too",
 }
-# Routed through the interface, yet not one softmax per head.
-_NOT_SOFTMAX = {"diffllama": "subtracts two softmaxes"}
 _NOT_ROUTED = "does not route its attention through transformers' attention interface"
 
 
@@ -234,7 +238,7 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", statistics=Fals
         raise _uncountable(model, str(error)) from None
     finally:
         _RECORDER.reset(running)
-    layers = model.config.get_text_config().num_hidden_layers
+    layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     if not recorder.visible:
         raise _uncountable(model, _NOT_ROUTED)
     if len(recorder.visible) != layers:
@@ -296,27 +300,29 @@ class _Recorder:
             self.done = True
             return
         self.first = self.first or module
-        layer, parts, visible = len(self.rows), [], []
-        for rows in [self._last_rows(attention)] if self.tokens == "last" else attention.blocks():
-            if normaliser is None or self.tokens == "last" or self.statistics or layer in self.edges_of:
+        layer, statistics = len(self.rows), self.statistics
+        if normaliser is not None and self.tokens == "all" and not statistics and layer not in self.edges_of:
+            counts, seen = attention.count(normaliser, self.eps, self.rules)
+            measured = {"counts": counts}
+            # The kernel takes a query of NaN for a row that sees nothing.
+            broken = normaliser.isnan() | ~attention.query.isfinite().all(-1)
+        else:
+            parts = []
+            for rows in [self._last_rows(attention)] if self.tokens == "last" else attention.blocks():
                 weights, seen = attention.weights(rows)
-                part = {"counts": count_weights(weights, self.eps, self.rules)}
-                if self.statistics:
+                part = {"counts": count_weights(weights, self.eps, self.rules), "seen": seen}
+                part["broken"] = weights[..., 0].isnan()
+                if statistics:
                     part |= row_statistics(weights, self._first_keys(attention), self.eps, self.rules)
                 if layer in self.edges_of:
                     self._add_edges(layer, rows, weights[0])
-                broken = weights[..., 0].isnan()
-            else:
-                counts, seen = attention.count(rows, normaliser, self.eps, self.rules)
-                part = {"counts": counts}
-                # The kernel takes a query of NaN for a row that sees nothing.
-                broken = normaliser[:, :, rows].isnan() | ~attention.query[:, :, rows].isfinite().all(-1)
-            if (broken & (seen > 0)[:, None]).any():
-                raise ValueError(f"attention_dimension: model gives NaN attention in layer {layer + 1}")
-            parts.append(part)
-            visible.append(seen)
-        self.rows.append({name: torch.cat([part[name] for part in parts], dim=-1).cpu() for name in parts[0]})
-        self.visible.append(torch.cat(visible, dim=-1).to("cpu", torch.int32))
+                parts.append(part)
+            measured = {name: torch.cat([part[name] for part in parts], dim=-1) for name in parts[0]}
+            seen, broken = measured.pop("seen"), measured.pop("broken")
+        if (broken & (seen > 0)[:, None]).any():
+            raise ValueError(f"attention_dimension: model gives NaN attention in layer {layer + 1}")
+        self.rows.append({name: value.cpu() for name, value in measured.items()})
+        self.visible.append(seen.to("cpu", torch.int32))
 
     def _add_edges(self, layer, rows, weights):
         head, row, token = (weights > self.eps[0]).nonzero(as_tuple=True)
@@ -372,10 +378,10 @@ _RECORDER: contextvars.ContextVar[_Recorder | None] = contextvars.ContextVar("ge
 
 def _counting_attention(module, query, key, value, attention_mask, scaling=None, softcap=None, s_aux=None, **kwargs):
     """Attend as the model does, and let the recorder count; the signature is that of transformers' interface."""
-    for argument, reason in _UNCOUNTED.items():
-        if kwargs.get(argument) is not None:
-            raise _UncountableError(reason)
-    if attention_mask is None and not kwargs.get("is_causal", getattr(module, "is_causal", True)):
+    for argument in kwargs:
+        if argument not in _HARMLESS and kwargs[argument] is not None:
+            raise _UncountableError(f"hands its attention function {argument!r}, which is not accounted for")
+    if not kwargs.get("is_causal", getattr(module, "is_causal", True)):
         raise _UncountableError("attends to later tokens")
     attention = AttentionMap(query, key, attention_mask, scaling=scaling, softcap=softcap, sinks=s_aux)
     normaliser = None
@@ -415,7 +421,7 @@ def _check_inputs(model, input_ids, attention_mask=None, position_ids=None, past
             "expected"
         )
     past, window = _cached(past_key_values), getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if window and past + ids.shape[1] > window:
+    if window and window > 0 and past + ids.shape[1] > window:
         raise ValueError(
             f"attention_dimension: input_ids has {past + ids.shape[1]} tokens, but the model's window is {window}"
         )

@@ -19,7 +19,7 @@ class AttentionMap:
     ----------
     query : torch.Tensor, shape=[batch, heads, queries, head_dim]
     key : torch.Tensor, shape=[batch, key-value heads, keys, head_dim]
-    mask : torch.Tensor, shape=[batch or 1, 1, queries, keys], optional
+    mask : torch.Tensor, shape=[batch or 1, heads or 1, queries, keys], optional
         True where a key may be attended to, or additive. Without it query i sees the keys up to its own position; the
         last query's is that of the last key.
     scaling : float, optional
@@ -45,13 +45,15 @@ class AttentionMap:
         n_queries = self.query.shape[2]
         return [slice(start, min(start + _BLOCK, n_queries)) for start in range(0, n_queries, _BLOCK)]
 
-    def scores(self, rows):
+    def scores(self, rows, room=None):
         """Scores of some rows, -inf where a key is hidden, and the number of keys that each row sees.
 
         Parameters
         ----------
         rows : slice, or torch.Tensor, shape=[batch]
             Query rows of the whole batch, or one row for each of its elements.
+        room : torch.Tensor, shape=[at least as many as scores], optional
+            Memory to write the scores to: fresh pages for every block cost as much as the products.
 
         Returns
         -------
@@ -66,8 +68,9 @@ class AttentionMap:
             position = torch.arange(self.query.shape[2], device=query.device)[rows].view(-1, n_rows) + past
             key = key[:, :, : int(position.max()) + 1]
         # Query heads that share a key-value head become more rows of it: keys are never expanded.
-        folded = query.reshape(batch, key.shape[1], -1, size) @ key.transpose(-1, -2)
-        scores = folded.view(batch, heads, n_rows, -1)
+        folded, keys = query.reshape(batch * key.shape[1], -1, size), key.flatten(0, 1).transpose(1, 2)
+        room = room if room is None else room[: batch * heads * n_rows * key.shape[2]].view(*folded.shape[:2], -1)
+        scores = torch.bmm(folded, keys, out=room).view(batch, heads, n_rows, -1)
         if self.softcap is not None:
             scores = self.softcap * (scores / self.softcap).tanh()
         if self.mask is None:
@@ -84,7 +87,7 @@ class AttentionMap:
         if mask.is_floating_point():
             scores, mask = scores + mask, mask > torch.finfo(mask.dtype).min / 2
         scores = scores.masked_fill_(~mask, -torch.inf)
-        return scores, mask[:, 0].sum(-1).expand(batch, n_rows)
+        return scores, mask.any(1).sum(-1).expand(batch, n_rows)
 
     def weights(self, rows):
         """Attention weights of some rows, and the keys seen; arguments and shapes as for :meth:`scores`."""
@@ -97,8 +100,8 @@ class AttentionMap:
         sinks = self.sinks.expand(*scores.shape[:2], scores.shape[2], 1)
         return torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1]
 
-    def count(self, rows, normaliser, eps, rules):
-        """Count the weights above each threshold without a softmax, from the row's logsumexp.
+    def count(self, normaliser, eps, rules):
+        """Count the weights above each threshold without a softmax, from the rows' logsumexp.
 
         A weight exceeds eps where its score exceeds the logsumexp plus log(eps): one comparison, no exponential. A
         block with a score that rounding could put on either side is counted by its weights instead, so that the
@@ -106,28 +109,39 @@ class AttentionMap:
 
         Parameters
         ----------
-        rows : slice
         normaliser : torch.Tensor, shape=[batch, heads, queries]
             Logarithm of the softmax's denominator.
         eps, rules : sequence of float, sequence of str
 
         Returns
         -------
-        counts : torch.Tensor, shape=[rules, eps, batch, heads, rows]
-        seen : torch.Tensor, shape=[batch, rows]
+        counts : torch.Tensor, shape=[rules, eps, batch, heads, queries]
+        seen : torch.Tensor, shape=[batch, queries]
         """
-        scores, seen = self.scores(rows)
-        above = torch.empty_like(scores)  # ones and zeros as floats, which sum several times faster than booleans
+        absolute = _fences(normaliser[..., None], eps)
+        batch, heads, n_queries, _ = self.query.shape
+        room = self.query.new_empty(2, batch * heads * min(_BLOCK, n_queries) * self.key.shape[2])
+        counts, seen = [], []
+        for rows in self.blocks():
+            scores, seen_here = self.scores(rows, room[0])
+            fences = []
+            for rule in rules:
+                if rule == "absolute":
+                    fences += [(high[:, :, rows], low[:, :, rows]) for high, low in absolute]
+                else:
+                    fences += _fences(scores.amax(-1, keepdim=True), eps)
+            counts.append(self._count_between(scores, fences, eps, rules, room[1]))
+            seen.append(seen_here)
+        return torch.cat(counts, dim=-1), torch.cat(seen, dim=-1)
+
+    def _count_between(self, scores, fences, eps, rules, room):
+        above = room[: scores.numel()].view(scores.shape)  # floats 1 and 0: they sum several times faster than booleans
         counts = []
-        for rule in rules:
-            base = normaliser[:, :, rows, None] if rule == "absolute" else scores.amax(-1, keepdim=True)
-            slack = _SLACK * (1 + base.abs())
-            for value in eps:
-                threshold = base + math.log(value)
-                counts.append(torch.gt(scores, threshold + slack, out=above).sum(-1))
-                if not torch.equal(counts[-1], torch.gt(scores, threshold - slack, out=above).sum(-1)):
-                    return count_weights(self._softmax(scores), eps, rules), seen
-        return torch.stack(counts).view(len(rules), len(eps), *scores.shape[:3]), seen
+        for high, low in fences:
+            counts.append(torch.gt(scores, high, out=above).sum(-1))
+            if not torch.equal(counts[-1], torch.gt(scores, low, out=above).sum(-1)):
+                return count_weights(self._softmax(scores), eps, rules)
+        return torch.stack(counts).view(len(rules), len(eps), *scores.shape[:3]).long()
 
     def attend(self, value):
         """Attention output, shape=[batch, queries, heads, value_dim], for scores that no fused kernel computes.
@@ -144,6 +158,12 @@ class AttentionMap:
             output = folded @ value[:, :, : weights.shape[-1]].float()
             outputs.append(output.view(*weights.shape[:3], -1))
         return torch.cat(outputs, dim=2).transpose(1, 2).to(value.dtype).contiguous()
+
+
+def _fences(base, eps):
+    """Scores that are surely above base + log(eps) exceed the first, others not even the second."""
+    slack = _SLACK * (1 + base.abs())
+    return [(base + (math.log(value) + slack), base + (math.log(value) - slack)) for value in eps]
 
 
 def count_weights(weights, eps, rules):
