@@ -1,13 +1,16 @@
 """attention_dimension against the eager maps that it never holds."""
 
+import warnings
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from eager import eager_maps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import TINY
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration
 
 from geolib.dimension import attention_dimension, attention_edges, measuring
 
@@ -115,6 +118,121 @@ def test_without_padding_equals_a_mask_of_ones(kind):
     np.testing.assert_array_equal(bare.visible, masked.visible)
 
 
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gemma3_text", "gemma2", "gpt_oss", "gpt2"])
+def test_equals_eager_after_a_filled_cache(kind):
+    """The rows of the new tokens are those of one pass over everything, and the cache stays as it is."""
+    model, past = tiny(kind, COUNTED[kind]), 140
+    ids = torch.randint(3, 64, (2, 150), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    mask[1, :9] = 0
+    for padding in (None, mask):
+        maps = eager_maps(model, ids, padding)
+        with torch.no_grad():
+            first = None if padding is None else padding[:, :past]
+            cache = model.base_model(ids[:, :past], attention_mask=first, use_cache=True).past_key_values
+        held = [(layer.keys.clone(), layer.values.clone()) for layer in cache.layers]
+        for rule in ("absolute", "relative"):
+            measured = attention_dimension(
+                model, ids[:, past:], padding, rule=rule, tokens="all", past_key_values=cache, statistics=True
+            )
+            expected, undecided = eager_count(maps[..., past:, :], 0.1, rule)
+            assert_equal_but_undecided(measured.per_head, expected, undecided)
+            first = torch.zeros(2, dtype=torch.long) if padding is None else padding.argmax(-1)
+            sink = torch.stack([row[..., past:, at] for row, at in zip(maps, first, strict=True)])
+            np.testing.assert_allclose(measured.sink_share, sink, atol=1e-5)
+        last = attention_dimension(model, ids[:, past:], padding, past_key_values=cache).per_head[..., 0]
+        expected, undecided = eager_count(maps[..., -1:, :], 0.1, "absolute")
+        assert_equal_but_undecided(last, expected[..., 0], undecided[..., 0])
+        for layer, (keys, values) in zip(cache.layers, held, strict=True):
+            assert torch.equal(layer.keys, keys)
+            assert torch.equal(layer.values, values)
+
+
+def test_chunked_attention_equals_eager():
+    kind, extra = "llama4_text", {"attention_chunk_size": 16, "no_rope_layers": [1, 1, 0], "num_local_experts": 2}
+    model = tiny(kind, extra | {"intermediate_size_mlp": 48, "moe_layers": []})
+    ids = torch.randint(3, 64, (2, 150), generator=torch.Generator().manual_seed(1))
+    expected, undecided = eager_count(eager_maps(model, ids), 0.1, "absolute")
+    measured = attention_dimension(model, ids, tokens="all")
+    assert_equal_but_undecided(measured.per_head, expected, undecided)
+    np.testing.assert_array_equal(measured.visible[0, 0], np.arange(150) % 16 + 1)  # a chunk, then the next
+    np.testing.assert_array_equal(measured.visible[0, 2], np.arange(150) + 1)  # the layer without rotary positions
+
+
+@pytest.mark.parametrize("kind", COUNTED)
+def test_statistics_are_those_of_the_eager_maps(kind):
+    model = tiny(kind, COUNTED[kind])
+    ids = torch.randint(3, 64, (2, 150), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    mask[1, :7] = 0
+    maps, real = eager_maps(model, ids, mask), mask.bool().numpy()
+    for tokens in ("all", "last"):
+        measured = attention_dimension(model, ids, mask, eps=[0.1, 0.02], tokens=tokens, statistics=True)
+        rows = maps if tokens == "all" else maps[..., -1:, :]
+        kept = np.broadcast_to((real if tokens == "all" else real[:, -1:])[:, None, None], rows.shape[:-1])
+        shares = rows / rows.sum(-1, keepdim=True)
+        expected = {
+            "sink_share": torch.stack([rows[0, ..., 0], rows[1, ..., 7]]),
+            "entropy": -torch.xlogy(shares, shares).sum(-1),
+        }
+        for name, value in expected.items():
+            np.testing.assert_allclose(getattr(measured, name)[kept], value.numpy()[kept], atol=2e-5)
+            assert np.isnan(getattr(measured, name)[~kept]).all()
+        np.testing.assert_allclose(measured.effective_support, np.exp(measured.entropy))
+        for e, eps in enumerate(measured.eps):
+            above = (rows * (rows > eps)).sum(-1).numpy()
+            undecided = eager_count(rows, eps, "absolute")[1] | ~kept
+            np.testing.assert_allclose(measured.mass_above[e][~undecided], above[~undecided], atol=2e-5)
+    assert attention_dimension(model, ids, mask).entropy is None
+    assert attention_dimension(model, ids, mask).effective_support is None
+
+
+def test_counts_do_not_depend_on_the_statistics_beside_them(model, tokenizer):
+    """With statistics the softmax is taken, without them the kernel's logsumexp is used."""
+    ids = tokenizer(PROMPTS[2], return_tensors="pt").input_ids
+    for rule in ("absolute", "relative"):
+        settings = {"eps": [0.3, 0.1, 0.01, 0.001], "rule": rule, "tokens": "all"}
+        bare = attention_dimension(model, ids, **settings)
+        full = attention_dimension(model, ids, statistics=True, **settings)
+        np.testing.assert_array_equal(bare.per_head, full.per_head)
+        assert full.mass_above.shape == full.per_head.shape
+        assert (full.mass_above[0] <= full.mass_above[-1] + 1e-6).all()
+
+
+def test_dense_grid_of_eps_is_one_of_single_ones(model, tokenizer):
+    ids = tokenizer(PROMPTS[0], return_tensors="pt").input_ids
+    grid = np.geomspace(0.001, 0.5, 60)
+    dense = attention_dimension(model, ids, eps=grid).per_layer
+    assert dense.shape == (60, 1, 30, 1)
+    assert (np.diff(dense, axis=0) <= 0).all()
+    for e in (0, 30, 59):
+        np.testing.assert_array_equal(dense[e], attention_dimension(model, ids, eps=grid[e]).per_layer)
+
+
+def test_bfloat16_counts_differ_from_eager_only_near_the_threshold():
+    """Eager rounds its scores to 8 bits: a weight moves by some per cent, and only then does a count."""
+    model = tiny("llama", {"num_hidden_layers": 1}).to(torch.bfloat16)
+    ids = torch.randint(3, 64, (4, 150), generator=torch.Generator().manual_seed(1))
+    maps = eager_maps(model, ids)
+    for tokens, rows in (("all", maps), ("last", maps[..., -1:, :])):
+        counts = attention_dimension(model, ids, tokens=tokens).per_head
+        assert (counts >= (rows > 0.1 * 1.1).sum(-1).numpy()).all()
+        assert (counts <= (rows > 0.1 / 1.1).sum(-1).numpy()).all()
+
+
+def test_positions_are_the_models_own_unless_given():
+    """Left padding shifts learned positions, as in any call of the model; given ones do not."""
+    model = tiny("gpt2", COUNTED["gpt2"])
+    ids = torch.randint(3, 64, (1, 30), generator=torch.Generator().manual_seed(1))
+    padded, mask = torch.nn.functional.pad(ids, (5, 0)), torch.nn.functional.pad(torch.ones_like(ids), (5, 0))
+    bare = attention_dimension(model, ids, tokens="all").per_head
+    shifted = attention_dimension(model, padded, mask, tokens="all").per_head[..., 5:]
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    told = attention_dimension(model, padded, mask, position_ids=positions, tokens="all").per_head[..., 5:]
+    np.testing.assert_array_equal(told, bare)
+    assert (shifted != bare).any()
+
+
 def test_visible_tokens_of_a_sliding_window():
     ids = torch.randint(3, 64, (1, 20), generator=torch.Generator().manual_seed(1))
     measured = attention_dimension(tiny("mistral", {"sliding_window": 5}), ids, tokens="all")
@@ -178,9 +296,11 @@ def test_model_leaves_as_it_entered(implementation):
     ids = torch.arange(3, 30)[None]
     with torch.no_grad():
         before = model(ids).logits
-    attention_dimension(model, ids)
+    attention_dimension(model, ids, tokens="all", statistics=True)
     with pytest.raises(ZeroDivisionError), measuring(model):
         1 / 0  # noqa: B018
+    with pytest.raises(ValueError, match="cache"), measuring(model):
+        raise ValueError("in the midst of a pass, say: no room in the cache")
     assert model.config._attn_implementation == implementation
     assert not model.training
     with torch.no_grad():
@@ -190,6 +310,39 @@ def test_model_leaves_as_it_entered(implementation):
     modes = [module.training for module in model.modules()]
     attention_dimension(model, ids)
     assert [module.training for module in model.modules()] == modes
+
+
+def test_parts_with_attention_of_their_own_keep_it():
+    """A model of text and images: each part's configuration comes back, not the whole's for all."""
+    torch.manual_seed(0)
+    config = Gemma3Config(
+        text_config=TINY | {"sliding_window": 5},
+        vision_config={
+            "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "image_size": 8, "patch_size": 4,
+        },
+        mm_tokens_per_image=4, image_token_index=63, boi_token_index=62, eoi_token_index=61,
+    )  # fmt: skip
+    model = Gemma3ForConditionalGeneration(config).eval()
+    model.set_attn_implementation({"text_config": "sdpa", "vision_config": "eager"})
+    before = {name: getattr(config, name)._attn_implementation for name in config.sub_configs}
+    assert set(before.values()) == {"sdpa", "eager"}
+    assert attention_dimension(model, [[3, 4, 5]]).per_head.shape == (1, 3, 4, 1)
+    assert {name: getattr(config, name)._attn_implementation for name in config.sub_configs} == before
+
+
+def test_quantised_modules_are_counted():
+    """Weights of 8 bits change the attention, not how it is counted."""
+    model = tiny("llama", {})
+    ids = torch.randint(3, 64, (1, 40), generator=torch.Generator().manual_seed(1))
+    bare = attention_dimension(model, ids, tokens="all").per_head
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.ao announces its move to a package of its own
+        model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    expected, undecided = eager_count(eager_maps(model, ids), 0.1, "absolute")
+    measured = attention_dimension(model, ids, tokens="all").per_head
+    assert_equal_but_undecided(measured, expected, undecided)
+    assert (measured != bare).any()
 
 
 def test_generate_is_measured_on_its_prompt(model, tokenizer):
@@ -204,8 +357,12 @@ def test_edges_are_the_counts(model, tokenizer):
     ids = tokenizer(PROMPTS[0], return_tensors="pt").input_ids
     counts = attention_dimension(model, ids, tokens="all").per_head[0]
     maps = eager_maps(model, ids)[0]
+    every = attention_edges(model, ids)
+    assert every["layer"].is_monotonic_increasing
     for layer in (0, -2):
         edges = attention_edges(model, ids, layer=layer)
+        same = every[every["layer"] == layer % 30].reset_index(drop=True)
+        pd.testing.assert_frame_equal(edges, same)
         table = np.zeros_like(counts[layer])
         np.add.at(table, (edges["head"], edges["query"]), 1)
         np.testing.assert_array_equal(table, counts[layer])
@@ -259,6 +416,10 @@ def test_what_cannot_be_counted_is_refused_by_name(kind):
         ),
         ({"attention_mask": [[0] * 6]}, ValueError, "padding only"),
         ({"attention_mask": [[2] * 6]}, ValueError, "other than 0 and 1"),
+        ({"position_ids": [[0, 1]]}, ValueError, r"position_ids has shape \(1, 2\)"),
+        ({"position_ids": [[-1, 0, 1, 2, 3, 4]]}, ValueError, "whole numbers from 0 on"),
+        ({"past_key_values": [1]}, TypeError, "past_key_values is a list, but a transformers cache"),
+        ({"attention_mask": [[0.5] * 6]}, ValueError, "other than 0 and 1"),
         ({"eps": 0.0}, ValueError, "eps is 0.0, but a number between 0 and 1"),
         ({"eps": 1.0}, ValueError, "eps is 1.0"),
         ({"eps": [0.1, -1]}, ValueError, "eps is -1"),
