@@ -6,10 +6,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # Query rows at a time: the only block of attention weights that ever exists. Small enough to stay in the cache.
-_BLOCK = 128
-# Scores this much closer to a threshold than their own size (in float32, 32 units in the last place) are not decided
-# by their logarithm.
-_SLACK = 2.0**-19
+_BLOCK = 64
+# Scores this close to a threshold, relative to its size, are left to the softmax: a few units in float32's last place.
+_SLACK = 2.0**-20
 
 
 class AttentionMap:
@@ -76,8 +75,8 @@ class AttentionMap:
         if self.mask is None:
             seen = (position + 1).expand(batch, n_rows)
             if isinstance(rows, slice):  # all keys before the block are seen: only its own triangle needs a mask
-                own = scores[..., rows.start + past :]
-                own.masked_fill_(torch.ones(own.shape[-2:], dtype=torch.bool, device=own.device).triu(1), -torch.inf)
+                later = torch.ones(n_rows, n_rows, dtype=torch.bool, device=query.device).triu(1)
+                scores[..., rows.start + past :].masked_fill_(later, -torch.inf)
             else:
                 hidden = torch.arange(key.shape[2], device=query.device) > position[..., None]
                 scores.masked_fill_(hidden[:, None], -torch.inf)
@@ -103,9 +102,9 @@ class AttentionMap:
     def count(self, normaliser, eps, rules):
         """Count the weights above each threshold without a softmax, from the rows' logsumexp.
 
-        A weight exceeds eps where its score exceeds the logsumexp plus log(eps): one comparison, no exponential. A
-        block with a score that rounding could put on either side is counted by its weights instead, so that the
-        result is that of :func:`count_weights`, ties included.
+        A weight exceeds eps where its score exceeds the logsumexp plus log(eps): a comparison, no exponential. A row
+        with a score that rounding could put on either side is counted by its weights instead, so that the result is
+        that of :func:`count_weights`, ties included. For maps without sinks.
 
         Parameters
         ----------
@@ -124,24 +123,22 @@ class AttentionMap:
         counts, seen = [], []
         for rows in self.blocks():
             scores, seen_here = self.scores(rows, room[0])
-            fences = []
+            above = room[1, : scores.numel()].view(
+                scores.shape
+            )  # ones and zeros as floats: quicker to sum than booleans
+            sure, unsure = [], []
             for rule in rules:
-                if rule == "absolute":
-                    fences += [(high[:, :, rows], low[:, :, rows]) for high, low in absolute]
-                else:
-                    fences += _fences(scores.amax(-1, keepdim=True), eps)
-            counts.append(self._count_between(scores, fences, eps, rules, room[1]))
+                fences = absolute[..., rows, :] if rule == "absolute" else _fences(scores.amax(-1, keepdim=True), eps)
+                for high, low in fences:
+                    sure.append(torch.gt(scores, high, out=above).sum(-1))
+                    unsure.append(torch.gt(scores, low, out=above).sum(-1))
+            block = torch.stack(sure)
+            undecided = (block != torch.stack(unsure)).any(0)  # shape=[batch, heads, rows]
+            if undecided.any():
+                block[:, undecided] = count_weights(scores[undecided].softmax(-1), eps, rules).flatten(0, 1).to(block)
+            counts.append(block)
             seen.append(seen_here)
-        return torch.cat(counts, dim=-1), torch.cat(seen, dim=-1)
-
-    def _count_between(self, scores, fences, eps, rules, room):
-        above = room[: scores.numel()].view(scores.shape)  # floats 1 and 0: they sum several times faster than booleans
-        counts = []
-        for high, low in fences:
-            counts.append(torch.gt(scores, high, out=above).sum(-1))
-            if not torch.equal(counts[-1], torch.gt(scores, low, out=above).sum(-1)):
-                return count_weights(self._softmax(scores), eps, rules)
-        return torch.stack(counts).view(len(rules), len(eps), *scores.shape[:3]).long()
+        return torch.cat(counts, dim=-1).unflatten(0, (len(rules), len(eps))).long(), torch.cat(seen, dim=-1)
 
     def attend(self, value):
         """Attention output, shape=[batch, queries, heads, value_dim], for scores that no fused kernel computes.
@@ -161,13 +158,13 @@ class AttentionMap:
 
 
 def _fences(base, eps):
-    """Scores that are surely above base + log(eps) exceed the first, others not even the second."""
+    """For each eps, two numbers about base + log(eps): a score above the first is surely above it, others may be."""
     slack = _SLACK * (1 + base.abs())
-    return [(base + (math.log(value) + slack), base + (math.log(value) - slack)) for value in eps]
+    return torch.stack([torch.stack([base + (math.log(e) + slack), base + (math.log(e) - slack)]) for e in eps])
 
 
 def count_weights(weights, eps, rules):
-    """Count the weights above each threshold, shape=[rules, eps, batch, heads, rows].
+    """Count the weights, shape=[..., keys], above each threshold; shape=[rules, eps, ...].
 
     ``absolute``: eps (eq. 8 of arXiv 2407.02678); ``relative``: eps times the row's largest weight (the released code
     of arXiv 2312.01648). A weight of exactly the threshold does not exceed it.
