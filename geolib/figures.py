@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm
 from matplotlib.patches import Arc
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 # Okabe and Ito's palette: told apart with any colour vision, and in grey.
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#5F6B73"
@@ -101,16 +101,22 @@ def curves(x, lines: Mapping[str, Sequence[float]], *, xlabel, ylabel, title="",
 
 
 @_figure
-def profiles(panels: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel="ID, summed over heads"):
+def profiles(panels: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel="ID, summed over heads", log=False):
     """Values per layer: a panel per rule, a line per prompt."""
     figure, axes = _axes(len(panels))
     for ax, (title, lines) in zip(axes, panels.items(), strict=True):
         for marker, (label, y) in zip(_MARKERS, lines.items(), strict=False):
             ax.plot(np.arange(1, len(y) + 1), y, marker=marker, markersize=3, label=label)
         ax.set(title=title, xlabel="layer", ylabel=ylabel)
-        ax.set_ylim(bottom=0)
+        if log:
+            ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_locator(NullLocator())
+        else:
+            ax.set_ylim(bottom=0)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[0].legend()
+    axes[-1].legend()
     return figure
 
 
@@ -154,6 +160,122 @@ def attention_graph(tokens: Sequence[str], edges, *, title="", highlight=None):
     ax.grid(visible=False)
     ax.spines[["left", "bottom"]].set_visible(False)
     ax.tick_params(length=0)
+    return figure
+
+
+@_figure
+def attention_map(tokens: Sequence[str], edges, *, eps):
+    """One head's attention map, the causal triangle: all weights given (left), and those above eps (right).
+
+    Parameters
+    ----------
+    tokens : sequence of str
+    edges : pandas.DataFrame
+        ``query``, ``key``, ``weight``, as :func:`geolib.dimension.attention_edges` returns them for a small threshold.
+    eps : float
+    """
+    figure, axes = _axes(2, height=3.7, sharey=True)
+    weights = np.full((len(tokens), len(tokens)), np.nan)
+    weights[edges["query"], edges["key"]] = edges["weight"]
+    panels = {"attention weights": weights, f"those above {eps:g}": np.where(weights > eps, weights, np.nan)}
+    names = [token.replace("$", r"\$") for token in tokens]
+    for ax, (title, shown) in zip(axes, panels.items(), strict=True):
+        image = ax.imshow(shown, norm=LogNorm(1e-4, 1), cmap="YlGnBu")
+        ax.plot([-0.5, len(tokens) - 0.5], [-0.5, len(tokens) - 0.5], color=GREY, lw=0.6)
+        ax.set(title=title, xlabel="attended to (key)")
+        ax.set_xticks(range(len(tokens)), names, rotation=90, fontsize=5)
+        ax.set_yticks(range(len(tokens)), names, fontsize=5)
+        ax.grid(visible=False)
+        ax.tick_params(length=0)
+    axes[0].set_ylabel("attends (query)")
+    figure.colorbar(image, ax=list(axes), label="weight", shrink=0.8)
+    return figure
+
+
+@_figure
+def id_map(panels: Mapping[str, object], eps):
+    """ID at every layer for a range of thresholds, a panel per rule; nothing counted stays white.
+
+    Parameters
+    ----------
+    panels : mapping of title to array-like, shape=[eps, layers]
+    eps : array-like, shape=[eps]
+        Increasing.
+    """
+    figure, axes = _axes(len(panels), height=3.3, sharey=True)
+    high = max(np.max(values) for values in panels.values())
+    for ax, (title, values) in zip(axes, panels.items(), strict=True):
+        layers = np.arange(1, np.shape(values)[1] + 1)
+        shown = np.ma.masked_equal(np.transpose(values), 0)
+        mesh = ax.pcolormesh(eps, layers, shown, norm=LogNorm(1, high), cmap="YlGnBu", shading="nearest")
+        ax.set(title=title, xlabel=r"$\varepsilon$", xscale="log")
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.grid(visible=False)
+    axes[0].set_ylabel("layer")
+    figure.colorbar(mesh, ax=list(axes), label="ID, summed over heads")
+    return figure
+
+
+@_figure
+def steps(panels: Mapping[str, Mapping[str, tuple]], *, xlabel, ylabel):
+    """Draw counts against a threshold, as stairs: a panel per title, a line per label; both axes logarithmic.
+
+    Parameters
+    ----------
+    panels : mapping of title to mapping of label to (x, y)
+    """
+    figure, axes = _axes(len(panels), height=2.8, sharey=True)
+    for ax, (title, lines) in zip(axes, panels.items(), strict=True):
+        for (label, (x, y)), style in zip(lines.items(), ("-", "--", ":"), strict=False):
+            ax.plot(x, y, ls=style, drawstyle="steps-mid", label=label)
+        ax.set_title(title, fontsize=8)
+        ax.set(xlabel=xlabel, xscale="log", yscale="log")
+    axes[0].set_ylabel(ylabel)
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+@_figure
+def points(panels: Mapping[str, tuple], *, xlabel, ylabel, log=""):
+    """Points under curves that bound them, a panel per title.
+
+    Parameters
+    ----------
+    panels : mapping of title to (groups, curves), each a mapping of label to (x, y)
+        A colour and a marker per group; curves are dashed, in grey.
+    log : str
+        Which axes are logarithmic: "", "x", "y" or "xy".
+    """
+    figure, axes = _axes(len(panels), height=3.2)
+    for ax, (title, (groups, lines)) in zip(axes, panels.items(), strict=True):
+        for (label, (x, y)), color, marker in zip(groups.items(), CYCLE, _MARKERS, strict=False):
+            ax.plot(x, y, marker, color=color, ms=3, mew=0, alpha=0.55, label=label)
+        for (label, (x, y)), style in zip(lines.items(), ("--", ":", "-."), strict=False):
+            ax.plot(x, y, ls=style, color=GREY, lw=1.2, label=label)
+        ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        ax.set(**{f"{axis}scale": "log" for axis in log})
+        ax.legend(fontsize=7)
+    return figure
+
+
+@_figure
+def hulls(panels: Mapping[str, tuple]):
+    """Convex hulls in a plane, each with the points that span it and a convex mean of them, on one scale.
+
+    Parameters
+    ----------
+    panels : mapping of title to (corners, points, weights, mean)
+        corners, shape=[k, 2]: the hull's, in order; points, shape=[n, 2]; weights, shape=[n], the areas of their dots;
+        mean, shape=[2].
+    """
+    figure, axes = _axes(len(panels), height=3.0, sharex=True, sharey=True)
+    for ax, color, (title, (corners, points, weights, mean)) in zip(axes, CYCLE, panels.items(), strict=False):
+        ax.fill(*np.transpose(corners), facecolor=color, alpha=0.2)
+        ax.fill(*np.transpose(corners), facecolor="none", edgecolor=color)
+        ax.scatter(*np.transpose(points), s=300 * np.asarray(weights), color=color, lw=0, label="points, by weight")
+        ax.plot(*mean, "*", color=RED, ms=11, mec="w", mew=0.6, label="their weighted mean")
+        ax.set(title=title, aspect="equal")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
@@ -270,6 +392,37 @@ def heat_maps(panels: Mapping[str, object], *, label):
     bar = figure.colorbar(image, ax=list(axes), label=label)
     bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     bar.minorticks_off()
+    return figure
+
+
+@_figure
+def correlations(panels: Mapping[str, object], *, label="rank correlation"):
+    """Tables of correlations as colours, with their numbers, two panels a row; the diagonal stays empty.
+
+    Parameters
+    ----------
+    panels : mapping of title to pandas.DataFrame
+        Square, the same names in index and columns, numbers from -1 to 1.
+    label : str
+        Of the colour bar.
+    """
+    lines = -(-len(panels) // 2)
+    figure, axes = plt.subplots(lines, 2, figsize=(7, 3.2 * lines), sharex=True, sharey=True, squeeze=False)
+    for ax, (title, table) in zip(axes.flat, panels.items(), strict=False):
+        shown = np.where(np.eye(len(table), dtype=bool), np.nan, table)
+        image = ax.imshow(shown, vmin=-1, vmax=1, cmap="RdBu_r")
+        for (row, column), value in np.ndenumerate(shown):
+            if np.isfinite(value):
+                color = "w" if abs(value) > 0.7 else "k"
+                ax.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=5.5, color=color)
+        ax.set_title(title)
+        ax.set_xticks(range(len(table)), table.columns, rotation=90, fontsize=7)
+        ax.set_yticks(range(len(table)), table.index, fontsize=7)
+        ax.grid(visible=False)
+        ax.tick_params(length=0)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    figure.colorbar(image, ax=list(axes.flat), label=label, shrink=0.6)
     return figure
 
 

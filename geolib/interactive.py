@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -169,10 +169,106 @@ def film(x, target, frames: Mapping[int, tuple], *, bins, label: str, still: Fig
     )
     controls = (
         '<div class="geolib-controls" hidden><button type="button">Play</button>'
-        f'<input type="range" min="0" max="{len(reel) - 1}" value="{len(reel) - 1}" aria-label="Training step"></div>'
+        f"{_slider('Training step', len(reel) - 1, len(reel) - 1)}</div>"
     )
     body = f"{_svg(drawing, below.bottom, label)}{controls}<p>{words}</p>"
     return Interactive(_fragment("film.js", body, reel), still)
+
+
+def head_by_head(
+    tokens: Sequence[str], edges, *, label: str, eps=0.1, layer=None, head=None, still: Figure | None = None
+) -> Interactive:
+    """Attention graphs of one prompt, a head at a time: sliders choose the layer, the head, and the token in colour.
+
+    The tokens stand in a row. An arc leads from a token (its right foot) to one that it attends to (its left foot); a
+    loop is a token that attends to itself. A tap chooses a token too. Long prompts scroll sideways.
+
+    Parameters
+    ----------
+    tokens : sequence of str
+    edges : pandas.DataFrame
+        ``layer``, ``head``, ``query``, ``key``, ``weight``, as :func:`geolib.dimension.attention_edges` returns them.
+    label : str
+        What the figure shows, for readers who cannot see it.
+    eps : float
+        The threshold that the weights exceed, for the text.
+    layer, head : int, optional
+        What is shown first, from 0; by default the last layer, and there the head with most edges at the last token.
+    still : matplotlib.figure.Figure, optional
+        By default the graph that is shown first.
+
+    Returns
+    -------
+    Interactive
+
+    Raises
+    ------
+    ValueError
+        If edges lack a column, are none, do not lead from a token back to a token with a weight in (0, 1], or hold no
+        such layer or head.
+    """
+    n = len(tokens)
+    _check_edges(edges, n)
+    query, key = edges["query"], edges["key"]
+    layers, heads = np.unique(edges["layer"]).tolist(), np.unique(edges["head"]).tolist()
+    layer = layers[-1] if layer is None else layer
+    if head is None:
+        last = edges["head"][(edges["layer"] == layer) & (query == n - 1)]
+        head = heads[0] if last.empty else last.mode()[0]
+    for name, value, known in (("layer", layer, layers), ("head", head, heads)):
+        if value not in known:
+            raise ValueError(f"head_by_head: {name} is {value}, but the edges' {name}s are {known[0]} to {known[-1]}")
+
+    # An edge is one whole number: which of the pairs of tokens that occur, and the weight in hundredths.
+    pairs, pair = np.unique(np.stack([query, key], axis=1), axis=0, return_inverse=True)
+    codes = 100 * pair.ravel() + np.clip(np.round(100 * edges["weight"]), 1, 99).astype(int)
+    graphs = {place: group.tolist() for place, group in codes.groupby([edges["layer"], edges["head"]])}
+    step, foot = max(15, 590 / n), 232
+    xs = 10 + step * (np.arange(n) + 0.5)
+    arcs = [_arc(xs[i], xs[j], foot, 24 + 260 * (i - j) / n, step * (i == j)) for i, j in pairs]
+    data = {
+        "arcs": arcs,
+        "pairs": pairs.tolist(),
+        "graphs": [[graphs.get((i, j), []) for j in heads] for i in layers],
+        "layers": [i + 1 for i in layers],
+        "heads": [j + 1 for j in heads],
+        "tokens": [str(token).strip() for token in tokens],
+        "step": step,
+        "eps": f"{eps:g}",
+    }
+
+    drawn = {True: "", False: ""}
+    for code in graphs.get((layer, head), []):
+        i = pairs[code // 100, 0]
+        drawn[i == n - 1] += f'<path d="{arcs[code // 100]}" stroke-width="{0.5 + code % 100 / 30:.1f}"/>'
+    names = [name if len(name) <= 12 else f"{name[:11]}…" for name in data["tokens"]]
+    height = foot + 30 + 7 * max(map(len, names))
+    words = "".join(
+        f'<text transform="translate({x:.0f} {foot + 12})rotate(-90)" text-anchor="end" dy=".35em">{name}</text>'
+        for x, name in zip(xs, map(escape, names), strict=True)
+    )
+    drawing = (
+        f'<g fill="none" stroke="{figures.GREY}" stroke-opacity=".45">{drawn[False]}</g>'
+        f'<g fill="none" stroke="{figures.RED}">{drawn[True]}</g>{words}'
+    )
+    width = round(20 + n * step)
+    controls = "".join(
+        f"<label>{name} {_slider(name, last, value)}</label>"
+        for name, last, value in (
+            ("Layer", len(layers) - 1, layers.index(layer)),
+            ("Head", len(heads) - 1, heads.index(head)),
+            ("Token", n - 1, n - 1),
+        )
+    )
+    body = (
+        f'<div class="geolib-controls" hidden>{controls}</div>'
+        f'<div class="geolib-wide" tabindex="0" style="--width:{width}px">{_svg(drawing, height, label, width)}</div>'
+        f"<p>Layer {layer + 1}, head {head + 1}: {len(graphs.get((layer, head), []))} edges above {eps:g}.</p>"
+    )
+    if still is None:
+        chosen = edges[(edges["layer"] == layer) & (edges["head"] == head)]
+        still = figures.attention_graph(tokens, chosen, title=f"layer {layer + 1}, head {head + 1}")
+    return Interactive(_fragment("heads.js", body, data), still)
 
 
 @dataclass(frozen=True)
@@ -215,8 +311,25 @@ def _increase(values):
     return values.ndim == 1 and len(values) > 1 and bool((np.diff(values) > 0).all())
 
 
-def _svg(drawing, height, label):
-    return f'<svg viewBox="0 0 640 {height:.0f}" role="img" aria-label="{escape(label)}">{drawing}</svg>'
+def _check_edges(edges, n):
+    columns = ("layer", "head", "query", "key", "weight")
+    if missing := [name for name in columns if name not in edges]:
+        raise ValueError(f"head_by_head: edges lack {', '.join(missing)}; expected the columns {', '.join(columns)}")
+    if edges.empty:
+        raise ValueError("head_by_head: edges is empty, expected at least one")
+    if not ((edges["key"] >= 0) & (edges["key"] <= edges["query"]) & (edges["query"] < n)).all():
+        raise ValueError(f"head_by_head: edges hold one that does not lead from one of {n} tokens back to another")
+    # A weight of one may come out of a float32 softmax a rounding above it.
+    if not ((edges["weight"] > 0) & (edges["weight"] <= 1 + 1e-5)).all():
+        raise ValueError("head_by_head: edges hold a weight outside (0, 1]")
+
+
+def _svg(drawing, height, label, width=640):
+    return f'<svg viewBox="0 0 {width} {height:.0f}" role="img" aria-label="{escape(label)}">{drawing}</svg>'
+
+
+def _slider(name, last, value):
+    return f'<input type="range" min="0" max="{last}" value="{value}" aria-label="{name}">'
 
 
 def _fragment(script, body, data):
@@ -237,6 +350,12 @@ def _fragment(script, body, data):
 def _path(points):
     """SVG path through points, shape=[n, 2], to a tenth of a pixel."""
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in np.round(points, 1) + 0.0)
+
+
+def _arc(start, end, foot, height, lean):
+    """SVG path of an arc over two feet; over a single foot, leaning to both sides makes it a loop."""
+    top = foot - height
+    return f"M{start:.0f} {foot}C{start + lean:.0f} {top:.0f} {end - lean:.0f} {top:.0f} {end:.0f} {foot}"
 
 
 def _dots(path):

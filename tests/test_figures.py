@@ -45,9 +45,11 @@ def test_curves():
 
 
 def test_profiles_count_layers_from_one():
-    (ax,) = figures.profiles({"rule": {"prompt": [5, 6, 7]}}).axes
-    assert ax.lines[0].get_xdata().tolist() == [1, 2, 3]
-    assert ax.lines[0].get_ydata().tolist() == [5, 6, 7]
+    for log, scale in ((False, "linear"), (True, "log")):
+        (ax,) = figures.profiles({"rule": {"prompt": [5, 6, 7]}}, log=log).axes
+        assert ax.lines[0].get_xdata().tolist() == [1, 2, 3]
+        assert ax.lines[0].get_ydata().tolist() == [5, 6, 7]
+        assert ax.get_yscale() == scale
 
 
 def test_attention_graph_has_an_arc_for_each_edge_and_a_ring_for_each_loop():
@@ -58,6 +60,52 @@ def test_attention_graph_has_an_arc_for_each_edge_and_a_ring_for_each_loop():
     rings = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]
     assert sorted(rings) == [0, 2]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["a", r"\$5", "c"]
+
+
+def test_attention_map_is_a_triangle_of_the_given_weights():
+    edges = pd.DataFrame({"query": [0, 1, 1, 2, 2], "key": [0, 0, 1, 0, 2], "weight": [1.0, 0.95, 0.05, 0.7, 0.3]})
+    left, right, _ = figures.attention_map(["a", "$5", "c"], edges, eps=0.1).axes
+    nan = np.nan
+    np.testing.assert_array_equal(
+        left.images[0].get_array().filled(nan), [[1, nan, nan], [0.95, 0.05, nan], [0.7, nan, 0.3]]
+    )
+    np.testing.assert_array_equal(
+        right.images[0].get_array().filled(nan), [[1, nan, nan], [0.95, nan, nan], [0.7, nan, 0.3]]
+    )
+    assert [tick.get_text() for tick in left.get_xticklabels()] == ["a", r"\$5", "c"]
+    assert right.get_title(loc="left") == "those above 0.1"
+
+
+def test_id_map_leaves_zeros_white_and_shares_a_scale():
+    values = np.array([[9, 4], [1, 0], [0, 0]])
+    left, right, _ = figures.id_map({"a": values, "b": 2 * values}, [0.01, 0.1, 0.5]).axes
+    shown = left.collections[0].get_array()
+    np.testing.assert_array_equal(shown.filled(-1), [[9, 1, -1], [4, -1, -1]])
+    assert [ax.collections[0].get_clim() for ax in (left, right)] == [(1, 18), (1, 18)]
+    assert left.get_xscale() == "log"
+
+
+def test_steps_and_points_draw_what_is_given():
+    left, right = figures.steps(
+        {"a": {"r": ([1, 2], [3, 4]), "s": ([1, 2], [5, 6])}, "b": {}}, xlabel="x", ylabel="y"
+    ).axes
+    assert [line.get_ydata().tolist() for line in left.lines] == [[3, 4], [5, 6]]
+    assert {line.get_drawstyle() for line in left.lines} == {"steps-mid"}
+    assert len(right.lines) == 0
+    (ax,) = figures.points({"a": ({"g": ([1], [2])}, {"c": ([1, 9], [2, 3])})}, xlabel="x", ylabel="y", log="y").axes
+    assert [(line.get_linestyle(), line.get_xdata().tolist()) for line in ax.lines] == [("None", [1]), ("--", [1, 9])]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["g", "c"]
+    assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "log")
+
+
+def test_correlations_show_all_but_the_diagonal():
+    table = pd.DataFrame([[1, -0.8], [0.25, 1]], index=["p", "q"], columns=["p", "q"])
+    first, second, third, _, _ = figures.correlations(dict.fromkeys("abc", table)).axes
+    for ax, title in ((first, "a"), (second, "b"), (third, "c")):
+        assert [text.get_text() for text in ax.texts] == ["-80", "25"]
+        assert ax.images[0].get_clim() == (-1, 1)
+        assert ax.get_title(loc="left") == title
+    assert [tick.get_text() for tick in first.get_yticklabels()] == ["p", "q"]
 
 
 def test_share_by_change():
@@ -106,3 +154,19 @@ def test_heat_maps_share_a_scale_and_show_the_numbers():
     assert [label.get_text() for label in left.get_xticklabels()] == ["3", "4"]
     assert [ax.images[0].get_clim() for ax in (left, right)] == [(1, 200), (1, 200)]
     np.testing.assert_array_equal(right.images[0].get_array(), 2 * table)
+
+
+def test_hulls():
+    corners, points, weights = [[0, 0], [2, 0], [0, 2]], [[0, 0], [2, 0], [0, 2], [0.5, 0.5]], [0.25, 0.5, 0, 0.25]
+    left, right = figures.hulls(
+        {"a": (corners, points, weights, [1, 0.1]), "b": (corners, points, weights, [0, 0])}
+    ).axes
+    assert [ax.get_title(loc="left") for ax in (left, right)] == ["a", "b"]
+    filled, outline = left.patches
+    for patch in (filled, outline):
+        assert patch.get_xy()[:3].tolist() == corners
+    (dots,) = left.collections
+    assert dots.get_offsets().tolist() == points
+    assert (dots.get_sizes() / dots.get_sizes()[0]).tolist() == [1, 2, 0, 1]
+    (mean,) = left.lines
+    assert (mean.get_xdata().tolist(), mean.get_ydata().tolist()) == ([1], [0.1])

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 from geolib import figures, interactive
@@ -73,6 +74,32 @@ def make_film(still, label="film", frames=None, **kwargs):
     return interactive.film(x, np.sin(x), frames, **{"bins": [0, 1, 2, 3], "label": label, "still": still, **kwargs})
 
 
+EDGES = pd.DataFrame(
+    [
+        (4, 1, 0, 0, 1.0), (4, 1, 1, 0, 0.75), (4, 1, 2, 1, 0.2), (4, 1, 2, 2, 0.501),
+        (4, 3, 0, 0, 1.0), (4, 3, 2, 0, 0.999),
+        (5, 1, 0, 0, 1.0), (5, 1, 1, 1, 0.3), (5, 1, 2, 0, 0.104),
+        (5, 3, 0, 0, 1.0),
+    ],
+    columns=["layer", "head", "query", "key", "weight"],
+)  # fmt: skip
+
+
+def make_heads(still, label="heads", tokens=("a", " b", "c"), edges=EDGES, **kwargs):
+    return interactive.head_by_head(tokens, edges, label=label, still=still, **kwargs)
+
+
+def drawn(page):
+    """Paths that stand without scripts: those of other tokens, and those of the last."""
+    tags = [tag for tag, _, _ in page.elements]
+    first = tags.index("g")
+    second = tags.index("g", first + 1)
+    paths = [
+        [a["d"] for tag, a, _ in part if tag == "path"] for part in (page.elements[:second], page.elements[second:])
+    ]
+    return tuple(paths)
+
+
 def test_every_region_is_there_with_its_map(partition):
     page = Page(interactive.hover_mosaic(partition, label="cells").html)
     cells = [attributes["d"] for attributes, _ in page.all("path") if "fill" in attributes and "d" in attributes]
@@ -133,11 +160,96 @@ def test_slider_is_a_native_one_with_a_name(still):
     assert page.one("button")[1] == "Play"
 
 
+def test_every_edge_of_every_head_is_there(still):
+    data = Page(make_heads(still).html).data()
+    assert (data["layers"], data["heads"], data["tokens"]) == ([5, 6], [2, 4], ["a", "b", "c"])
+    rows = [
+        (layer - 1, head - 1, *data["pairs"][code // 100], code % 100 / 100)
+        for layer, graphs in zip(data["layers"], data["graphs"], strict=True)
+        for head, codes in zip(data["heads"], graphs, strict=True)
+        for code in codes
+    ]
+    assert len(rows) == len(EDGES)
+    np.testing.assert_allclose(rows, EDGES, atol=0.0101)  # a weight to two digits, and 1.00 as 0.99
+    assert len(data["arcs"]) == len({tuple(pair) for pair in data["pairs"]}) == 6
+
+
+def test_arcs_stand_on_their_tokens(still):
+    page = Page(make_heads(still).html)
+    data = page.data()
+    (left, right) = (float(attributes["viewbox"].split()[k]) for attributes, _ in page.all("svg") for k in (0, 2))
+    feet = [float(re.match(r"translate\(([\d.]+) ", attributes["transform"])[1]) for attributes, _ in page.all("text")]
+    assert left < feet[0] < feet[1] < feet[2] < right
+    heights = {}
+    for (query, key), arc in zip(data["pairs"], data["arcs"], strict=True):
+        start, foot, _, top, _, _, end, _ = map(float, re.findall(r"[-\d.]+", arc))
+        assert (start, end) == (feet[query], feet[key])
+        assert foot > top > 0
+        heights.setdefault(query - key, set()).add(foot - top)
+    assert [len(each) for each in heights.values()] == [1, 1, 1]
+    assert max(heights[0]) < max(heights[1]) < max(heights[2])
+
+
+def test_what_stands_without_scripts_is_the_chosen_head(still):
+    page = Page(make_heads(still, layer=4, head=1).html)
+    data = page.data()
+    arc = {tuple(pair): path for pair, path in zip(data["pairs"], data["arcs"], strict=True)}
+    others, own = drawn(page)
+    assert (set(others), set(own)) == ({arc[0, 0], arc[1, 0]}, {arc[2, 1], arc[2, 2]})
+    assert page.one("p")[1] == "Layer 5, head 2: 4 edges above 0.1."
+    sliders = {
+        attributes["aria-label"]: (attributes["max"], attributes["value"]) for attributes, _ in page.all("input")
+    }
+    assert sliders == {"Layer": ("1", "0"), "Head": ("1", "0"), "Token": ("2", "2")}
+
+
+def test_by_default_the_last_layer_and_its_fullest_head(still):
+    assert Page(make_heads(still).html).one("p")[1] == "Layer 6, head 2: 3 edges above 0.1."
+    assert Page(make_heads(still, layer=4).html).one("p")[1] == "Layer 5, head 2: 4 edges above 0.1."
+    nothing_at_last = EDGES[EDGES["query"] < 2]
+    page = Page(make_heads(still, edges=nothing_at_last, eps=0.25).html)
+    assert page.one("p")[1] == "Layer 6, head 2: 2 edges above 0.25."
+
+
+def test_a_weight_may_be_a_rounding_above_one(still):
+    edges = EDGES.assign(weight=EDGES["weight"] * (1 + 2**-23))
+    assert make_heads(still, edges=edges).html == make_heads(still).html
+
+
+def test_still_is_the_graph_that_is_shown_first():
+    figure = interactive.head_by_head(["a", "b", "c"], EDGES, label="", layer=4, head=1).still
+    (ax,) = figure.axes
+    assert ax.get_title(loc="left") == "layer 5, head 2"
+    assert len(ax.patches) == 2  # two arcs; loops are rings
+    assert plt.get_fignums() == []
+
+
+def test_a_long_prompt_scrolls_inside_the_figure(still):
+    def width(n):
+        edges = pd.DataFrame({"layer": 0, "head": 0, "query": np.arange(n), "key": 0, "weight": 0.5})
+        boxes = Page(make_heads(still, tokens=["t"] * n, edges=edges).html).all("div")
+        (box,) = [attributes for attributes, _ in boxes if attributes.get("class") == "geolib-wide"]
+        assert box["tabindex"] == "0"  # or the keyboard could not scroll it
+        return int(re.search(r"--width:(\d+)px", box["style"])[1])
+
+    assert width(3) == width(30) < 640  # a figure's own width
+    assert width(100) == 20 + 100 * 15
+
+
+def test_ten_thousand_edges_stay_small(still):
+    rng = np.random.default_rng(0)
+    key, query = np.sort(rng.integers(40, size=(2, 10_000)), axis=0)
+    edges = pd.DataFrame({"layer": rng.integers(30, size=10_000), "head": rng.integers(9, size=10_000)})
+    edges = edges.assign(query=query, key=key, weight=rng.uniform(0.1, 1, 10_000))
+    assert len(make_heads(still, tokens=["token"] * 40, edges=edges).html) < 110_000
+
+
 HOSTILE = '</script><img src=x onerror="alert(1)">\'"&'
 
 
 def test_no_text_breaks_out(partition, still):
-    for figure in (interactive.hover_mosaic(partition, label=HOSTILE), make_film(still, HOSTILE)):
+    heads = make_heads(still, HOSTILE, tokens=[HOSTILE[:12], HOSTILE, "c"])
+    for figure in (interactive.hover_mosaic(partition, label=HOSTILE), make_film(still, HOSTILE), heads):
         page = Page(figure.html)
         assert page.all("img") == []
         named = [attributes["aria-label"] for attributes, _ in page.all("svg") if "aria-label" in attributes]
@@ -147,22 +259,27 @@ def test_no_text_breaks_out(partition, still):
 
 def test_nothing_is_asked_from_outside_and_no_id_can_clash(partition, still):
     names = set()
-    for figure in (interactive.hover_mosaic(partition, label="a"), make_film(still), make_film(still, "other")):
+    made = (
+        interactive.hover_mosaic(partition, label="a"),
+        make_film(still), make_film(still, "other"), make_heads(still), make_heads(still, layer=4),
+    )  # fmt: skip
+    for figure in made:
         page = Page(figure.html)
         assert not re.search(r"https?:|//[a-z]|@import|url\(|\bsrc=|\bhref=", figure.html)
         assert all("id" not in attributes for _, attributes, _ in page.elements)
         name = page.all("div")[0][0]["class"]
         assert f'".{name.split()[1]}:not' in page.one("script")[1]
         names.add(name)
-    assert len(names) == 3
+    assert len(names) == len(made)
 
 
 def test_same_input_gives_the_same_bytes(still):
     assert make_film(still).html == make_film(still).html
+    assert make_heads(still).html == make_heads(still).html
 
 
 def test_bundle_has_html_and_a_still(partition, still):
-    for figure in (interactive.hover_mosaic(partition, label="a"), make_film(still)):
+    for figure in (interactive.hover_mosaic(partition, label="a"), make_heads(still), make_film(still)):
         bundle = figure._repr_mimebundle_()
         assert set(bundle) == {"text/html", "image/png", "text/plain"}
         assert bundle["text/html"] == figure.html
@@ -219,6 +336,34 @@ def test_mosaic_of_many_outputs_is_refused():
     partition = plane_partition(ReluNetwork([np.eye(2)], [np.zeros(2)]), ((-1, 1), (-1, 1)))
     with pytest.raises(ValueError, match=r"^hover_mosaic: .* A of shape \(2, 2\), expected \(1, 2\)$"):
         interactive.hover_mosaic(partition, label="")
+
+
+def with_edge(**row):
+    return pd.concat([EDGES, pd.DataFrame([{"layer": 4, "head": 1, "query": 2, "key": 0, "weight": 0.5} | row])])
+
+
+@pytest.mark.parametrize(
+    ("edges", "kwargs", "message"),
+    [
+        (
+            EDGES.drop(columns=["layer", "key"]),
+            {},
+            r"lack layer, key; expected the columns layer, head, query, key, wei",
+        ),
+        (EDGES[:0], {}, "edges is empty, expected at least one"),
+        (with_edge(query=3), {}, "hold one that does not lead from one of 3 tokens back to another"),
+        (with_edge(key=-1), {}, "hold one that does not lead from"),
+        (with_edge(query=1, key=2), {}, "hold one that does not lead from"),
+        (with_edge(weight=0.0), {}, r"hold a weight outside \(0, 1\]"),
+        (with_edge(weight=1.1), {}, r"hold a weight outside \(0, 1\]"),
+        (with_edge(weight=np.nan), {}, r"hold a weight outside \(0, 1\]"),
+        (EDGES, {"layer": 3}, "layer is 3, but the edges' layers are 4 to 5"),
+        (EDGES, {"head": 2}, "head is 2, but the edges' heads are 1 to 3"),
+    ],
+)
+def test_head_by_head_refuses(still, edges, kwargs, message):
+    with pytest.raises(ValueError, match=rf"^head_by_head: .*{message}"):
+        make_heads(still, edges=edges, **kwargs)
 
 
 def test_fits_draw_vertices_regions_and_error():
