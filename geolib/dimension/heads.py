@@ -1,0 +1,266 @@
+"""One layer's attention, head by head: the convex weights, the points that they mix, and what the model made of them.
+
+Every architecture that goes through transformers' attention interface has its own eager attention as well, which
+returns the weights it used, whatever entered them: grouped heads, windows, caps, sinks. The values are taken where they
+enter it, and the output projection is the module that reads what comes out: nothing is looked up by name.
+"""
+
+import contextlib
+import contextvars
+import math
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import eager_mask
+from transformers.pytorch_utils import Conv1D
+
+from geolib.checks import integer, one_line
+
+_NAME = "geolib_heads"
+_NOT_ROUTED = "does not route its attention through transformers' attention interface"
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionHeads:
+    """Attention of one layer over one prompt, made by `attention_heads`.
+
+    Row i of ``output`` is the sum over heads h of ``weights[h, i] @ values[h] @ out_proj[h]``, plus ``bias``.
+
+    Attributes
+    ----------
+    weights : array-like, shape=[heads, tokens, tokens]
+        Row i holds the weights with which token i attends: not negative, and their sum is 1 (at most 1 with sinks).
+    values : array-like, shape=[heads, tokens, head_dim]
+        What the weights mix, each head with its own even where heads share them. A bias of the values is included.
+    out_proj : array-like, shape=[heads, head_dim, width]
+        Output projection, split by head.
+    bias : array-like, shape=[width]
+        Of the output projection; zeros if it has none.
+    output : array-like, shape=[tokens, width]
+        What the model's own output projection returned.
+    sinks : bool
+        Whether the heads have learned sinks, which take a part of the weight and add nothing.
+    layer : int
+        The layer, from 0.
+    """
+
+    weights: np.ndarray
+    values: np.ndarray
+    out_proj: np.ndarray
+    bias: np.ndarray
+    output: np.ndarray
+    sinks: bool
+    layer: int
+
+    def rows(self, weights) -> np.ndarray:
+        """Sum over heads of the projected means that ``weights``, shape=[heads, rows, tokens], make; float64.
+
+        With the layer's own weights that is ``output`` without ``bias``, up to rounding.
+        """
+        means = np.asarray(weights, np.float64) @ self.values.astype(np.float64)  # shape=[heads, rows, head_dim]
+        return np.moveaxis(means, 0, 1).reshape(means.shape[1], -1) @ np.concatenate(self.out_proj, dtype=np.float64)
+
+
+def attention_heads(model, input_ids, *, layer):
+    """Take one layer's attention apart: weights, values and output projection of each head, over one prompt.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        A causal language model whose attention goes through transformers' attention interface. It leaves the call
+        as it entered it.
+    input_ids : array-like, shape=[tokens] or [1, tokens], int
+        One prompt, without padding.
+    layer : int or sequence of int
+        From 0; negative counts from the last. A sequence is one pass too.
+
+    Returns
+    -------
+    AttentionHeads, or list of AttentionHeads
+        A list when ``layer`` is a sequence, in its order.
+
+    Raises
+    ------
+    ValueError
+        An empty or too long prompt, more than one, no such layer, or a model whose attention output is not the
+        weights times the values times one unquantised linear map (named, with the reason).
+    TypeError
+        ``model`` is no transformers model, or a number is none.
+
+    Notes
+    -----
+    The layers asked for run the model's own eager attention; the pass ends after the last of them. Their maps are held:
+    heads x tokens x tokens numbers each.
+
+    Examples
+    --------
+    >>> from geolib.models import load
+    >>> model, tokenizer = load()
+    >>> ids = tokenizer("Natalia sold clips.", return_tensors="pt").input_ids
+    >>> heads = attention_heads(model, ids, layer=-1)
+    >>> heads.values.shape == (9, ids.shape[1], 64), heads.out_proj.shape  # [heads, tokens, head_dim], and the width
+    (True, (9, 64, 576))
+    """
+    ids = _check_prompt(model, input_ids)
+    n_layers = model.config.get_text_config().num_hidden_layers
+    several = [*layer] if isinstance(layer, Iterable) and not isinstance(layer, str) else [layer]
+    if not several:
+        raise ValueError("attention_heads: layer is [], expected at least one")
+    wanted = [integer("attention_heads: layer", one, -n_layers, n_layers - 1) % n_layers for one in several]
+    if not model._can_set_attn_implementation():
+        raise _refused(model, _NOT_ROUTED)
+    AttentionInterface.register(_NAME, _attend)
+    AttentionMaskInterface.register(_NAME, eager_mask)
+    recorder = _Recorder(frozenset(wanted), model.config._attn_implementation == "sdpa")
+    running = _RECORDER.set(recorder)
+    try:
+        with _attending(model), torch.no_grad(), contextlib.suppress(_Reached):
+            model.base_model(input_ids=ids, use_cache=False)
+        if missing := recorder.wanted - recorder.layers.keys():
+            raise _RefusedError(
+                _NOT_ROUTED if not recorder.layers else f"has no such attention in layer {min(missing)}"
+            )
+        heads = {one: _split(one, *recorder.layers[one]) for one in recorder.wanted}
+    except _RefusedError as error:
+        raise _refused(model, str(error)) from None
+    finally:
+        _RECORDER.reset(running)
+        for hook in recorder.hooks:
+            hook.remove()
+    return [heads[one] for one in wanted] if isinstance(layer, Iterable) else heads[wanted[0]]
+
+
+class _RefusedError(Exception):
+    """Raised deep in a forward pass; carries the reason."""
+
+
+class _Reached(Exception):  # noqa: N818 -- no error: it ends a forward pass that has gone far enough
+    pass
+
+
+def _refused(model, reason) -> ValueError:
+    return ValueError(
+        f"attention_heads: model is a {type(model).__name__}, which {reason}; expected convex weights times values, "
+        "and one linear output projection"
+    )
+
+
+@dataclass
+class _Recorder:
+    wanted: frozenset
+    fast: bool  # whether the model itself attends by sdpa
+    layers: dict = field(default_factory=dict)  # (value, weights, whether there are sinks, readers) of each layer
+    hooks: list = field(default_factory=list)
+
+
+# Which recorder, if any, listens in this thread: the attention function gets no argument of ours.
+_RECORDER: contextvars.ContextVar[_Recorder | None] = contextvars.ContextVar("geolib_heads", default=None)
+
+
+def _attend(module, query, key, value, attention_mask, **kwargs):
+    """Attend as the model's own eager function does, and let the recorder see; the interface's signature."""
+    recorder = _RECORDER.get()
+    if recorder is not None and recorder.wanted <= recorder.layers.keys():
+        raise _Reached
+    homes = [vars(sys.modules[kind.__module__]) for kind in type(module).__mro__]
+    eager = next((home["eager_attention_forward"] for home in homes if "eager_attention_forward" in home), None)
+    layer = getattr(module, "layer_idx", None)
+    if eager is None or layer is None:
+        raise _RefusedError("has no eager attention of its own" if eager is None else "does not number its layers")
+    wanted = recorder is not None and layer in recorder.wanted - recorder.layers.keys()
+    plain = kwargs.get("softcap") is None and kwargs.get("s_aux") is None
+    if plain and recorder is not None and recorder.fast and not wanted:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    output, weights = eager(module, query, key, value, attention_mask, **kwargs)
+    if not wanted:
+        return output, weights
+    if not output.isfinite().all():
+        raise ValueError(f"attention_heads: model gives NaN or infinite values in the attention of layer {layer}")
+    value = value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
+    readers = []  # modules that are given this output, with what they return
+    recorder.layers[layer] = value[0], weights[0], kwargs.get("s_aux") is not None, readers
+    flat = output.flatten()
+
+    def read(reader, args, result):
+        given = args[0] if args else None
+        if isinstance(given, torch.Tensor) and given.numel() == flat.numel() and given.flatten().equal(flat):
+            readers.append((reader, result))
+
+    passing = torch.nn.Dropout | torch.nn.Identity  # hand on what they are given
+    parts = [part for part in module.modules() if not (isinstance(part, passing) or [*part.children()])]
+    recorder.hooks += [part.register_forward_hook(read) for part in parts]
+    return output, weights
+
+
+def _split(layer, value, weights, sinks, readers) -> AttentionHeads:
+    """Split the output projection by head, and make sure that what it returned is the sum over heads."""
+    if len(readers) != 1 or not isinstance(readers[0][0], torch.nn.Linear | Conv1D):
+        names = ", ".join(type(reader).__name__ for reader, _ in readers)
+        raise _RefusedError(f"hands the attention of layer {layer} to {names or 'no module as it is'}")
+    ((projection, output),) = readers
+    if not projection.weight.is_floating_point():
+        raise _RefusedError(f"has an output projection of type {projection.weight.dtype} in layer {layer}")
+    total = weights.float().sum(-1)
+    rounding = math.sqrt(torch.finfo(value.dtype).eps)  # half of the digits: far above rounding, far below an error
+    if weights.min() < 0 or total.max() > 1 + rounding or not (sinks or total.min() > 1 - rounding):
+        raise _RefusedError(f"has attention weights in layer {layer} that are negative or do not sum to 1")
+    W = projection.weight.T if isinstance(projection, torch.nn.Linear) else projection.weight
+    bias = W.new_zeros(W.shape[1]) if projection.bias is None else projection.bias
+    output = output.reshape(-1, W.shape[1])
+    out_proj = W.reshape(len(value), -1, W.shape[1])
+    arrays = (one.detach().float().cpu().numpy() for one in (weights, value, out_proj, bias, output))
+    heads = AttentionHeads(*arrays, sinks, layer)
+    deviation = np.linalg.norm(heads.rows(heads.weights) + heads.bias - heads.output)
+    if not deviation <= rounding * np.linalg.norm(heads.output):
+        raise _RefusedError(f"makes more of the attention of layer {layer} than weights times projected values")
+    return heads
+
+
+@contextlib.contextmanager
+def _attending(model):
+    """Set our attention and evaluation mode; leave every configuration and module as it was."""
+    configs = {id(part.config): part.config for part in model.modules() if isinstance(part, PreTrainedModel)}.values()
+    before = [(config, config._attn_implementation_internal) for config in configs]
+    training = [module for module in model.modules() if module.training]
+    try:
+        model.set_attn_implementation(_NAME)
+        model.eval()
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        for config, implementation in before:
+            config._attn_implementation_internal = implementation
+
+
+def _check_prompt(model, input_ids) -> torch.Tensor:
+    """Token ids of one prompt on the model's device, shape=[1, tokens]."""
+    if not isinstance(model, PreTrainedModel):
+        raise TypeError(f"attention_heads: model is a {type(model).__name__}, expected a transformers model")
+    if model.config.is_encoder_decoder:
+        raise ValueError(f"attention_heads: model is a {type(model).__name__}, expected a causal language model")
+    try:
+        ids = torch.as_tensor(input_ids)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"attention_heads: input_ids is {one_line(input_ids)}, expected integers") from None
+    if ids.numel() and (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool):
+        raise TypeError(f"attention_heads: input_ids has type {ids.dtype}, expected integers")
+    if ids.ndim not in (1, 2) or ids.numel() == 0 or (ids.ndim == 2 and len(ids) > 1):
+        raise ValueError(
+            f"attention_heads: input_ids has shape {tuple(ids.shape)}, expected one prompt, [tokens] or [1, tokens]"
+        )
+    config = model.config.get_text_config()
+    if ids.min() < 0 or ids.max() >= config.vocab_size:
+        raise ValueError(
+            f"attention_heads: input_ids run from {ids.min()} to {ids.max()}, but the vocabulary has "
+            f"{config.vocab_size}"
+        )
+    window = getattr(config, "max_position_embeddings", None)
+    if window and ids.numel() > window:
+        raise ValueError(f"attention_heads: input_ids has {ids.numel()} tokens, but the model's window is {window}")
+    return ids.reshape(1, -1).long().to(model.device)

@@ -1,0 +1,278 @@
+"""What the input of an MLP could be if attention spread its weights otherwise: the set of Theorem 2.1, made concrete.
+
+A token's row of multi-head attention is a sum over heads of convex means (arXiv 2407.02678, Theorem 2.1). The residual
+adds a point, and RMSNorm scales the sum by a positive number and each coordinate by a fixed one. So a linear function
+of the MLP's input has the same sign before the scaling, where the set is a polytope: its smallest and largest value are
+sums over heads of those at the vertices. Which hyperplanes through the origin cut the set is known exactly.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from geolib.checks import finite_array, integer, one_line
+from geolib.dimension.heads import AttentionHeads, attention_heads
+from geolib.dimension.minkowski import eps_support
+
+
+@dataclass(frozen=True, eq=False)
+class MlpReach:
+    """What one layer's MLP is given over one prompt, and what else its attention could make of it; by `mlp_reach`.
+
+    Attributes
+    ----------
+    heads : AttentionHeads
+        The attention, head by head.
+    states : array-like, shape=[tokens, width]
+        Residual stream plus attention: what the RMSNorm before the MLP is given.
+    inputs : array-like, shape=[tokens, width]
+        What it returns, and the MLP is given: ``gain * states``, each row times a positive number.
+    gain : array-like, shape=[width]
+        Of the RMSNorm, up to a positive factor.
+    """
+
+    heads: AttentionHeads
+    states: np.ndarray
+    inputs: np.ndarray
+    gain: np.ndarray
+
+    def extremes(self, directions, tokens=None, *, eps=0.1, rule="absolute"):
+        """Smallest and largest value that linear functions take on the set that tokens could reach.
+
+        In each head the weight above the threshold moves freely between the tokens that hold it; the rest stays. With
+        eps = 0 that is the set of Theorem 2.1, and a larger eps gives a part of it. The token's own state is in it.
+
+        Parameters
+        ----------
+        directions : array-like, shape=[n, width]
+            Linear functions of the MLP's input, as the rows of its gate.
+        tokens : sequence of int, optional
+            Which tokens; by default all.
+        eps, rule
+            As in `geolib.dimension.eps_support`.
+
+        Returns
+        -------
+        low, high : array-like, shape=[tokens, n]
+            Of ``gain * state``: values of the MLP's input times a positive number. Hyperplane k through the origin
+            cuts token i's set where ``low[i, k] < 0 < high[i, k]``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If shapes do not fit, numbers are not finite, a token is not there, or eps or rule are wrong.
+
+        Notes
+        -----
+        Taken in float32, as the model does. A hull lies between its vertices, and a sum of hulls between sums of
+        vertices, so nothing is sampled: time grows with the vertices, not with their combinations.
+        """
+        directions, tokens = self._directions("extremes", directions), self._tokens("extremes", tokens)
+        low = self.states[tokens] @ directions.T
+        high = low.copy()
+        for h, (weights, support) in enumerate(self._supports(tokens, eps, rule)):
+            used = support.any(axis=0)
+            points = np.linalg.multi_dot([self.heads.values[h, used], self.heads.out_proj[h], directions.T])
+            kept = np.where(support, weights, 0)[:, used]
+            mass, mean = kept.sum(axis=1), kept @ points
+            for row, vertices in enumerate(support[:, used]):
+                if vertices.any():
+                    low[row] += mass[row] * points[vertices].min(axis=0) - mean[row]
+                    high[row] += mass[row] * points[vertices].max(axis=0) - mean[row]
+        return low, high
+
+    def table(self, normals, tokens=None, *, eps=0.1, rule="absolute") -> pd.DataFrame:
+        """Dimension, size and cuts of the set that each token could reach.
+
+        Parameters
+        ----------
+        normals : array-like, shape=[n, width]
+            Of hyperplanes through the origin of the MLP's input space, as `geolib.partition.gate_hyperplanes` returns
+            them.
+        tokens, eps, rule
+            As for `extremes`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row per token: ``token``, from 0; ``id``, the edges above the threshold, summed over heads (eq. 8 of arXiv
+            2407.02678); ``dimension``, less one for each head that has any, and at most the width: what the set has in
+            general position; ``width``, its mean width along the normals, of ``gain * state`` and relative to its norm;
+            ``cut``, how many hyperplanes cut it.
+        """
+        tokens = self._tokens("table", tokens)
+        low, high = self.extremes(normals, tokens, eps=eps, rule=rule)
+        size = eps_support(self.heads.weights[:, tokens], eps, rule).sum(axis=2)  # shape=[heads, tokens]
+        length = np.linalg.norm(normals, axis=1)
+        norm = np.linalg.norm(self.states[tokens] * self.gain, axis=1)
+        return pd.DataFrame(
+            {
+                "token": tokens,
+                "id": size.sum(axis=0),
+                "dimension": np.minimum(np.maximum(size - 1, 0).sum(axis=0), self.states.shape[1]),
+                "width": ((high - low) / length).mean(axis=1) / norm,
+                "cut": ((low < 0) & (high > 0)).sum(axis=1),
+            }
+        )
+
+    def sample(self, directions, token=-1, *, n, eps=0.1, rule="absolute", seed=0):
+        """Values of linear functions at points drawn from the set that a token could reach.
+
+        Parameters
+        ----------
+        directions, eps, rule
+            As for `extremes`, whose values these are.
+        token : int
+            Negative counts from the last.
+        n : int
+            Number of points, at least 1.
+        seed : int
+            In each head the weights are uniform on their simplex.
+
+        Returns
+        -------
+        array-like, shape=[n, n_directions]
+        """
+        directions, (token,) = self._directions("sample", directions), self._tokens("sample", [token])
+        n = integer("MlpReach.sample: n", n, 1)
+        rng = np.random.default_rng(integer("MlpReach.sample: seed", seed, 0))
+        drawn = np.repeat(self.states[[token]] @ directions.T, n, axis=0)
+        for h, (weights, support) in enumerate(self._supports([token], eps, rule)):
+            (vertices,) = support
+            if vertices.any():
+                points = np.linalg.multi_dot([self.heads.values[h, vertices], self.heads.out_proj[h], directions.T])
+                now = weights[0, vertices]
+                moved = now.sum() * rng.dirichlet(np.ones(len(now)), size=n) - now
+                drawn += moved.astype(np.float32) @ points
+        return drawn
+
+    def _supports(self, tokens, eps, rule):
+        weights = self.heads.weights[:, tokens]
+        return zip(weights, eps_support(weights, eps, rule), strict=True)
+
+    def _directions(self, method, directions):
+        """Directions before the scaling, in float32."""
+        directions, width = finite_array(f"MlpReach.{method}: directions", directions), self.states.shape[1]
+        if directions.ndim != 2 or directions.shape[1] != width:
+            raise ValueError(
+                f"MlpReach.{method}: directions has shape {directions.shape}, but the MLP's input has dimension {width}"
+            )
+        return (directions * self.gain).astype(np.float32)
+
+    def _tokens(self, method, tokens):
+        """Tokens, from 0."""
+        n = len(self.states)
+        tokens = range(n) if tokens is None else tokens
+        return [integer(f"MlpReach.{method}: token", one, -n, n - 1) % n for one in tokens]
+
+
+def mlp_reach(model, input_ids, *, layer):
+    """Take apart what a layer's MLP is given: residual stream, attention by head, RMSNorm; over one prompt.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        A causal language model whose blocks are MLP(RMSNorm(x + attention(x))), as those of llama, mistral, qwen,
+        gemma (the first) and phi3 are. It leaves the call as it entered it.
+    input_ids : array-like, shape=[tokens] or [1, tokens], int
+        One prompt, without padding.
+    layer : int or sequence of int
+        From 0; negative counts from the last. A sequence is one pass too.
+
+    Returns
+    -------
+    MlpReach, or list of MlpReach
+        A list when ``layer`` is a sequence, in its order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `geolib.dimension.attention_heads`, and if no RMSNorm is given the sum of a block's input and its attention:
+        after a LayerNorm, a second norm or beside a parallel MLP the set is another one.
+
+    Examples
+    --------
+    How many of the 1,536 gates could the last token's attention switch, if it only reweighted its strong edges?
+
+    >>> from geolib.models import load
+    >>> from geolib.partition import gate_hyperplanes
+    >>> model, tokenizer = load()
+    >>> ids = tokenizer("Natalia sold clips.", return_tensors="pt").input_ids
+    >>> normals, offsets = gate_hyperplanes(model, layer=-1)
+    >>> low, high = mlp_reach(model, ids, layer=-1).extremes(normals, [-1], eps=0.1)
+    >>> bool(offsets.any()), low.shape, bool(0 < ((low < 0) & (high > 0)).sum() < 1536)
+    (False, (1, 1536), True)
+    """
+    seen = {}  # by layer: what its block is given, and (module, what it is given, what it returns) of its parts
+    hooks = []
+    try:
+        for number, block in enumerate(_blocks(model)):
+            if number in _wanted(model, layer):
+                hooks += _listen(block, seen.setdefault(number, []))
+        heads = attention_heads(model, input_ids, layer=layer)
+        with torch.no_grad():
+            reaches = [_reach(model, one, seen[one.layer]) for one in np.atleast_1d(np.array(heads, object))]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return reaches if np.ndim(layer) else reaches[0]
+
+
+def _wanted(model, layer):
+    n_layers = model.config.get_text_config().num_hidden_layers
+    return {integer("mlp_reach: layer", one, -n_layers, n_layers - 1) % n_layers for one in np.atleast_1d(layer)}
+
+
+def _blocks(model):
+    if not isinstance(model, torch.nn.Module) or not hasattr(model, "base_model"):
+        raise TypeError(f"mlp_reach: model is {one_line(model)}, expected a transformers model")
+    n_layers = model.config.get_text_config().num_hidden_layers
+    for module in model.base_model.modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == n_layers:
+            return module
+    raise _refused(model, f"whose {n_layers} layers were not found")
+
+
+def _listen(block, seen):
+    """Hooks that add (module, given, returned) of a block and its parts to ``seen``, where both are one tensor."""
+
+    def enter(module, args, kwargs):
+        seen.append((module, args[0] if args else kwargs["hidden_states"], None))
+
+    def leave(module, args, result):
+        if len(args) == 1 and isinstance(result, torch.Tensor) and args[0].shape == result.shape:
+            seen.append((module, args[0], result))
+
+    parts = [part for part in block.modules() if not [*part.children()]]
+    return [block.register_forward_pre_hook(enter, with_kwargs=True)] + [
+        part.register_forward_hook(leave) for part in parts
+    ]
+
+
+def _reach(model, heads, seen) -> MlpReach:
+    """Find the norm that is given the block's input plus its attention, and make sure that it is an RMSNorm."""
+    (_, entered, _), *parts = seen
+    rounding = math.sqrt(torch.finfo(entered.dtype).eps)  # half of the digits: far above rounding, far below an error
+    total = entered[0].float().cpu().numpy() + heads.output
+    for norm, given, returned in parts:
+        states = given.reshape(-1, given.shape[-1]).float().cpu().numpy()
+        if states.shape != total.shape or np.linalg.norm(states - total) > rounding * np.linalg.norm(total):
+            continue
+        inputs = returned.reshape(states.shape).float().cpu().numpy()
+        gain = norm(torch.ones_like(given[..., :1, :])).flatten().float().cpu().numpy()
+        scaled = gain * states
+        factor = (inputs * scaled).sum(axis=1) / np.maximum((scaled**2).sum(axis=1), np.finfo(np.float32).tiny)
+        deviation = np.linalg.norm(factor[:, None] * scaled - inputs)
+        if (factor > 0).all() and deviation <= rounding * np.linalg.norm(inputs):
+            return MlpReach(heads, states, inputs, gain)
+    raise _refused(model, f"has no RMSNorm after the residual sum of layer {heads.layer}")
+
+
+def _refused(model, reason):
+    return ValueError(
+        f"mlp_reach: model is a {type(model).__name__}, which {reason}; expected blocks of the form "
+        "MLP(RMSNorm(x + attention(x)))"
+    )

@@ -1,0 +1,383 @@
+"""Theorem 2.1: dimensions known in closed form, a naive rank over all pairs, and rows that lie where they should."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geolib.dimension import (
+    AttentionHeads,
+    attention_heads,
+    eps_support,
+    minkowski_check,
+    minkowski_dimension,
+    token_dimension,
+)
+
+
+def generic(heads, tokens, head_dim, width, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((heads, tokens, head_dim)), rng.standard_normal((heads, head_dim, width))
+
+
+def full(values):
+    return np.ones(np.shape(values)[:2], bool)
+
+
+def naive_rank(values, out_proj, support, sink=False):
+    """Rank of every difference of every head, stacked: the definition."""
+    rows = []
+    for value, projection, attended in zip(values, out_proj, support, strict=True):
+        points = list(value[attended] @ projection) + [np.zeros(projection.shape[1])] * bool(sink)
+        rows += [a - b for a, b in combinations(points, 2)]
+    return np.linalg.matrix_rank(rows, rtol=1e-9) if rows else 0
+
+
+# Closed forms
+
+
+@pytest.mark.parametrize(
+    ("heads", "tokens", "head_dim", "width", "rank", "saturation"),
+    [
+        (2, 3, 4, 20, 4, 5),  # two triangles
+        (3, 1, 4, 20, 0, 5),  # a single token
+        (3, 9, 4, 20, 12, 5),  # more tokens than a head has dimensions
+        (3, 9, 4, 7, 7, 4),  # a width smaller than the sum: 3 heads of dimension 3 fill it
+        (2, 2, 1, 5, 2, 2),
+        (2, 4, 6, 3, 3, 3),
+        (1, 5, 3, 2, 2, 3),  # a projection of rank 2
+    ],
+)
+def test_generic_values_attain_the_bound(heads, tokens, head_dim, width, rank, saturation):
+    values, out_proj = generic(heads, tokens, head_dim, width)
+    measured = minkowski_dimension(values, out_proj, full(values))
+    assert measured.rank == measured.bound == rank
+    assert measured.paper_bound == heads * tokens
+    assert measured.saturation == saturation
+    np.testing.assert_array_equal(measured.per_head, [min(tokens - 1, head_dim, width)] * heads)
+    dropped, kept = measured.margin[1], measured.margin[0]
+    assert dropped < 1e-14 < 1e-5 < kept
+
+
+def test_saturation_is_where_the_bound_stops_growing():
+    values, out_proj = generic(3, 12, 5, 13)
+    out_proj[0, 2:] = 0  # heads of unequal rank: 2, 5, 5
+    for sink in (False, True):
+        bounds = [
+            minkowski_dimension(values, out_proj, np.arange(12) < i * np.ones((3, 1)), sink=sink).bound
+            for i in range(1, 13)
+        ]
+        measured = minkowski_dimension(values, out_proj, full(values), sink=sink)
+        assert measured.saturation == 1 + bounds.index(bounds[-1])
+        assert bounds[-1] == 12
+
+
+def test_identical_tokens_collapse():
+    values, out_proj = generic(3, 1, 4, 20)
+    measured = minkowski_dimension(np.repeat(values, 7, axis=1), out_proj, np.ones((3, 7), bool))
+    assert (measured.rank, measured.bound, measured.paper_bound) == (0, 12, 21)
+
+
+def test_repeated_tokens_count_once():
+    values, out_proj = generic(2, 3, 4, 20)
+    repeated = values[:, [0, 1, 0, 2, 1, 1]]
+    assert minkowski_dimension(repeated, out_proj, full(repeated)).rank == 4
+
+
+def test_planes_that_share_a_direction():
+    """Two heads, each mixing the corners of a triangle: in general 4 dimensions, here 3."""
+    triangle = np.array([[0.0, 0], [1, 0], [0, 1]])
+    e = np.eye(5)
+    shared = minkowski_dimension([triangle, triangle], [e[[0, 1]], e[[1, 2]]], np.ones((2, 3), bool))
+    apart = minkowski_dimension([triangle, triangle], [e[[0, 1]], e[[2, 3]]], np.ones((2, 3), bool))
+    assert (shared.rank, shared.bound) == (3, 4)
+    assert (apart.rank, apart.bound) == (4, 4)
+    np.testing.assert_array_equal(shared.per_head, [2, 2])
+
+
+def test_shared_values_do_not_lower_the_rank():
+    """Grouped key-value heads: one set of values, a projection for each head."""
+    values, out_proj = generic(6, 5, 4, 24)
+    shared = np.repeat(values[:2], 3, axis=0)
+    assert minkowski_dimension(shared, out_proj, full(shared)).rank == 6 * 4
+
+
+def test_an_injective_output_projection_adds_the_dimensions_of_the_heads():
+    values, _ = generic(4, 6, 3, 12)
+    values[1, 2:] = values[1, :1]  # two points
+    values[2] = values[2, :1]  # one
+    values[3, :, 2] = 0  # a plane
+    out_proj = np.linalg.qr(np.random.default_rng(1).standard_normal((12, 12)))[0].reshape(4, 3, 12)
+    measured = minkowski_dimension(values, out_proj, full(values))
+    np.testing.assert_array_equal(measured.per_head, [3, 1, 0, 2])
+    assert measured.rank == 6
+
+
+def test_a_sink_adds_the_vertex_0():
+    values, out_proj = generic(2, 3, 6, 20)
+    with_sink = minkowski_dimension(values, out_proj, full(values), sink=True)
+    assert (with_sink.rank, with_sink.bound, with_sink.paper_bound, with_sink.saturation) == (6, 6, 6, 6)
+    assert minkowski_dimension(values, out_proj, full(values)).rank == 4
+    one = minkowski_dimension(values[:, :1], out_proj, full(values[:, :1]), sink=True)
+    assert one.rank == 2
+
+
+def test_a_head_that_was_cut_away_adds_nothing():
+    values, out_proj = generic(3, 4, 5, 20)
+    support = full(values)
+    support[1] = False
+    measured = minkowski_dimension(values, out_proj, support)
+    assert (measured.rank, measured.bound, measured.paper_bound) == (6, 6, 8)
+    np.testing.assert_array_equal(measured.per_head, [3, 0, 3])
+
+
+def test_heads_of_very_different_scale():
+    values, out_proj = generic(3, 5, 6, 20)
+    values[1] *= 1e-14
+    out_proj[2] *= 1e14
+    assert minkowski_dimension(values, out_proj, full(values)).rank == 12
+
+
+def test_what_float32_cannot_tell_apart_is_the_same():
+    """A large common offset: differences of 1e-8 of it are rounding in float32, and real in float64."""
+    values, out_proj = generic(2, 4, 5, 20)
+    values = 1 + 1e-8 * values
+    assert minkowski_dimension(values, out_proj, full(values)).rank == 6
+    assert minkowski_dimension(values.astype(np.float32), out_proj, full(values)).rank == 0
+    assert minkowski_dimension(values, out_proj, full(values), rtol=1e-6).rank == 0
+
+
+def test_zero_values_and_zero_projections():
+    values, out_proj = generic(2, 4, 3, 9)
+    assert minkowski_dimension(0 * values, out_proj, full(values)).rank == 0
+    nothing = minkowski_dimension(values, 0 * out_proj, full(values))
+    assert (nothing.rank, nothing.bound, nothing.saturation) == (0, 0, 1)
+
+
+# Against the definition, and what must not matter
+
+
+@st.composite
+def layers(draw):
+    """Small layers of integers: repeated tokens, shared directions and cut heads are common."""
+    heads, tokens, head_dim, width = (draw(st.integers(1, top)) for top in (3, 6, 3, 7))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    values = rng.integers(-2, 3, (heads, tokens, head_dim)).astype(float)
+    out_proj = rng.integers(-1, 2, (heads, head_dim, width)) * (rng.random((heads, head_dim, width)) < 0.4) * 1.0
+    support = rng.random((heads, tokens)) < 0.8
+    support[0, 0] = True
+    return values, out_proj, support, draw(st.booleans())
+
+
+@settings(max_examples=150, deadline=None)
+@given(layers())
+def test_equals_the_rank_of_all_differences(layer):
+    *arrays, sink = layer
+    measured = minkowski_dimension(*arrays, sink=sink)
+    assert measured.rank == naive_rank(*arrays, sink=sink)
+    assert measured.rank <= measured.bound <= measured.paper_bound
+    assert measured.per_head.max() <= measured.rank <= measured.per_head.sum()
+
+
+@settings(max_examples=60, deadline=None)
+@given(layers(), st.integers(0, 2**32))
+def test_invariances(layer, seed):
+    values, out_proj, support, _ = layer
+    rng = np.random.default_rng(seed)
+    tokens, heads = rng.permutation(values.shape[1]), rng.permutation(len(values))
+    scale = 10 ** rng.uniform(-8, 8, (len(values), 1, 1))
+    turned = np.linalg.qr(rng.standard_normal((out_proj.shape[2],) * 2))[0]
+    same = [
+        (values[:, tokens], out_proj, support[:, tokens]),
+        (values[heads], out_proj[heads], support[heads]),
+        (values + rng.standard_normal((len(values), 1, values.shape[2])), out_proj, support),
+        (scale * values, out_proj / scale**1.5, support),
+        (values, out_proj @ turned, support),
+    ]
+    expected = minkowski_dimension(values, out_proj, support)
+    for arrays in same:
+        measured = minkowski_dimension(*arrays)
+        assert (measured.rank, measured.bound) == (expected.rank, expected.bound)
+        assert (measured.paper_bound, measured.saturation) == (expected.paper_bound, expected.saturation)
+
+
+@settings(max_examples=30, deadline=None)
+@given(layers())
+def test_a_larger_support_never_lowers_the_rank(layer):
+    values, out_proj, support, sink = layer
+    more = support | (np.arange(values.shape[1]) == values.shape[1] - 1)
+    assert (
+        minkowski_dimension(values, out_proj, support, sink=sink).rank
+        <= minkowski_dimension(values, out_proj, more, sink=sink).rank
+    )
+
+
+# The theorem on a real layer
+
+
+@pytest.fixture
+def ids(tokenizer):
+    text = "A bakery sold 96 rolls on Monday, half as many on Tuesday, and 12 pies. " * 4
+    return tokenizer(text, return_tensors="pt").input_ids
+
+
+def test_rows_of_a_real_layer_lie_in_their_minkowski_sum(model, ids):
+    for heads in attention_heads(model, ids, layer=[0, 15, -1]):
+        check = minkowski_check(heads, eps=0.1)
+        assert check.residual.max() < 3e-6  # float32
+        assert check.smallest_weight >= 0
+        np.testing.assert_allclose(check.weight_sum, 1, atol=1e-5)
+        # The same, the theorem's way: the row less one vertex of each hull is spanned by the hulls' differences.
+        token = 30
+        support = heads.weights[:, token] > 0
+        points = heads.values.astype(float) @ heads.out_proj.astype(float)  # [heads, tokens, width]
+        edges = np.concatenate([p[s][1:] - p[s][0] for p, s in zip(points, support, strict=True)])
+        offset = heads.output[token] - heads.bias - points[:, 0].sum(axis=0)
+        left = offset - edges.T @ np.linalg.lstsq(edges.T, offset, rcond=1e-9)[0]
+        assert len(edges) < 576
+        assert np.linalg.norm(left) < 3e-6 * np.linalg.norm(heads.output[token])
+
+
+def test_the_sharp_bound_of_a_real_layer_saturates_at_65_tokens(model, ids):
+    heads = attention_heads(model, ids, layer=14)
+    measured = {token: token_dimension(heads, token) for token in (0, 1, 40, 63, 64, -1)}
+    assert {one.saturation for one in measured.values()} == {65}
+    for token, expected in ((0, 0), (1, 9), (40, 360), (63, 567), (64, 576), (-1, 576)):
+        assert measured[token].bound == expected
+        assert measured[token].rank <= expected
+    assert [measured[token].paper_bound for token in (0, 40, 63)] == [9, 369, 576]
+    assert measured[1].rank == 9
+
+
+def test_identical_tokens_of_the_first_layer_collapse(model):
+    """Rotary positions turn queries and keys, not values: at layer 0 equal tokens are equal points."""
+    measured = [token_dimension(heads) for heads in attention_heads(model, [504] * 20, layer=[0, 1])]
+    assert [one.paper_bound for one in measured] == [180, 180]
+    assert measured[0].rank == 0
+    varied = token_dimension(attention_heads(model, [504, 260, 504, 260, 28, 504], layer=0))
+    assert (varied.rank, varied.bound) == (9 * 2, 9 * 5)
+
+
+# The cut
+
+
+def toy(sinks=False):
+    """Two heads of three tokens, in a plane, with weights that can be cut by hand."""
+    weights = np.array([[[1, 0, 0], [0.5, 0.5, 0], [0.8, 0.15, 0.05]], [[1, 0, 0], [0.95, 0.05, 0], [0.2, 0.3, 0.5]]])
+    values = np.array([[[0.0, 0], [4, 0], [0, 4]], [[1.0, 1], [3, 1], [1, 5]]])
+    out_proj = np.stack([np.eye(2), 2 * np.eye(2)])
+    weights *= 0.5 if sinks else 1
+    bias = np.array([0.5, 0.0])
+    output = np.einsum("hij,hjk,hkd->id", weights, values, out_proj) + bias
+    return AttentionHeads(weights, values, out_proj, bias, output, sinks, 0)
+
+
+def test_cut_by_hand():
+    check = minkowski_check(toy(), eps=[0.1, 0.01])
+    np.testing.assert_allclose(check.residual, 0, atol=1e-15)
+    np.testing.assert_array_equal(check.edges[0], [[1, 2, 2], [1, 1, 3]])
+    np.testing.assert_array_equal(check.edges[1], [[1, 2, 3], [1, 2, 3]])
+    np.testing.assert_allclose(check.cut_residual[1], 0, atol=1e-15)
+    # Token 1, head 1: 0.05 of 2 (3, 1) goes over to 2 (1, 1), a move of 0.2; the row is (2, 0) + (2.2, 2) + (0.5, 0).
+    # Token 2, head 0: of the weights 0.8 and 0.15 remain, over 0.95, where 0.05 of (0, 4) was.
+    first = np.array([0.15 / 0.95 * 4, 0]) - np.array([0.15 * 4, 0.05 * 4])
+    second = np.array([0.6, 0.2]) + 2 * np.array([0.2 + 0.9 + 0.5, 0.2 + 0.3 + 2.5]) + [0.5, 0]
+    moved = [0, 0.2 / np.hypot(4.7, 2), np.linalg.norm(first) / np.linalg.norm(second)]
+    np.testing.assert_allclose(check.cut_residual[0], moved)
+
+
+def test_a_single_eps_has_no_axis_and_a_head_that_keeps_nothing_adds_0():
+    check = minkowski_check(toy(), eps=0.5)
+    assert check.edges.shape == (2, 3)
+    assert check.cut_residual.shape == (3,)
+    np.testing.assert_array_equal(check.edges, [[1, 0, 1], [1, 1, 0]])
+    heads = toy()
+    row = heads.output[1]
+    # Token 1: head 0 is gone, with (2, 0); head 1 moves by 0.2 to 2 (1, 1).
+    np.testing.assert_allclose(check.cut_residual[1], 2.2 / np.linalg.norm(row))
+
+
+def test_relative_rule_goes_by_the_rows_own_largest_weight():
+    np.testing.assert_array_equal(minkowski_check(toy(), eps=0.99, rule="relative").edges, [[1, 2, 1], [1, 1, 1]])
+    np.testing.assert_array_equal(minkowski_check(toy(), eps=0.5, rule="relative").edges, [[1, 2, 1], [1, 1, 2]])
+
+
+def test_cut_rows_keep_the_weight_that_a_sink_left():
+    plain, sunk = minkowski_check(toy(), eps=0.1, rule="relative"), minkowski_check(toy(True), eps=0.1, rule="relative")
+    np.testing.assert_allclose(sunk.weight_sum, 0.5)
+    np.testing.assert_array_equal(plain.edges, sunk.edges)
+    np.testing.assert_allclose(sunk.residual, 0, atol=1e-15)
+    size = np.linalg.norm(toy().output, axis=1) / np.linalg.norm(toy(True).output, axis=1)
+    np.testing.assert_allclose(sunk.cut_residual, plain.cut_residual * 0.5 * size)
+
+
+def test_a_layer_that_is_switched_off_moves_by_nothing():
+    heads = toy()
+    off = AttentionHeads(heads.weights, heads.values, 0 * heads.out_proj, 0 * heads.bias, 0 * heads.output, False, 0)
+    check = minkowski_check(off)
+    np.testing.assert_array_equal(check.residual, 0)
+    np.testing.assert_array_equal(check.cut_residual, 0)
+
+
+def test_eps_support_compares_in_the_weights_own_type():
+    tenth = torch.full((10,), 0.1).numpy()
+    assert not eps_support(tenth, 0.1).any()
+    assert eps_support(tenth, 0.0999).all()
+    assert eps_support(tenth, 0.1, "relative").all()
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"values": np.zeros((2, 3))}, ValueError, r"values has shape \(2, 3\), expected \[heads, tokens, head_dim\]"),
+        ({"values": np.zeros((2, 0, 4))}, ValueError, r"values has shape \(2, 0, 4\)"),
+        ({"values": np.full((2, 3, 4), np.nan)}, ValueError, r"values holds nan at \(0, 0, 0\), expected finite"),
+        ({"values": "abc"}, TypeError, "values is 'abc', expected an array of real numbers"),
+        ({"out_proj": np.zeros((2, 3, 5))}, ValueError, r"out_proj has shape .* but values has .* expected \[2, 4, w"),
+        ({"out_proj": np.zeros((3, 4, 5))}, ValueError, r"out_proj has shape \(3, 4, 5\)"),
+        ({"out_proj": np.zeros((2, 4, 0))}, ValueError, r"out_proj has shape \(2, 4, 0\)"),
+        ({"out_proj": np.full((2, 4, 5), np.inf)}, ValueError, "out_proj holds inf"),
+        ({"support": np.ones((2, 3))}, TypeError, "support has type float64, expected booleans"),
+        ({"support": np.ones((2, 3), int)}, TypeError, "support has type int64"),
+        ({"support": np.ones((2, 4), bool)}, ValueError, r"support has shape \(2, 4\).* expected \(2, 3\)"),
+        ({"support": np.ones(3, bool)}, ValueError, r"support has shape \(3,\)"),
+        ({"support": np.zeros((2, 3), bool)}, ValueError, "support is False for every token, expected at least one"),
+        ({"rtol": 0}, ValueError, "rtol is 0, expected a number between 0 and 1"),
+        ({"rtol": float("nan")}, ValueError, "rtol is nan"),
+        ({"rtol": "small"}, TypeError, "rtol is 'small', expected a number"),
+    ],
+)
+def test_bad_input(given, error, message):
+    values, out_proj = generic(2, 3, 4, 5)
+    arguments = {"values": values, "out_proj": out_proj, "support": full(values)} | given
+    with pytest.raises(error, match=rf"^minkowski_dimension: {message}") as info:
+        minkowski_dimension(**arguments)
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: minkowski_check(3), TypeError, "^minkowski_check: heads is 3, expected AttentionHeads"),
+        (lambda: token_dimension(None), TypeError, "^token_dimension: heads is None, expected AttentionHeads"),
+        (lambda: token_dimension(toy(), 3), ValueError, "^token_dimension: token is 3, expected from -3 to 2"),
+        (lambda: token_dimension(toy(), 0.0), TypeError, "^token_dimension: token is 0.0, expected an integer"),
+        (lambda: token_dimension(toy(), eps=0.99), ValueError, "support is False for every token"),
+        (lambda: minkowski_check(toy(), eps=1), ValueError, "^eps_support: eps is 1, expected 0 or more, and less"),
+        (lambda: minkowski_check(toy(), eps=[0.1, -1]), ValueError, "^eps_support: eps is -1"),
+        (lambda: minkowski_check(toy(), eps="x"), TypeError, "^eps_support: eps is .*x.*, expected a number"),
+        (lambda: eps_support([1.0], True), TypeError, "^eps_support: eps is True"),
+        (lambda: eps_support([1.0], float("nan")), ValueError, "^eps_support: eps is nan"),
+        (lambda: minkowski_check(toy(), rule="soft"), ValueError, "^eps_support: rule is 'soft', expected 'absolute'"),
+    ],
+)
+def test_bad_input_of_the_others(call, error, message):
+    with pytest.raises(error, match=message) as info:
+        call()
+    assert "\n" not in str(info.value)
