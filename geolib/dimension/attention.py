@@ -16,11 +16,11 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from geolib.checks import integer
+from geolib.dimension.interface import NOT_ROUTED, UncountableError, attending, check_ids
 from geolib.dimension.rows import AttentionMap, LogSumExp, count_weights, row_statistics
 
 _NAME = "geolib_counting"
@@ -37,7 +37,6 @@ _NOT_SOFTMAX = {
     "diffllama": "subtracts two softmaxes",
     "deepseek_v4": "attends to summaries of tokens too",
 }
-_NOT_ROUTED = "does not route its attention through transformers' attention interface"
 
 
 @dataclass(frozen=True)
@@ -222,49 +221,21 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", statistics=Fals
     if tokens not in ("last", "all"):
         raise ValueError(f"attention_dimension: tokens is {tokens!r}, but 'last' or 'all' was expected")
     recorder = _Recorder(_check_eps(eps), rules, tokens, bool(statistics), attention_mask, scalar=np.ndim(eps) == 0)
-    reason = _NOT_SOFTMAX.get(model.config.model_type)
-    if reason:
-        raise _uncountable(model, reason)
-    # transformers decides by a look at the class's source whether it dispatches attention through the interface.
-    if not model._can_set_attn_implementation():
-        raise _uncountable(model, _NOT_ROUTED)
-    AttentionInterface.register(_NAME, _counting_attention)
-    AttentionMaskInterface.register(_NAME, sdpa_mask)  # without it the mask is None, and padding is ignored
     running = _RECORDER.set(recorder)
     try:
-        with _counting_state(model), torch.no_grad():
+        if model.config.model_type in _NOT_SOFTMAX:
+            raise UncountableError(_NOT_SOFTMAX[model.config.model_type])
+        with attending(model, _NAME, _counting_attention, sdpa_mask):
             yield recorder
-    except _UncountableError as error:
+    except UncountableError as error:
         raise _uncountable(model, str(error)) from None
     finally:
         _RECORDER.reset(running)
     layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     if not recorder.visible:
-        raise _uncountable(model, _NOT_ROUTED)
+        raise _uncountable(model, NOT_ROUTED)
     if len(recorder.visible) != layers:
         raise _uncountable(model, f"passed {len(recorder.visible)} of its {layers} layers through softmax attention")
-
-
-@contextlib.contextmanager
-def _counting_state(model):
-    """Set our attention and evaluation mode; leave every configuration and module as it was."""
-    configs = {id(m.config): m.config for m in model.modules() if isinstance(m, PreTrainedModel)}.values()
-    before = [(config, config._attn_implementation_internal) for config in configs]
-    training = [module for module in model.modules() if module.training]
-    try:
-        model.set_attn_implementation(_NAME)
-        model.eval()  # dropout would drop edges
-        yield
-    finally:
-        for module in training:
-            module.training = True
-        # Parts of a model may differ: the public setter would give all of them the attention of the whole.
-        for config, implementation in before:
-            config._attn_implementation_internal = implementation
-
-
-class _UncountableError(Exception):
-    """Raised deep in a forward pass; carries the reason."""
 
 
 def _uncountable(model, reason) -> ValueError:
@@ -380,9 +351,9 @@ def _counting_attention(module, query, key, value, attention_mask, scaling=None,
     """Attend as the model does, and let the recorder count; the signature is that of transformers' interface."""
     for argument in kwargs:
         if argument not in _HARMLESS and kwargs[argument] is not None:
-            raise _UncountableError(f"hands its attention function {argument!r}, which is not accounted for")
+            raise UncountableError(f"hands its attention function {argument!r}, which is not accounted for")
     if not kwargs.get("is_causal", getattr(module, "is_causal", True)):
-        raise _UncountableError("attends to later tokens")
+        raise UncountableError("attends to later tokens")
     attention = AttentionMap(query, key, attention_mask, scaling=scaling, softcap=softcap, sinks=s_aux)
     normaliser = None
     if softcap is not None or s_aux is not None:
@@ -414,55 +385,22 @@ def _cached(past_key_values) -> int:
 
 def _check_inputs(model, input_ids, attention_mask=None, position_ids=None, past_key_values=None) -> dict:
     """Return the arguments of the forward pass, on the model's device."""
-    ids = _check_ids(model, input_ids)
     if past_key_values is not None and not hasattr(past_key_values, "get_seq_length"):
         raise TypeError(
             f"attention_dimension: past_key_values is a {type(past_key_values).__name__}, but a transformers cache was "
             "expected"
         )
-    past, window = _cached(past_key_values), getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if window and window > 0 and past + ids.shape[1] > window:
-        raise ValueError(
-            f"attention_dimension: input_ids has {past + ids.shape[1]} tokens, but the model's window is {window}"
-        )
-    inputs = {"input_ids": ids.to(model.device), "use_cache": False}
+    past = _cached(past_key_values)
+    ids = check_ids("attention_dimension", model, input_ids, past)
+    inputs = {"input_ids": ids, "use_cache": past_key_values is not None}
+    if past_key_values is not None:
+        inputs["past_key_values"] = copy.deepcopy(past_key_values)
     if position_ids is not None:
         inputs["position_ids"] = _check_positions(position_ids, ids.shape).to(model.device)
-    if past_key_values is not None:
-        inputs |= {"past_key_values": copy.deepcopy(past_key_values), "use_cache": True}
-    if attention_mask is None:
-        return inputs
-    mask = _check_mask(attention_mask, (ids.shape[0], past + ids.shape[1])).to(model.device, torch.long)
-    inputs["attention_mask"] = mask
+    if attention_mask is not None:
+        mask = _check_mask(attention_mask, (ids.shape[0], past + ids.shape[1]))
+        inputs["attention_mask"] = mask.to(model.device, torch.long)
     return inputs
-
-
-def _check_ids(model, input_ids) -> torch.Tensor:
-    if not hasattr(model, "set_attn_implementation"):
-        raise TypeError(
-            f"attention_dimension: model is a {type(model).__name__}, but a transformers model was expected"
-        )
-    try:
-        ids = torch.as_tensor(input_ids)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(
-            f"attention_dimension: input_ids is a {type(input_ids).__name__}, but integers of shape [batch, tokens] "
-            "were expected"
-        ) from None
-    ids = ids[None] if ids.ndim == 1 else ids
-    if ids.ndim != 2 or ids.numel() == 0:
-        raise ValueError(
-            f"attention_dimension: input_ids has shape {tuple(ids.shape)}, but [batch, tokens] with at least one "
-            "token was expected"
-        )
-    if ids.is_floating_point() or ids.dtype == torch.bool:
-        raise TypeError(f"attention_dimension: input_ids has type {ids.dtype}, but integers were expected")
-    vocabulary = model.config.get_text_config().vocab_size
-    if ids.min() < 0 or ids.max() >= vocabulary:
-        raise ValueError(
-            f"attention_dimension: input_ids run from {ids.min()} to {ids.max()}, but the vocabulary has {vocabulary}"
-        )
-    return ids
 
 
 def _check_positions(position_ids, shape) -> torch.Tensor:

@@ -14,15 +14,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask
 from transformers.pytorch_utils import Conv1D
 
-from geolib.checks import integer, one_line
+from geolib.checks import integer
+from geolib.dimension.interface import NOT_ROUTED, UncountableError, attending, check_ids
 
 _NAME = "geolib_heads"
-_NOT_ROUTED = "does not route its attention through transformers' attention interface"
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,37 +105,33 @@ def attention_heads(model, input_ids, *, layer):
     >>> heads.values.shape == (9, ids.shape[1], 64), heads.out_proj.shape  # [heads, tokens, head_dim], and the width
     (True, (9, 64, 576))
     """
-    ids = _check_prompt(model, input_ids)
+    ids = check_ids("attention_heads", model, input_ids)
+    if len(ids) > 1:
+        raise ValueError(f"attention_heads: input_ids holds {len(ids)} prompts, but one was expected")
+    if model.config.is_encoder_decoder:
+        raise ValueError(f"attention_heads: model is a {type(model).__name__}, expected a causal language model")
     n_layers = model.config.get_text_config().num_hidden_layers
     several = [*layer] if isinstance(layer, Iterable) and not isinstance(layer, str) else [layer]
     if not several:
         raise ValueError("attention_heads: layer is [], expected at least one")
     wanted = [integer("attention_heads: layer", one, -n_layers, n_layers - 1) % n_layers for one in several]
-    if not model._can_set_attn_implementation():
-        raise _refused(model, _NOT_ROUTED)
-    AttentionInterface.register(_NAME, _attend)
-    AttentionMaskInterface.register(_NAME, eager_mask)
     recorder = _Recorder(frozenset(wanted), model.config._attn_implementation == "sdpa")
     running = _RECORDER.set(recorder)
     try:
-        with _attending(model), torch.no_grad(), contextlib.suppress(_Reached):
+        with attending(model, _NAME, _attend, eager_mask), contextlib.suppress(_Reached):
             model.base_model(input_ids=ids, use_cache=False)
         if missing := recorder.wanted - recorder.layers.keys():
-            raise _RefusedError(
-                _NOT_ROUTED if not recorder.layers else f"has no such attention in layer {min(missing)}"
+            raise UncountableError(
+                NOT_ROUTED if not recorder.layers else f"has no such attention in layer {min(missing)}"
             )
         heads = {one: _split(one, *recorder.layers[one]) for one in recorder.wanted}
-    except _RefusedError as error:
+    except UncountableError as error:
         raise _refused(model, str(error)) from None
     finally:
         _RECORDER.reset(running)
         for hook in recorder.hooks:
             hook.remove()
     return [heads[one] for one in wanted] if isinstance(layer, Iterable) else heads[wanted[0]]
-
-
-class _RefusedError(Exception):
-    """Raised deep in a forward pass; carries the reason."""
 
 
 class _Reached(Exception):  # noqa: N818 -- no error: it ends a forward pass that has gone far enough
@@ -171,7 +166,7 @@ def _attend(module, query, key, value, attention_mask, **kwargs):
     eager = next((home["eager_attention_forward"] for home in homes if "eager_attention_forward" in home), None)
     layer = getattr(module, "layer_idx", None)
     if eager is None or layer is None:
-        raise _RefusedError("has no eager attention of its own" if eager is None else "does not number its layers")
+        raise UncountableError("has no eager attention of its own" if eager is None else "does not number its layers")
     wanted = recorder is not None and layer in recorder.wanted - recorder.layers.keys()
     plain = kwargs.get("softcap") is None and kwargs.get("s_aux") is None
     if plain and recorder is not None and recorder.fast and not wanted:
@@ -201,14 +196,14 @@ def _split(layer, value, weights, sinks, readers) -> AttentionHeads:
     """Split the output projection by head, and make sure that what it returned is the sum over heads."""
     if len(readers) != 1 or not isinstance(readers[0][0], torch.nn.Linear | Conv1D):
         names = ", ".join(type(reader).__name__ for reader, _ in readers)
-        raise _RefusedError(f"hands the attention of layer {layer} to {names or 'no module as it is'}")
+        raise UncountableError(f"hands the attention of layer {layer} to {names or 'no module as it is'}")
     ((projection, output),) = readers
     if not projection.weight.is_floating_point():
-        raise _RefusedError(f"has an output projection of type {projection.weight.dtype} in layer {layer}")
+        raise UncountableError(f"has an output projection of type {projection.weight.dtype} in layer {layer}")
     total = weights.float().sum(-1)
     rounding = math.sqrt(torch.finfo(value.dtype).eps)  # half of the digits: far above rounding, far below an error
     if weights.min() < 0 or total.max() > 1 + rounding or not (sinks or total.min() > 1 - rounding):
-        raise _RefusedError(f"has attention weights in layer {layer} that are negative or do not sum to 1")
+        raise UncountableError(f"has attention weights in layer {layer} that are negative or do not sum to 1")
     W = projection.weight.T if isinstance(projection, torch.nn.Linear) else projection.weight
     bias = W.new_zeros(W.shape[1]) if projection.bias is None else projection.bias
     output = output.reshape(-1, W.shape[1])
@@ -217,50 +212,5 @@ def _split(layer, value, weights, sinks, readers) -> AttentionHeads:
     heads = AttentionHeads(*arrays, sinks, layer)
     deviation = np.linalg.norm(heads.rows(heads.weights) + heads.bias - heads.output)
     if not deviation <= rounding * np.linalg.norm(heads.output):
-        raise _RefusedError(f"makes more of the attention of layer {layer} than weights times projected values")
+        raise UncountableError(f"makes more of the attention of layer {layer} than weights times projected values")
     return heads
-
-
-@contextlib.contextmanager
-def _attending(model):
-    """Set our attention and evaluation mode; leave every configuration and module as it was."""
-    configs = {id(part.config): part.config for part in model.modules() if isinstance(part, PreTrainedModel)}.values()
-    before = [(config, config._attn_implementation_internal) for config in configs]
-    training = [module for module in model.modules() if module.training]
-    try:
-        model.set_attn_implementation(_NAME)
-        model.eval()
-        yield
-    finally:
-        for module in training:
-            module.training = True
-        for config, implementation in before:
-            config._attn_implementation_internal = implementation
-
-
-def _check_prompt(model, input_ids) -> torch.Tensor:
-    """Token ids of one prompt on the model's device, shape=[1, tokens]."""
-    if not isinstance(model, PreTrainedModel):
-        raise TypeError(f"attention_heads: model is a {type(model).__name__}, expected a transformers model")
-    if model.config.is_encoder_decoder:
-        raise ValueError(f"attention_heads: model is a {type(model).__name__}, expected a causal language model")
-    try:
-        ids = torch.as_tensor(input_ids)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"attention_heads: input_ids is {one_line(input_ids)}, expected integers") from None
-    if ids.numel() and (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool):
-        raise TypeError(f"attention_heads: input_ids has type {ids.dtype}, expected integers")
-    if ids.ndim not in (1, 2) or ids.numel() == 0 or (ids.ndim == 2 and len(ids) > 1):
-        raise ValueError(
-            f"attention_heads: input_ids has shape {tuple(ids.shape)}, expected one prompt, [tokens] or [1, tokens]"
-        )
-    config = model.config.get_text_config()
-    if ids.min() < 0 or ids.max() >= config.vocab_size:
-        raise ValueError(
-            f"attention_heads: input_ids run from {ids.min()} to {ids.max()}, but the vocabulary has "
-            f"{config.vocab_size}"
-        )
-    window = getattr(config, "max_position_embeddings", None)
-    if window and ids.numel() > window:
-        raise ValueError(f"attention_heads: input_ids has {ids.numel()} tokens, but the model's window is {window}")
-    return ids.reshape(1, -1).long().to(model.device)

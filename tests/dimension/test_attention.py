@@ -406,7 +406,7 @@ def test_what_cannot_be_counted_is_refused_by_name(kind):
             "has 257 tokens, but the model's window is 256",
         ),
         ({"input_ids": [[1.5, 2.0]]}, TypeError, "integers were expected"),
-        ({"input_ids": "three words"}, TypeError, "input_ids is a str"),
+        ({"input_ids": "three words"}, TypeError, "input_ids is .three words."),
         ({"input_ids": [[3, 64]]}, ValueError, "run from 3 to 64, but the vocabulary has 64"),
         ({"input_ids": [[-1, 4]]}, ValueError, "run from -1 to 4"),
         (

@@ -223,11 +223,11 @@ def test_model_leaves_as_it_entered(implementation):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"model": 3}, TypeError, "model is a int, expected a transformers model"),
-        ({"input_ids": []}, ValueError, r"input_ids has shape \(0,\), expected one prompt"),
-        ({"input_ids": [[3, 4], [5, 6]]}, ValueError, r"input_ids has shape \(2, 2\), expected one prompt"),
-        ({"input_ids": [1.5]}, TypeError, "input_ids has type torch.float32, expected integers"),
-        ({"input_ids": "three"}, TypeError, "input_ids is 'three', expected integers"),
+        ({"model": 3}, TypeError, "model is a int, but a transformers model was expected"),
+        ({"input_ids": []}, ValueError, r"input_ids has shape \(1, 0\), but \[batch, tokens\] with at least one"),
+        ({"input_ids": [[3, 4], [5, 6]]}, ValueError, r"input_ids holds 2 prompts, but one was expected"),
+        ({"input_ids": [1.5]}, TypeError, "input_ids has type torch.float32, but integers were expected"),
+        ({"input_ids": "three"}, TypeError, "input_ids is 'three', but integers of shape"),
         ({"input_ids": [3, 64]}, ValueError, "input_ids run from 3 to 64, but the vocabulary has 64"),
         ({"input_ids": [3] * 257}, ValueError, "input_ids has 257 tokens, but the model's window is 256"),
         ({"layer": 3}, ValueError, "layer is 3, expected from -3 to 2"),
