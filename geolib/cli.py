@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -45,39 +46,164 @@ _model = click.option(
 )
 
 
-@group.command()
+class _Spreading(click.Command):
+    """A command whose repeatable options take many values after one flag: ``--eps 0.1 0.05``, ``--eps 0.1,0.05``."""
+
+    def parse_args(self, context, arguments):
+        """Write the flag out before every value, which is the form that click reads."""
+        many = {flag for parameter in self.params if getattr(parameter, "multiple", False) for flag in parameter.opts}
+        spread, flag = [], None
+        for argument in arguments:
+            name, _, value = argument.partition("=")
+            if argument.startswith("-"):
+                flag = name if name in many else None
+            if flag is None or argument == flag:
+                spread.append(argument)
+                continue
+            for one in (value if name == flag else argument).split(","):
+                spread += [one] if spread and spread[-1] == flag else [flag, one]
+        return super().parse_args(context, spread)
+
+
+@group.command(cls=_Spreading)
 @_model
 @click.option("--text", help="The prompt.")
 @click.option(
-    "--file", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File of the prompt."
+    "--file",
+    "path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help='Prompts: a .jsonl holds one a line, {"text": "...", "id": ...} (or "prompt", or "question"); any other file '
+    "is one prompt.",
 )
-@click.option("--eps", type=float, multiple=True, default=(0.1,), show_default=True, help="Threshold; repeatable.")
-@click.option("--rule", type=click.Choice(["absolute", "relative"]), default="absolute", show_default=True)
-@click.option("--tokens", type=click.Choice(["last", "all"]), default="last", show_default=True)
+@click.option(
+    "--eps", type=float, multiple=True, default=(0.1,), show_default=True, help="Threshold, or several: 0.1 0.05."
+)
+@click.option(
+    "--rule",
+    type=click.Choice(["absolute", "relative"]),
+    multiple=True,
+    default=("absolute",),
+    show_default=True,
+    help="Entries above eps, or above eps times the row's largest; or both.",
+)
+@click.option(
+    "--tokens",
+    type=click.Choice(["last", "all"]),
+    default="last",
+    show_default=True,
+    help="The last token, or all: for a .jsonl their mean.",
+)
+@click.option("--statistics", is_flag=True, help="Sink's share, entropy, effective support and mass above eps too.")
+@click.option("--chat", is_flag=True, help="Put each prompt into the model's chat template, as the user's turn.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Parquet file, one row a prompt; for a .jsonl by default beside it, named *.dimension.parquet. Finished "
+    "batches are kept in a folder beside it, named *.parts: a run that was stopped goes on from there. When "
+    "nothing more is to be measured, the folder may be deleted.",
+)
+@click.option("--per-head", is_flag=True, help="In the Parquet file, everything head by head too.")
+@click.option("--per-token", is_flag=True, help="In the Parquet file, everything token by token too (--tokens all).")
+@click.option(
+    "--batch-tokens", type=int, default=2048, show_default=True, help="The most tokens at once: memory goes with it."
+)
 @_json
-def dimension(model, text, path, eps, rule, tokens, as_json):
-    """ID_eps of a prompt, per layer: attention entries above eps, summed over heads (eq. 8)."""
+def dimension(model, text, path, eps, rule, tokens, statistics, chat, out, per_head, per_token, batch_tokens, as_json):
+    """ID_eps per layer of a prompt or of a file of prompts: attention entries above eps, over all heads (eq. 8)."""
     if (text is None) == (path is None):
         raise click.UsageError("give either --text or --file")
-    from geolib import models
-    from geolib.dimension import attention_dimension
+    start, many = time.perf_counter(), path is not None and path.suffix == ".jsonl"
+    if out is None and many:
+        out = path.with_suffix(".dimension.parquet")
+    if out is None and (per_head or per_token):
+        raise click.UsageError("--per-head and --per-token go into a Parquet file: give --out")
+    import pandas as pd
 
-    text = path.read_text(encoding="utf-8") if text is None else text
+    from geolib import models
+    from geolib.dimension import encode_prompts, measure_prompts, read_prompts
+    from geolib.parts import write_parquet
+
+    if out is not None:
+        _check_out(out)
+    prompts = pd.DataFrame({"text": [text]}) if path is None else read_prompts(path)
     loaded, tokenizer = models.load(model)
-    ids = tokenizer(text, return_tensors="pt").input_ids
-    measured = attention_dimension(loaded, ids, eps=eps, rule=rule, tokens=tokens)
-    layers = measured.per_layer[:, 0]  # [eps, layers, tokens]
+    frame = measure_prompts(
+        loaded,
+        encode_prompts(tokenizer, prompts.text, chat=chat),
+        eps=eps,
+        rule=rule,
+        tokens=tokens,
+        statistics=statistics,
+        per_head=per_head,
+        per_token=per_token or (tokens == "all" and not many),
+        batch_tokens=batch_tokens,
+        store=out and out.with_name(f"{out.name}.parts"),
+        progress=sys.stderr.isatty(),
+    )
+    if "id" in prompts:
+        frame.insert(1, "id", prompts.id.to_numpy())
+    if out is not None:
+        write_parquet(frame, out)
+    _report_dimension(frame, model, many, out, time.perf_counter() - start, as_json)
+
+
+def _check_out(path):
+    """Refuse a place that cannot be written, and a file that is not of this command's making."""
+    import pandas as pd
+
+    if not path.parent.is_dir():
+        raise ValueError(f"dimension: out is {str(path)!r}, but there is no folder {str(path.parent)!r}")
+    if path.exists() and path.stat().st_size:
+        try:
+            ours = "geolib" in pd.read_parquet(path, columns=[]).attrs
+        except Exception:  # no Parquet at all: pyarrow raises of every kind
+            ours = False
+        if not ours:
+            raise ValueError(f"dimension: out is {str(path)!r}, which holds something else; expected a new file")
+
+
+def _report_dimension(frame, model, many, out, seconds, as_json):
+    """Print what was measured of one prompt, or the means over many."""
+    import numpy as np
+
+    eps, rules, tokens = (frame.attrs[name] for name in ("eps", "rule", "tokens"))
+    n_tokens, shown = int(frame.n_tokens.sum()), rules if len(rules) > 1 else rules[0]
+    statistics = [name for name in ("sink_share", "entropy", "effective_support") if name in frame]
+
+    def mean(name):
+        return np.mean(np.stack(frame[name]), axis=0)
+
+    def values(name):
+        if many:
+            return mean(name).tolist()
+        return frame[f"{name}_tokens" if tokens == "all" else name][0].tolist()
+
+    def by_threshold(kind):
+        nested = {rule: {f"{e:g}": values(f"{kind}_{rule}_{e:g}") for e in eps} for rule in rules}
+        return nested if len(rules) > 1 else nested[rules[0]]
+
     if as_json:
-        values = layers[..., 0] if tokens == "last" else layers
-        report = {"model": model, "n_tokens": ids.shape[1], "rule": rule, "tokens": tokens}
-        report["per_layer"] = {f"{e:g}": row.tolist() for e, row in zip(eps, values, strict=True)}
+        report = {"model": model, "n_tokens": n_tokens, "eps": eps, "rule": shown, "tokens": tokens}
+        report["per_layer"] = by_threshold("id")
+        if statistics:
+            report |= {"mass_above": by_threshold("mass_above")} | {name: values(name) for name in statistics}
+        if many:
+            report |= {"n_prompts": len(frame), "seconds": round(seconds, 3)}
+        if out is not None:
+            report["out"] = str(out)
         click.echo(json.dumps(report))
         return
-    what = "last token" if tokens == "last" else "mean over tokens"
-    click.echo(f"{model}, {ids.shape[1]} tokens, {rule} rule: ID at the {what}, summed over heads")
-    click.echo("layer" + "".join(f"{f'eps={e:g}':>12}" for e in eps))
-    for layer, row in enumerate(layers.mean(-1).T, start=1):
-        click.echo(f"{layer:5d}" + "".join(f"{value:12.4g}" for value in row))
+    columns = {f"{f'{rule} ' * (len(rules) > 1)}eps={e:g}": mean(f"id_{rule}_{e:g}") for rule in rules for e in eps}
+    columns |= {name: mean(name) for name in statistics}
+    what = f"{len(frame)} prompts, {n_tokens} tokens" if many else f"{n_tokens} tokens"
+    where = "last token" if tokens == "last" else "mean over tokens"
+    click.echo(f"{model}, {what}, {' and '.join(rules)} rule: ID at the {where}, summed over heads")
+    widths = [max(12, len(name) + 2) for name in columns]
+    click.echo("layer" + "".join(f"{name:>{width}}" for name, width in zip(columns, widths, strict=True)))
+    for layer, row in enumerate(zip(*columns.values(), strict=True), start=1):
+        click.echo(f"{layer:5d}" + "".join(f"{value:{width}.4g}" for value, width in zip(row, widths, strict=True)))
+    if out is not None:
+        click.echo(f"{len(frame)} row{'s' * (len(frame) > 1)} in {out}")
 
 
 @group.command()
@@ -124,19 +250,19 @@ def regions(neurons, seed, bias, window, line, limit, certify, as_json):
         )
 
 
-@group.command()
+@group.command(cls=_Spreading)
 @_model
 @click.option("--questions", "path", type=click.Path(path_type=Path), help="JSON lines of question and answer.")
 @click.option("-n", "n_questions", type=int, default=48, show_default=True, help="Number of questions.")
-@click.option("--shots", type=int, multiple=True, default=(0, 1, 3, 5), show_default=True, help="Repeatable.")
+@click.option("--shots", type=int, multiple=True, default=(0, 1, 3, 5), show_default=True, help="0 1 3.")
 @click.option("--only-wrong", is_flag=True, help="After 0 shots, go on with the questions answered wrong.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the results; resumable.")
 @_json
 def sweep(model, path, n_questions, shots, only_wrong, out, as_json):
     """Ask questions under several numbers of examples; record ID per layer and the verdict."""
     from geolib import models
+    from geolib.parts import write_parquet
     from geolib.reasoning import Sweep, available_questions, exploration_split
-    from geolib.reasoning.sweep import write_parquet
 
     available, source = available_questions(path)
     asked, shown = exploration_split(available, n_questions, n_examples=max(shots, default=0))

@@ -1,16 +1,21 @@
 """The shell: what it prints, and how it fails."""
 
 import json
+import re
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_folder import save_tiny
 
 from geolib import __version__
 from geolib.cli import main
-from geolib.dimension import attention_dimension
+from geolib.dimension import attention_dimension, encode_prompts, measure_prompts, read_prompts
+from geolib.parts import read_parquet
 
 
 def run(capsys, *arguments):
@@ -56,6 +61,192 @@ def test_dimension_of_a_file(capsys, tmp_path):
     (tmp_path / "prompt.txt").write_text("Two ferries left at 9.")
     by_file = run(capsys, "dimension", "--file", str(tmp_path / "prompt.txt"), "--json")
     assert by_file == run(capsys, "dimension", "--text", "Two ferries left at 9.", "--json")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Folder of a model, and the model and tokenizer in it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    return str(folder), *save_tiny(folder)
+
+
+def write_prompts(path, n, *, name="text"):
+    rng = np.random.default_rng(0)
+    texts = ["".join(rng.choice(list("abc defg."), rng.integers(1, 90))) for _ in range(n)]
+    path.write_text("".join(json.dumps({"id": f"q{i}", name: text}) + "\n" for i, text in enumerate(texts)))
+    return texts
+
+
+@pytest.mark.parametrize(
+    "eps",
+    [
+        ["--eps", "0.1", "0.05", "--tokens", "last"],
+        ["--tokens", "last", "--eps", "0.1", "0.05"],
+        ["--eps", "0.1", "--eps", "0.05"],
+        ["--eps", "0.1,0.05"],
+        ["--eps=0.1,0.05"],
+        ["--eps=0.1", "0.05"],
+    ],
+    ids=" ".join,
+)
+def test_several_values_after_one_flag(capsys, tiny, eps):
+    folder, model, tokenizer = tiny
+    text = "a, b --eps=c"
+    status, out, _ = run(capsys, "dimension", "--model", folder, "--text", text, *eps, "--json")
+    report = json.loads(out)
+    assert (status, report["eps"], list(report["per_layer"])) == (0, [0.1, 0.05], ["0.1", "0.05"])
+    expected = attention_dimension(model, tokenizer(text).input_ids, eps=[0.1, 0.05]).per_layer[:, 0, :, 0]
+    np.testing.assert_array_equal(list(report["per_layer"].values()), expected)
+
+
+def test_both_rules_and_statistics(capsys, tiny):
+    folder, model, tokenizer = tiny
+    arguments = ["dimension", "--model", folder, "--text", "Two ferries.", "--rule", "absolute", "relative"]
+    arguments.append("--statistics")
+    status, out, _ = run(capsys, *arguments, "--json")
+    report = json.loads(out)
+    assert status == 0
+    for rule in ("absolute", "relative"):
+        alone = attention_dimension(model, tokenizer("Two ferries.").input_ids, rule=rule, statistics=True)
+        assert report["per_layer"][rule]["0.1"] == alone.per_layer[0, :, 0].tolist()
+        np.testing.assert_allclose(report["mass_above"][rule]["0.1"], alone.mass_above[0, ..., 0].mean(1), rtol=1e-6)
+    np.testing.assert_allclose(report["sink_share"], alone.sink_share[0, ..., 0].mean(1), rtol=1e-6)
+    table = run(capsys, *arguments)[1].splitlines()
+    assert len(table) == 5
+    assert table[1].split()[:3] == ["layer", "absolute", "eps=0.1"]
+    assert len({len(line) for line in table[1:]}) == 1
+
+
+@pytest.mark.parametrize("name", ["text", "prompt", "question"])
+def test_dimension_of_many_prompts(capsys, tmp_path, tiny, name):
+    folder, model, tokenizer = tiny
+    texts = write_prompts(tmp_path / "prompts.jsonl", 20, name=name)
+    arguments = ["dimension", "--model", folder, "--file", str(tmp_path / "prompts.jsonl"), "--eps", "0.1", "0.05"]
+    status, out, _ = run(capsys, *arguments, "--rule", "absolute", "--tokens", "last", "--json")
+    report = json.loads(out)
+    written = tmp_path / "prompts.dimension.parquet"
+    assert (status, report["n_prompts"], report["out"]) == (0, 20, str(written))
+    rows = read_parquet(written)
+    expected = measure_prompts(model, encode_prompts(tokenizer, texts), eps=(0.1, 0.05))
+    assert list(rows) == ["line", "id", "n_tokens", "id_absolute_0.1", "id_absolute_0.05"]
+    assert rows.line.tolist() == list(range(1, 21))
+    assert rows.id.tolist() == [f"q{i}" for i in range(20)]
+    assert rows.n_tokens.sum() == report["n_tokens"]
+    for eps in ("0.1", "0.05"):
+        measured = np.stack(rows[f"id_absolute_{eps}"])
+        np.testing.assert_array_equal(measured, np.stack(expected[f"id_absolute_{eps}"]))
+        np.testing.assert_allclose(report["per_layer"][eps], measured.mean(0))
+    # Again, other settings, and again the first: every time what was asked for, the first from what was kept.
+    before = written.read_bytes()
+    assert run(capsys, *arguments, "--tokens", "all")[1].endswith(f"20 rows in {written}\n")
+    assert written.read_bytes() != before
+    assert run(capsys, *arguments)[0] == 0
+    assert written.read_bytes() == before
+
+
+def test_everything_in_the_parquet_file(capsys, tmp_path, tiny):
+    folder, model, tokenizer = tiny
+    write_prompts(tmp_path / "p.jsonl", 5)
+    out = tmp_path / "rows.parquet"
+    out.touch()  # an empty file is no result that could be lost
+    arguments = ["--tokens", "all", "--statistics", "--per-head", "--per-token", "--chat", "--out", str(out)]
+    status, *_ = run(capsys, "dimension", "--model", folder, "--file", str(tmp_path / "p.jsonl"), *arguments)
+    ids = encode_prompts(tokenizer, read_prompts(tmp_path / "p.jsonl").text, chat=True)
+    settings = {"tokens": "all", "statistics": True, "per_head": True, "per_token": True}
+    expected = measure_prompts(model, ids, **settings)
+    rows = read_parquet(out).drop(columns="id")
+    assert status == 0
+    assert list(rows) == list(expected)
+    assert rows["entropy_tokens"][2].shape == (3, rows.n_tokens[2])
+    for name in expected:
+        for cell, value in zip(rows[name], expected[name], strict=True):
+            np.testing.assert_array_equal(cell, value)
+
+
+def test_a_text_goes_into_a_parquet_file_too(capsys, tmp_path, tiny):
+    out = str(tmp_path / "one.parquet")
+    status, printed, _ = run(capsys, "dimension", "--model", tiny[0], "--text", "a b", "--out", out, "--per-head")
+    assert (status, printed.splitlines()[-1]) == (0, f"1 row in {out}")
+    assert read_parquet(out)["id_absolute_0.1_heads"][0].shape == (3, 4)
+
+
+def test_interrupted_then_two_at_once(capsys, tmp_path, tiny):
+    """The shell for real: Ctrl-C in the middle, then two that go on at the same time; nothing is lost or doubled."""
+    folder, *_ = tiny
+    write_prompts(tmp_path / "p.jsonl", 300)
+    arguments = ["dimension", "--model", folder, "--file", str(tmp_path / "p.jsonl"), "--batch-tokens", "1", "--json"]
+    disturbed = [*arguments, "--out", str(tmp_path / "rows.parquet")]
+    code = "import torch; torch.set_num_threads(1); from geolib.cli import main; main()"
+
+    def start():
+        return subprocess.Popen([sys.executable, "-c", code, *disturbed], stdout=-1, stderr=-1, text=True)
+
+    parts = tmp_path / "rows.parquet.parts"
+    first, deadline = start(), time.monotonic() + 120
+    while len(list(parts.glob("*.parquet"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGINT)
+    out, err = first.communicate(timeout=60)
+    done = {path.name: path.stat().st_mtime_ns for path in parts.glob("*.parquet")}
+    n_distinct = read_prompts(tmp_path / "p.jsonl").text.nunique()
+    assert (first.returncode, out) == (130, "")
+    (safe,) = re.findall(rf"(\d+) of {n_distinct} rows are safe in {parts}: run again to go on", err)
+    assert int(safe) in (len(done), len(done) - 1)  # stopped between keeping a batch and noting it, it says one less
+    assert err.endswith("geolib: interrupted\n")
+    assert "Traceback" not in err
+    assert not (tmp_path / "rows.parquet").exists()
+
+    reports = [json.loads(process.communicate(timeout=120)[0]) for process in [start(), start()]]
+    assert all(report["n_prompts"] == 300 for report in reports)
+    assert reports[0]["per_layer"] == reports[1]["per_layer"]
+    assert {name: (parts / name).stat().st_mtime_ns for name in done} == done
+    assert len(list(parts.glob("*.parquet"))) == n_distinct
+    assert run(capsys, *arguments, "--out", str(tmp_path / "undisturbed.parquet"))[0] == 0
+    assert (tmp_path / "rows.parquet").read_bytes() == (tmp_path / "undisturbed.parquet").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "status", "message"),
+    [
+        (b'{"text": "a"}\n{"text": ', [], 1, "p.jsonl, line 2, is not JSON; an object like"),
+        (b'{"text": ""}', [], 1, "p.jsonl, line 1: text is empty"),
+        (b'{"texts": "a"}', [], 1, 'an object with "text" was expected'),
+        (b"", [], 1, "p.jsonl is empty"),
+        (b'{"text": "\xff"}', [], 1, "p.jsonl, line 1, is not UTF-8"),
+        (b'{"text": "a"}', ["--out", "no/such.parquet"], 1, "there is no folder 'no'"),
+        (b'{"text": "a"}', ["--out", "."], 2, "is a directory"),
+        (b'{"text": "a"}', ["--out", "p.jsonl"], 1, "out is 'p.jsonl', which holds something else"),
+        (b'{"text": "a"}', ["--eps", "0.1", "2"], 1, "eps is 2.0, but a number between 0 and 1"),
+        (b'{"text": "a"}', ["--eps", "nan"], 1, "eps is nan"),
+        (b'{"text": "a"}', ["--eps", "0.1,"], 2, "'' is not a valid float"),
+        (b'{"text": "a"}', ["--eps"], 2, "requires an argument"),
+        (b'{"text": "a"}', ["--eps", "--json"], 2, "--eps"),
+        (b'{"text": "a"}', ["--eps", "0.1", "0.05", "x"], 2, "'x' is not a valid float"),
+        (b'{"text": "a"}', ["--eps", "0.1", "0.1"], 1, "thresholds that differ in six digits"),
+        (b'{"text": "a"}', ["--rule", "absolute", "soft"], 2, "'soft' is not one of"),
+        (b'{"text": "a"}', ["--tokens", "last", "all"], 2, "unexpected extra argument"),
+        (b'{"text": "a"}', ["--per-token"], 1, "per_token is True and tokens is 'last'"),
+        (b'{"text": "a"}', ["--batch-tokens", "0"], 1, "batch_tokens is 0"),
+        (
+            b'{"text": "a"}\n{"text": "' + b"b" * 256 + b'"}',
+            [],
+            1,
+            "line 2 has 257 tokens, but the model's window is 256",
+        ),
+        (b'{"text": "a<|turn|>"}', ["--chat"], 1, "line 1 holds the special token '<|turn|>'"),
+    ],
+)
+def test_bad_files_are_one_line_and_leave_nothing(
+    capsys, tmp_path, monkeypatch, tiny, content, arguments, status, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.jsonl").write_bytes(content)
+    code, out, err = run(capsys, "dimension", "--model", tiny[0], "--file", "p.jsonl", *arguments)
+    assert (code, out) == (status, "")
+    assert message in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert (tmp_path / "p.jsonl").read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["p.jsonl"]
 
 
 def test_regions(capsys):
@@ -112,7 +303,8 @@ def test_data(capsys, tmp_path, monkeypatch):
     ("arguments", "status", "message"),
     [
         (["dimension"], 2, "give either --text or --file"),
-        (["dimension", "--text", ""], 1, "input_ids has shape"),
+        (["dimension", "--text", "a", "--per-head"], 2, "give --out"),
+        (["dimension", "--text", ""], 1, "prompt 0 is empty, but a text was expected"),
         (["dimension", "--text", "a", "--eps", "2"], 1, "eps is 2.0, but a number between 0 and 1"),
         (["dimension", "--text", "a", "--eps", "x"], 2, "'x' is not a valid float"),
         (["dimension", "--text", "a", "--rule", "soft"], 2, "'soft' is not one of"),

@@ -2,29 +2,23 @@
 
 import hashlib
 import json
-import logging
 import math
 import os
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
-from tqdm.auto import tqdm
 from transformers import GenerationConfig
 
 from geolib.dimension import measuring
+from geolib.parts import fingerprint, run_in_parts
 from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import build_prompt
 from geolib.reasoning.questions import Question
-
-logger = logging.getLogger(__name__)
 
 RULES = ("absolute", "relative")
 _MEASURE = 1  # part of every row's key: raise it when what a row means changes
@@ -112,8 +106,8 @@ class Sweep:
         ValueError
             A prompt that does not fit into the model's window; nothing has been computed then.
         """
-        fingerprint = _fingerprint(self.model)
-        plan = {k: self._prompts(k, fingerprint) for k in sorted(self.shots)}
+        model_hash = fingerprint(self.model)
+        plan = {k: self._prompts(k, model_hash) for k in sorted(self.shots)}
         if not self.only_wrong:
             return self._answer([prompt for prompts in plan.values() for prompt in prompts])
         first = self._answer(plan.pop(0))
@@ -125,7 +119,7 @@ class Sweep:
     def _thresholds(self) -> list[float]:
         return np.atleast_1d(self.eps).tolist()
 
-    def _prompts(self, shots: int, fingerprint: str) -> list[dict]:
+    def _prompts(self, shots: int, model_hash: str) -> list[dict]:
         """Every question's prompt with its key: a hash of all that determines its row."""
         window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
         prompts = []
@@ -136,7 +130,7 @@ class Sweep:
                     f"Sweep: question {question.index} with {shots} shots has {len(ids)} tokens and may get "
                     f"{self.max_new_tokens} more, but the model's window is {window}"
                 )
-            settings = [_MEASURE, fingerprint, ids, self._thresholds, self.max_new_tokens]
+            settings = [_MEASURE, model_hash, ids, self._thresholds, self.max_new_tokens]
             key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
             prompts.append({"key": key, "question": question, "shots": shots, "ids": ids})
         return prompts
@@ -147,15 +141,7 @@ class Sweep:
         # run computes the very batches that an undisturbed one would have.
         by_length = sorted(prompts, key=lambda prompt: (len(prompt["ids"]), prompt["key"]))
         batches = [by_length[i : i + self.batch_size] for i in range(0, len(by_length), self.batch_size)]
-        with _Store(self.store) as store:
-            known = store.rows()
-            with tqdm(total=len(prompts), desc="answers", unit="", disable=not self.progress) as bar:
-                for batch in batches:
-                    if any(prompt["key"] not in known for prompt in batch):
-                        rows = self._answer_batch(batch)
-                        store.add(rows)
-                        known.update({row["key"]: row for row in rows})
-                    bar.update(len(batch))
+        known = run_in_parts(batches, self._answer_batch, folder=self.store, progress=self.progress, label="answers")
         rows = []
         for prompt in prompts:
             question, row = prompt["question"], known[prompt["key"]]
@@ -206,58 +192,3 @@ class Sweep:
                 }
             )
         return rows
-
-
-class _Store:
-    """Finished batches, one Parquet file each; held under a lock while a sweep runs over it. None keeps nothing."""
-
-    def __init__(self, folder):
-        self.folder = Path(folder) if folder is not None else None
-
-    def __enter__(self):
-        if self.folder:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.lock = FileLock(self.folder / ".lock")
-            self.lock.acquire()
-        return self
-
-    def __exit__(self, *_):
-        if self.folder:
-            self.lock.release()
-
-    def rows(self) -> dict[str, dict]:
-        """All rows by key; a file that cannot be read is set aside and its batch computed again."""
-        rows = {}
-        for path in sorted(self.folder.glob("*.parquet")) if self.folder else []:
-            try:
-                frame = pd.read_parquet(path)
-                rows.update({row["key"]: row for row in frame.to_dict("records")})
-            except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors derive from these
-                logger.warning("%s is damaged (%s): it is set aside, and its rows are computed again", path, error)
-                path.replace(path.with_suffix(".damaged"))
-        return rows
-
-    def add(self, rows: list[dict]) -> None:
-        """Write a batch whole: a temporary file first, then its name."""
-        if not self.folder:
-            return
-        name = hashlib.sha256("".join(row["key"] for row in rows).encode()).hexdigest()[:16]
-        write_parquet(pd.DataFrame(rows), self.folder / f"{name}.parquet")
-
-
-def write_parquet(frame: pd.DataFrame, path: str | os.PathLike) -> None:
-    """Write ``frame`` to ``path`` whole or not at all."""
-    path = Path(path)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-        frame.to_parquet(Path(folder) / path.name, index=False)
-        (Path(folder) / path.name).replace(path)
-
-
-def _fingerprint(model) -> str:
-    """Hash of the model's configuration and of every weight."""
-    config = {k: v for k, v in model.config.to_dict().items() if k not in ("transformers_version", "_name_or_path")}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -13,7 +13,6 @@ import torch
 
 from geolib.dimension import attention_dimension
 from geolib.reasoning import Question, Sweep, build_prompt, generate_questions, judge
-from geolib.reasoning import sweep as sweep_module
 
 QUESTIONS = generate_questions(6, seed=3)
 EXAMPLES = generate_questions(3, seed=4)
@@ -138,17 +137,6 @@ def test_a_killed_sweep_goes_on(model, tokenizer, tmp_path, monkeypatch):
     assert len(computed) == 3 - len(done)
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in done} == done
     assert_same(resumed, small(model, tokenizer).run())
-
-
-def test_fingerprint_sees_every_weight(model):
-    before = sweep_module._fingerprint(model)
-    weight = model.model.layers[17].mlp.up_proj.weight
-    with torch.no_grad():
-        kept = weight[5, 7].item()
-        weight[5, 7] += 1
-        assert sweep_module._fingerprint(model) != before
-        weight[5, 7] = kept
-    assert sweep_module._fingerprint(model) == before
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,335 @@
+"""ID_eps of many prompts: a file of them, measured in batches that are kept as they are finished."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from geolib import __version__
+from geolib.checks import integer, one_line
+from geolib.dimension.attention import _RULES, _check_eps, measuring
+from geolib.parts import fingerprint, run_in_parts
+
+_MEASURE = 1  # part of every row's key: raise it when what a row means, or how it is computed, changes
+_TEXT = ("text", "prompt", "question")  # what the text may be called in a line; the first that is there
+STATISTICS = ("sink_share", "entropy", "effective_support")
+
+
+def read_prompts(path) -> pd.DataFrame:
+    """Read the prompts of a file.
+
+    Parameters
+    ----------
+    path : path
+        Named ``*.jsonl``: one JSON object a line, with "text" (or else "prompt", or else "question"), and an "id" if
+        you like; other keys are passed over, and so are blank lines. Any other name: the whole file is one prompt.
+        UTF-8 in both cases.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``text`` and, if a line has one, ``id`` (whole numbers if all are, else text, None where there is none). The
+        index is the number of the line in the file, from 1.
+
+    Raises
+    ------
+    ValueError
+        A line that is not of this form (named), no prompt at all, or a file that is not UTF-8.
+    OSError
+        It cannot be read.
+    """
+    path = Path(path)
+    raw = path.read_bytes()
+    try:
+        content = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"read_prompts: {path}, line {line}, is not UTF-8") from None
+    if path.suffix != ".jsonl":
+        _check_text(f"read_prompts: {path}", content)
+        return pd.DataFrame({"text": [content]}, index=pd.Index([1], name="line"))
+    # By "\n" alone: JSON may hold the other ends of lines that str.splitlines knows.
+    lines = {number: line for number, line in enumerate(content.split("\n"), start=1) if line.strip()}
+    if not lines:
+        raise ValueError(f"read_prompts: {path} is empty, but JSON lines with a text were expected")
+    records = [_parse(f"read_prompts: {path}, line {number}", line) for number, line in lines.items()]
+    frame = pd.DataFrame({"text": [text for text, _ in records]}, index=pd.Index(lines, name="line"))
+    ids = [name for _, name in records]
+    if any(name is not None for name in ids):
+        whole = all(isinstance(name, int) and abs(name) < 2**63 for name in ids)
+        frame.insert(0, "id", ids if whole else [None if name is None else str(name) for name in ids])
+    return frame
+
+
+def _parse(where: str, line: str):
+    """Text and id of a line of JSON."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ValueError(f'{where}, is not JSON; an object like {{"text": "..."}} was expected') from None
+    if not isinstance(record, dict) or not any(key in record for key in _TEXT):
+        raise ValueError(f'{where}, is {one_line(record)}, but an object with "text" was expected')
+    key = next(key for key in _TEXT if key in record)
+    if not isinstance(record[key], str):
+        raise ValueError(f"{where}: {key} is {one_line(record[key])}, but a text was expected")
+    _check_text(f"{where}: {key}", record[key])
+    name = record.get("id")
+    if isinstance(name, bool | list | dict):
+        raise ValueError(f"{where}: id is {one_line(name)}, but a text or a number was expected")
+    return record[key], name
+
+
+def _check_text(where: str, text) -> None:
+    if not text:
+        raise ValueError(f"{where} is empty, but a text was expected")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{where} holds {text[error.start]!r}, which is half a character and no text") from None
+
+
+def encode_prompts(tokenizer, texts: Sequence[str], *, chat: bool = False) -> pd.Series:
+    """Token ids of texts, in which everything is text.
+
+    A special token that is written out, such as ``<|im_end|>``, is encoded as the characters it is made of: what
+    somebody writes about a model must not steer it.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerBase
+        Its own additions, such as a token for the beginning, are made.
+    texts : sequence of str
+        A Series keeps its index.
+    chat : bool
+        Whether to put every text into the tokenizer's chat template, as the one turn of a user, up to where the
+        model's answer begins.
+
+    Returns
+    -------
+    pandas.Series
+        A list of int for each text.
+
+    Raises
+    ------
+    TypeError
+        Something that is no text.
+    ValueError
+        A text that is empty; with ``chat``, a tokenizer without a template, or a text in which a special token is
+        written out: in a template it could not be told from the template's own.
+    """
+    texts = _labelled("encode_prompts: texts", texts)
+    for name, text in _named("encode_prompts", texts):
+        if not isinstance(text, str):
+            raise TypeError(f"{name} is {one_line(text)}, but a text was expected")
+        _check_text(name, text)
+    if not chat:
+        encoded = tokenizer(list(texts), split_special_tokens=True, verbose=False).input_ids
+        return pd.Series(encoded, index=texts.index, dtype=object)
+    if not tokenizer.chat_template:
+        raise ValueError("encode_prompts: chat is True, but the tokenizer has no chat template")
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    filled = []
+    for name, text in _named("encode_prompts", texts):
+        written = next((token for token in special if token in text), None)
+        if written:
+            raise ValueError(f"{name} holds the special token {written!r}, but a chat template takes plain text")
+        turn = [{"role": "user", "content": text}]
+        filled.append(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+    encoded = tokenizer(filled, add_special_tokens=False, verbose=False).input_ids
+    return pd.Series(encoded, index=texts.index, dtype=object)
+
+
+def measure_prompts(
+    model,
+    prompts: Sequence,
+    *,
+    eps=0.1,
+    rule="absolute",
+    tokens="last",
+    statistics: bool = False,
+    per_head: bool = False,
+    per_token: bool = False,
+    batch_tokens: int = 2048,
+    store=None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Measure ID_eps (arXiv 2407.02678, eq. 8) of many prompts, in batches, each kept as it is finished.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        As for :func:`~geolib.dimension.attention_dimension`.
+    prompts : sequence of array-like, shape=[tokens], int
+        Token ids, such as :func:`encode_prompts` gives. The same prompt twice is measured once and gives two rows.
+    eps : float or sequence of float
+        Threshold(s) in (0, 1).
+    rule : str or sequence of str
+        ``"absolute"``, ``"relative"``, or both, in one pass.
+    tokens : {"last", "all"}
+        Measure each prompt's last token, or every token and take the mean.
+    statistics : bool
+        Whether to measure the sink's share, the entropy, the effective support and the mass above eps too.
+    per_head, per_token : bool
+        Whether to give, besides, everything head by head, and, where ``tokens`` is ``"all"``, token by token.
+    batch_tokens : int
+        The most tokens in a batch, padding counted: what memory goes with. A prompt that is longer is a batch alone.
+    store : path, optional
+        Folder in which finished batches are kept (:mod:`geolib.parts`). Whoever calls again with the same arguments
+        gets the rows of an undisturbed run, bit for bit on the same machine, whatever became of the first call.
+    progress : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per prompt, in order. ``prompt`` (its place from 0; where ``prompts`` is a Series with a named index,
+        that index under its name), ``n_tokens``, and for each rule and threshold ``id_<rule>_<eps>`` (array-like,
+        shape=[layers], summed over heads). With ``statistics``: ``mass_above_<rule>_<eps>``, ``sink_share``,
+        ``entropy`` (nats) and ``effective_support`` (means over heads, shape=[layers]). Each of these again with
+        ``_heads`` (shape=[layers, heads]; a mean over tokens where ``tokens`` is ``"all"``) and ``_tokens``
+        (shape=[layers, tokens]; over heads as above) where asked for. ``attrs`` holds the settings.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for :func:`~geolib.dimension.attention_dimension`; the prompt is named, and nothing has been computed then.
+
+    Notes
+    -----
+    Prompts of like length share a batch, padded at the right. Padding may change the order of sums: a weight at the
+    threshold may then fall on its other side, so that a count differs by one from that of the prompt alone. Batches
+    follow from the prompts and ``batch_tokens``, never from what is in the store; prompts added at the end change
+    few of them.
+    """
+    eps, rules = _check_eps(eps), (rule,) if isinstance(rule, str) else tuple(rule)
+    if not rules or not set(rules) <= set(_RULES) or len(set(rules)) < len(rules):
+        raise ValueError(f"measure_prompts: rule is {rule!r}, but 'absolute', 'relative' or both were expected")
+    if len({f"{one:g}" for one in eps}) < len(eps):
+        raise ValueError(
+            f"measure_prompts: eps is {one_line(eps)}, but thresholds that differ in six digits were expected"
+        )
+    if tokens not in ("last", "all"):
+        raise ValueError(f"measure_prompts: tokens is {tokens!r}, but 'last' or 'all' was expected")
+    if per_token and tokens == "last":
+        raise ValueError("measure_prompts: per_token is True and tokens is 'last', but 'all' was expected with it")
+    if not hasattr(model, "set_attn_implementation"):
+        raise TypeError(f"measure_prompts: model is a {type(model).__name__}, but a transformers model was expected")
+    batch_tokens = integer("measure_prompts: batch_tokens", batch_tokens, 1)
+    prompts = _labelled("measure_prompts: prompts", prompts)
+    checked = [_check_ids(name, ids, model) for name, ids in _named("measure_prompts", prompts)]
+
+    attrs = {"geolib": __version__, "eps": list(eps), "rule": list(rules), "tokens": tokens}
+    if store is not None:  # hashing every weight takes a while
+        attrs["model"] = fingerprint(model)
+    what = {"statistics": bool(statistics), "per_head": bool(per_head), "per_token": bool(per_token)}
+    settings = {"measure": _MEASURE, "device": model.device.type} | attrs | what
+    del settings["geolib"]
+    batches, keys = [], {}
+    for batch in _batches(dict.fromkeys(checked), batch_tokens):
+        # Rounding depends on what is computed together, so that a row's key holds its whole batch.
+        digest = hashlib.sha256(json.dumps([settings, batch]).encode()).hexdigest()
+        batches.append([{"key": f"{digest}-{place}", "ids": ids} for place, ids in enumerate(batch)])
+        keys |= {item["ids"]: item["key"] for item in batches[-1]}
+
+    def compute(batch):
+        return _measure_batch(model, batch, eps, rules, tokens, **what)
+
+    rows = run_in_parts(batches, compute, folder=store, progress=progress, label="prompts")
+    frame = pd.DataFrame([rows[keys[ids]] for ids in checked]).drop(columns="key")
+    frame.insert(0, prompts.index.name or "prompt", prompts.index)
+    frame.attrs = attrs
+    return frame
+
+
+def _labelled(name: str, values) -> pd.Series:
+    """Values in a Series, whose index is what they are called."""
+    if isinstance(values, str):
+        raise TypeError(f"{name} is {one_line(values)}, but a sequence was expected")
+    series = values if isinstance(values, pd.Series) else pd.Series(list(values), dtype=object)
+    if series.empty:
+        raise ValueError(f"{name} is empty, but at least one was expected")
+    return series
+
+
+def _named(function: str, series: pd.Series):
+    """Go through a Series; each value comes with the opening of an error about it: "measure_prompts: line 3"."""
+    kind = series.index.name or "prompt"
+    return ((f"{function}: {kind} {label}", value) for label, value in series.items())
+
+
+def _check_ids(name: str, ids, model) -> tuple[int, ...]:
+    config = model.config.get_text_config()
+    try:
+        array = np.asarray(ids)
+        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+            raise TypeError
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {one_line(ids)}, but token ids of shape [tokens] were expected") from None
+    if array.size == 0:
+        raise ValueError(f"{name} has no tokens, but at least one was expected")
+    if array.min() < 0 or array.max() >= config.vocab_size:
+        raise ValueError(
+            f"{name} has ids from {array.min()} to {array.max()}, but the vocabulary has {config.vocab_size}"
+        )
+    window = getattr(config, "max_position_embeddings", None)
+    if window and 0 < window < array.size:
+        raise ValueError(f"{name} has {array.size} tokens, but the model's window is {window}")
+    return tuple(array.tolist())
+
+
+def _batches(prompts, batch_tokens: int):
+    """Group prompts of like length, as they come, the longest first: memory that does not suffice shows at once."""
+    groups = {}
+    for ids in prompts:
+        groups.setdefault(_rung(len(ids)), []).append(ids)
+    for rung in sorted(groups, reverse=True):
+        group, size = groups[rung], max(1, batch_tokens // rung)
+        yield from (group[start : start + size] for start in range(0, len(group), size))
+
+
+def _rung(length: int) -> int:
+    """Round a length up to three binary digits: a batch is then padded by a quarter at most.
+
+    >>> [_rung(n) for n in (7, 9, 100, 129)]
+    [7, 10, 112, 160]
+    """
+    step = 1 << max(0, (length - 1).bit_length() - 3)
+    return -(-length // step) * step
+
+
+def _measure_batch(model, batch, eps, rules, tokens, *, statistics, per_head, per_token) -> list[dict]:
+    """Rows of one batch: a single forward pass."""
+    lengths = [len(item["ids"]) for item in batch]
+    # Padded at the right: no token sees what follows it, and its position stays what it is.
+    ids = torch.zeros(len(batch), max(lengths), dtype=torch.long)
+    for row, item in zip(ids, batch, strict=True):
+        row[: len(item["ids"])] = torch.tensor(item["ids"])
+    mask = (torch.arange(ids.shape[1]) < torch.tensor(lengths)[:, None]).long()
+    mask = None if mask.all() else mask.to(model.device)
+    with measuring(model, eps=eps, rule=rules, tokens=tokens, statistics=statistics, attention_mask=mask) as measure:
+        model.base_model(input_ids=ids.to(model.device), attention_mask=mask, use_cache=False)
+    measured = {}  # shape=[batch, layers, heads, tokens] each
+    for rule, result in measure.results().items():
+        for e, one in enumerate(eps):
+            measured[f"id_{rule}_{one:g}"] = result.per_head[e]
+            if statistics:
+                measured[f"mass_above_{rule}_{one:g}"] = result.mass_above[e]
+    if statistics:
+        measured |= {name: getattr(result, name) for name in STATISTICS}
+    rows = []
+    for i, item in enumerate(batch):
+        row = {"key": item["key"], "n_tokens": lengths[i]}
+        for name, values in measured.items():
+            heads = values[i, ..., : lengths[i]]  # all that is there where only the last token was measured
+            summed = heads.sum(1, dtype=np.int32) if name.startswith("id_") else heads.mean(1, dtype=np.float64)
+            row[name] = summed[:, 0] if tokens == "last" else summed.mean(-1)
+            if per_head:
+                row[f"{name}_heads"] = heads[..., 0].copy() if tokens == "last" else heads.mean(-1, dtype=np.float64)
+            if per_token:
+                row[f"{name}_tokens"] = summed
+        rows.append(row)
+    return rows

@@ -1,0 +1,215 @@
+"""Long work in parts: every finished batch is kept, and whoever runs it again takes up where the last one stopped.
+
+A part is a Parquet file of rows, one batch's; a row's ``key`` is a hash of all that determines it. So a folder of
+parts may hold the rows of many runs, and each finds its own and no other's.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
+
+logger = logging.getLogger(__name__)
+
+_WRITING = ".writing-"
+
+
+def run_in_parts(
+    batches: Sequence[Sequence[dict]],
+    compute: Callable[[Sequence[dict]], list[dict]],
+    *,
+    folder: str | os.PathLike | None = None,
+    progress: bool = False,
+    label: str = "",
+) -> dict[str, dict]:
+    """Compute batch after batch, keep each as it is finished, and read what an earlier run kept.
+
+    A batch is computed whole if one of its rows is missing. When the run is stopped, however roughly, the batch in
+    flight is lost and nothing else.
+
+    Parameters
+    ----------
+    batches : sequence of sequences of dict
+        What to compute. Every item has a ``"key"``: text that changes when anything changes that determines its row.
+    compute : callable
+        Takes a batch and returns its rows: dicts of numbers, text and arrays, each with the ``"key"`` of its item.
+    folder : path, optional
+        Where the parts are; nothing is kept without one. Of several processes over one folder, one works while the
+        others wait, and then read what it did.
+    progress : bool
+        Whether to show a progress bar.
+    label : str
+        What the bar says.
+
+    Returns
+    -------
+    dict of str to dict
+        Rows by key.
+    """
+    wanted = {item["key"] for batch in batches for item in batch}
+    with Parts(folder) as parts:
+        rows = parts.read(wanted)
+        try:
+            bar = tqdm(total=sum(map(len, batches)), desc=label, unit="", disable=not progress)
+            with _noting_interrupts() as interrupts, bar:
+                for batch in batches:
+                    if interrupts:
+                        raise KeyboardInterrupt
+                    if any(item["key"] not in rows for item in batch):
+                        new = compute(batch)
+                        parts.add(new)
+                        rows.update((row["key"], row) for row in new)
+                    bar.update(len(batch))
+        except KeyboardInterrupt:
+            if folder is not None:
+                logger.warning("%d of %d rows are safe in %s: run again to go on", len(rows), len(wanted), folder)
+            raise
+    return rows
+
+
+@contextlib.contextmanager
+def _noting_interrupts():
+    """Note each Ctrl-C in the list that is yielded, besides letting it interrupt as always.
+
+    One that comes while Python collects garbage would be raised inside some destructor, and dropped there.
+    """
+    interrupts, handler = [], signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield interrupts
+        return
+
+    def note(number, frame):
+        interrupts.append(number)
+        if frame is None or frame.f_code.co_name != "__del__":
+            handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+class Parts:
+    """A folder of finished batches, held under a lock inside a ``with`` block.
+
+    Parameters
+    ----------
+    folder : path or None
+        Made if it is missing. None keeps nothing.
+
+    Raises
+    ------
+    ValueError
+        ``folder`` is a file.
+    """
+
+    def __init__(self, folder: str | os.PathLike | None):
+        self.folder = Path(folder) if folder is not None else None
+        if self.folder and self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"Parts: folder is {str(folder)!r}, which is a file, but a folder was expected")
+
+    def __enter__(self):
+        if self.folder:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.folder / ".lock")
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                logger.warning("another process works in %s: waiting for it", self.folder)
+                self._lock.acquire()
+            for unfinished in self.folder.glob(f"{_WRITING}*"):  # of a process that was killed: none other writes now
+                shutil.rmtree(unfinished, ignore_errors=True)
+        return self
+
+    def __exit__(self, *_):
+        if self.folder:
+            self._lock.release()
+
+    def read(self, keys: Iterable[str]) -> dict[str, dict]:
+        """Rows by key, those of ``keys`` that are there; a damaged file is set aside, and its rows are not."""
+        keys, rows = set(keys), {}
+        for path in sorted(self.folder.glob("*.parquet")) if self.folder else []:
+            try:
+                records = read_parquet(path).to_dict("records")
+                rows.update((row["key"], row) for row in records if row["key"] in keys)
+            except Exception as error:  # pyarrow and pandas raise of every kind, depending on the byte that is wrong
+                logger.warning("%s is damaged (%s): it is set aside, and its rows are computed again", path, error)
+                path.replace(path.with_suffix(".damaged"))
+        return rows
+
+    def add(self, rows: list[dict]) -> None:
+        """Keep the rows of a batch as one file, whole or not at all."""
+        if self.folder:
+            name = hashlib.sha256("".join(row["key"] for row in rows).encode()).hexdigest()[:16]
+            write_parquet(pd.DataFrame(rows), self.folder / f"{name}.parquet")
+
+
+def write_parquet(frame: pd.DataFrame, path: str | os.PathLike) -> None:
+    """Write ``frame`` to ``path`` whole or not at all, with a checksum for every page and ``frame.attrs``.
+
+    Cells may be arrays of one or two axes, shape=[n] or shape=[n, m]: lists, and lists of lists, in the file. Equal
+    frames make equal files.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    path = Path(path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=_WRITING) as folder:
+        whole = Path(folder) / path.name
+        _map_cells(frame, lambda cell: list(cell) if _is_array(cell) and cell.ndim == 2 else cell).to_parquet(
+            whole, index=False, write_page_checksum=True
+        )
+        whole.replace(path)
+
+
+def read_parquet(path: str | os.PathLike) -> pd.DataFrame:
+    """Read what :func:`write_parquet` wrote; checksums are verified, and nested lists are arrays again."""
+    frame = pd.read_parquet(path, page_checksum_verification=True)
+    return _map_cells(frame, lambda cell: np.stack(cell) if _is_array(cell) and cell.dtype.kind == "O" else cell)
+
+
+def _map_cells(frame: pd.DataFrame, function: Callable) -> pd.DataFrame:
+    """Apply a function to the cells that may hold arrays; numbers keep their types."""
+    objects = {name: column for name, column in frame.items() if pd.api.types.is_object_dtype(column)}
+    return frame.assign(**{name: column.map(function) for name, column in objects.items()})
+
+
+def _is_array(cell) -> bool:
+    return isinstance(cell, np.ndarray)
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """Hash of a model's configuration and of every weight: the part of a row's key that stands for the model.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        Its name and place do not count, nor the version of transformers that wrote its configuration.
+
+    Returns
+    -------
+    str
+        SHA-256 in hexadecimal digits.
+    """
+    config = {k: v for k, v in model.config.to_dict().items() if k not in ("transformers_version", "_name_or_path")}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

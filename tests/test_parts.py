@@ -1,0 +1,221 @@
+"""Work in parts: nothing finished is lost or done twice, and what is damaged is not believed."""
+
+import logging
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import TINY
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from geolib.parts import Parts, fingerprint, read_parquet, run_in_parts, write_parquet
+
+BATCHES = [[{"key": f"{name}{i}"} for i in range(3)] for name in "abcd"]
+KEYS = [item["key"] for batch in BATCHES for item in batch]
+
+
+def square(batch):
+    return [{"key": item["key"], "value": int(item["key"][1]) ** 2, "row": np.arange(2)} for item in batch]
+
+
+def counted(calls, *, stop_at=None, error=KeyboardInterrupt):
+    """Compute as ``square`` does, note each call, and fail at one of the batches."""
+
+    def compute(batch):
+        if batch[0]["key"][0] == stop_at:
+            raise error
+        calls.append(batch[0]["key"][0])
+        return square(batch)
+
+    return compute
+
+
+def test_without_a_folder_everything_is_computed():
+    calls = []
+    rows = run_in_parts(BATCHES, counted(calls))
+    assert list(rows) == KEYS
+    assert calls == list("abcd")
+    assert rows["c2"]["value"] == 4
+
+
+def test_what_is_there_is_not_computed_again(tmp_path):
+    first = run_in_parts(BATCHES[1:3], square, folder=tmp_path)
+    calls = []
+    rows = run_in_parts(BATCHES, counted(calls), folder=tmp_path)
+    assert calls == ["a", "d"]
+    assert sorted(rows) == KEYS
+    assert all(np.array_equal(rows[key]["row"], first[key]["row"]) for key in first)
+
+
+def test_an_interruption_loses_the_batch_in_flight_alone(tmp_path, caplog):
+    calls = []
+    with pytest.raises(KeyboardInterrupt), caplog.at_level(logging.WARNING):
+        run_in_parts(BATCHES, counted(calls, stop_at="c"), folder=tmp_path)
+    assert f"6 of 12 rows are safe in {tmp_path}: run again to go on" in caplog.text
+    run_in_parts(BATCHES, counted(calls), folder=tmp_path)
+    assert calls == list("abcd")
+
+
+class Garbage:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+class DeeperGarbage:
+    def __del__(self):
+        self.interrupt()
+
+    def interrupt(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("kind", [Garbage, DeeperGarbage])
+def test_an_interruption_during_garbage_collection_is_not_dropped(tmp_path, kind):
+    """Python prints what a destructor raises, and goes on; the run must not."""
+    calls = []
+
+    def compute(batch):
+        garbage = kind()
+        del garbage
+        calls.append(batch)
+        return square(batch)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run_in_parts(BATCHES, compute, folder=tmp_path)
+    assert len(calls) == len(list(tmp_path.glob("*.parquet"))) == 1
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_an_error_leaves_what_is_finished(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        run_in_parts(BATCHES, counted([], stop_at="b", error=ZeroDivisionError), folder=tmp_path)
+    with Parts(tmp_path) as parts:
+        assert sorted(parts.read(KEYS)) == ["a0", "a1", "a2"]
+
+
+def test_one_missing_row_brings_its_batch_back(tmp_path):
+    with Parts(tmp_path) as parts:
+        parts.add(square(BATCHES[0][:2]))
+    calls = []
+    run_in_parts(BATCHES[:1], counted(calls), folder=tmp_path)
+    assert calls == ["a"]
+
+
+def test_only_the_rows_asked_for_are_read(tmp_path):
+    run_in_parts(BATCHES, square, folder=tmp_path)
+    with Parts(tmp_path) as parts:
+        assert sorted(parts.read(["b1", "no"])) == ["b1"]
+
+
+def test_parts_written_without_checksums_are_read(tmp_path):
+    pd.DataFrame(square(BATCHES[0])).to_parquet(tmp_path / "0123456789abcdef.parquet")
+    with Parts(tmp_path) as parts:
+        assert sorted(parts.read(KEYS)) == ["a0", "a1", "a2"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text", "other"])
+def test_a_damaged_part_is_set_aside(tmp_path, caplog, damage):
+    run_in_parts(BATCHES[:2], square, folder=tmp_path)
+    path = sorted(tmp_path.glob("*.parquet"))[0]
+    whole = path.read_bytes()
+    if damage == "other":
+        pd.DataFrame({"no": ["key"]}).to_parquet(path)
+    else:
+        flipped = bytearray(whole)
+        flipped[20] ^= 1  # within the first page: only a checksum tells
+        path.write_bytes({"cut": whole[:-20], "flipped": bytes(flipped), "empty": b"", "text": b"Hello"}[damage])
+    calls = []
+    with caplog.at_level(logging.WARNING):
+        assert sorted(run_in_parts(BATCHES[:2], counted(calls), folder=tmp_path)) == KEYS[:6]
+    assert len(calls) == 1
+    assert f"{path} is damaged" in caplog.text
+    assert path.read_bytes() == whole
+    assert path.with_suffix(".damaged").exists()
+
+
+def test_runs_over_one_folder_share_the_work(tmp_path):
+    """Each takes the lock through a file of its own, as processes do."""
+    calls = []
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(lambda _: run_in_parts(BATCHES, counted(calls), folder=tmp_path), range(3)))
+    assert all(sorted(rows) == KEYS for rows in results)
+    assert calls == list("abcd")
+    assert len(list(tmp_path.glob("*.parquet"))) == 4
+
+
+def test_leavings_of_a_killed_process_go(tmp_path):
+    left = tmp_path / ".writing-xyz"
+    left.mkdir()
+    (left / "half.parquet").write_bytes(b"PAR1")
+    run_in_parts(BATCHES, square, folder=tmp_path)
+    assert not left.exists()
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"^Parts: folder is '.*file', which is a file, but a folder was expected$"):
+        run_in_parts(BATCHES, square, folder=tmp_path / "file")
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3)),
+    kind=st.sampled_from(["int32", "int64", "float32", "float64"]),
+    name=st.text(st.characters(codec="utf-8"), max_size=5),
+)
+def test_round_trip(tmp_path_factory, shape, kind, name):
+    """Arrays of one and two axes, numbers and text come back as they were, with the settings."""
+    n, height, width = shape
+    matrices = list(np.random.default_rng(0).normal(size=shape).astype(kind))
+    frame = pd.DataFrame({"text": [name] * n, "number": np.arange(n, dtype=kind)})
+    frame = frame.assign(matrix=matrices, vector=[matrix[0] for matrix in matrices])
+    frame.attrs = {"eps": [0.1], "name": name}
+    folder = tmp_path_factory.mktemp("parquet")
+    for file in ("first", "second"):
+        write_parquet(frame, folder / file)
+    assert (folder / "first").read_bytes() == (folder / "second").read_bytes()
+    assert sorted(path.name for path in folder.iterdir()) == ["first", "second"]
+    back = read_parquet(folder / "first")
+    assert back.attrs == frame.attrs
+    for column in ("text", "number"):
+        pd.testing.assert_series_equal(back[column], frame[column])
+    for column, axes in (("matrix", (height, width)), ("vector", (width,))):
+        for cell, expected in zip(back[column], frame[column], strict=True):
+            assert (cell.shape, cell.dtype) == (axes, expected.dtype)
+            np.testing.assert_array_equal(cell, expected)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    write_parquet(pd.DataFrame({"a": [1]}), tmp_path / "rows.parquet")
+    before = (tmp_path / "rows.parquet").read_bytes()
+    with pytest.raises(Exception, match="object"):
+        write_parquet(pd.DataFrame({"a": [object()]}), tmp_path / "rows.parquet")
+    assert (tmp_path / "rows.parquet").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+
+
+def test_fingerprint_sees_every_weight_and_the_settings():
+    def tiny(**changes):
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **TINY | changes))
+
+    model = tiny()
+    before = fingerprint(model)
+    assert fingerprint(tiny()) == before
+    assert fingerprint(tiny(rope_theta=5.0)) != before
+    assert fingerprint(model.to(torch.bfloat16)) != before
+    model = tiny()
+    for weight in model.parameters():
+        with torch.no_grad():
+            kept = weight.flatten()[-1].item()
+            weight.view(-1)[-1] += 1
+            assert fingerprint(model) != before
+            weight.view(-1)[-1] = kept
+    assert fingerprint(model) == before
