@@ -81,8 +81,8 @@ def load(name: str = EMBEDDED, *, device=None, dtype=None):
     source = embedded_folder() if name == EMBEDDED else name
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        # The embedded model loads in half a second: a bar would only be noise on a page.
-        with _no_bars() if name == EMBEDDED else contextlib.nullcontext():
+        # The embedded model loads in half a second, and a bar in a log or on a page is noise.
+        with _no_bars() if name == EMBEDDED or not sys.stderr.isatty() else contextlib.nullcontext():
             model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or "auto", trust_remote_code=False)
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
