@@ -276,7 +276,7 @@ class _Recorder:
             counts, seen = attention.count(normaliser, self.eps, self.rules)
             measured = {"counts": counts}
             # The kernel takes a query of NaN for a row that sees nothing.
-            broken = normaliser.isnan() | ~attention.query.isfinite().all(-1)
+            broken = (normaliser + attention.query.sum(-1)).isnan()
         else:
             parts = []
             for rows in [self._last_rows(attention)] if self.tokens == "last" else attention.blocks():
@@ -361,7 +361,7 @@ def _counting_attention(module, query, key, value, attention_mask, scaling=None,
     else:
         with LogSumExp() as listener:
             output = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-        normaliser = listener.of(query)
+        normaliser = listener.of(query) if attention_mask is None or attention_mask.shape[1] == 1 else None
     recorder = _RECORDER.get()
     if recorder is not None:
         recorder.add(module, attention, normaliser)

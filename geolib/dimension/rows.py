@@ -1,12 +1,15 @@
 """One layer's attention map, never held: its rows can be had, or only counted, a block at a time."""
 
+import copy
 import math
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# Query rows at a time: the only block of attention weights that ever exists. Small enough to stay in the cache.
+# Query rows of all heads at a time: the only block of attention weights that ever exists.
 _BLOCK = 64
+# Scores of one key-value head's block: they should stay in the cache, and be a product that is worth several threads.
+_MOST, _LEAST = 2**21, 2**18
 # Scores this close to a threshold, relative to its size, are left to the softmax: a few units in float32's last place.
 _SLACK = 2.0**-20
 
@@ -39,10 +42,24 @@ class AttentionMap:
         self.mask, self.softcap = mask, softcap
         self.sinks = None if sinks is None else sinks.float().view(1, -1, 1, 1)
 
-    def blocks(self):
-        """Slices of query rows that together are all of them."""
-        n_queries = self.query.shape[2]
-        return [slice(start, min(start + _BLOCK, n_queries)) for start in range(0, n_queries, _BLOCK)]
+    def blocks(self, size=None):
+        """Slices of query rows that together are all of them, of `size` at most."""
+        n_queries, size = self.query.shape[2], size or _BLOCK
+        return [slice(start, min(start + size, n_queries)) for start in range(0, n_queries, size)]
+
+    def groups(self, n):
+        """Split into maps of `n` key-value heads each, with their query heads, as a batch of such."""
+        kv_heads = self.key.shape[1]
+        query, key = self.query.unflatten(1, (kv_heads, -1)).flatten(0, 1), self.key.flatten(0, 1)[:, None]
+        for start in range(0, len(query), n):
+            group = copy.copy(self)
+            group.query, group.key = query[start : start + n], key[start : start + n]
+            if self.mask is not None and len(self.mask) > 1:
+                first, last = start // kv_heads, (start + len(group.query) - 1) // kv_heads
+                group.mask = self.mask[first : last + 1]
+                if last > first:
+                    group.mask = self.mask[torch.arange(start, start + len(group.query)) // kv_heads]
+            yield group
 
     def scores(self, rows, room=None):
         """Scores of some rows, -inf where a key is hidden, and the number of keys that each row sees.
@@ -75,8 +92,9 @@ class AttentionMap:
         if self.mask is None:
             seen = (position + 1).expand(batch, n_rows)
             if isinstance(rows, slice):  # all keys before the block are seen: only its own triangle needs a mask
-                later = torch.ones(n_rows, n_rows, dtype=torch.bool, device=query.device).triu(1)
-                scores[..., rows.start + past :].masked_fill_(later, -torch.inf)
+                scores[..., rows.start + past :] += torch.full((n_rows, n_rows), -torch.inf, device=query.device).triu(
+                    1
+                )
             else:
                 hidden = torch.arange(key.shape[2], device=query.device) > position[..., None]
                 scores.masked_fill_(hidden[:, None], -torch.inf)
@@ -104,7 +122,7 @@ class AttentionMap:
 
         A weight exceeds eps where its score exceeds the logsumexp plus log(eps): a comparison, no exponential. A row
         with a score that rounding could put on either side is counted by its weights instead, so that the result is
-        that of :func:`count_weights`, ties included. For maps without sinks.
+        that of :func:`count_weights`, ties included. For maps without sinks, and masks that all heads share.
 
         Parameters
         ----------
@@ -117,28 +135,36 @@ class AttentionMap:
         counts : torch.Tensor, shape=[rules, eps, batch, heads, queries]
         seen : torch.Tensor, shape=[batch, queries]
         """
-        absolute = _fences(normaliser[..., None], eps)
         batch, heads, n_queries, _ = self.query.shape
-        room = self.query.new_empty(2, batch * heads * min(_BLOCK, n_queries) * self.key.shape[2])
-        counts, seen = [], []
-        for rows in self.blocks():
-            scores, seen_here = self.scores(rows, room[0])
-            above = room[1, : scores.numel()].view(
-                scores.shape
-            )  # ones and zeros as floats: quicker to sum than booleans
-            sure, unsure = [], []
-            for rule in rules:
-                fences = absolute[..., rows, :] if rule == "absolute" else _fences(scores.amax(-1, keepdim=True), eps)
-                for high, low in fences:
-                    sure.append(torch.gt(scores, high, out=above).sum(-1))
-                    unsure.append(torch.gt(scores, low, out=above).sum(-1))
-            block = torch.stack(sure)
-            undecided = (block != torch.stack(unsure)).any(0)  # shape=[batch, heads, rows]
-            if undecided.any():
-                block[:, undecided] = count_weights(scores[undecided].softmax(-1), eps, rules).flatten(0, 1).to(block)
-            counts.append(block)
-            seen.append(seen_here)
-        return torch.cat(counts, dim=-1).unflatten(0, (len(rules), len(eps))).long(), torch.cat(seen, dim=-1)
+        per_row = heads // self.key.shape[1] * self.key.shape[2]
+        n_rows = min(n_queries, max(16, min(256, _MOST // per_row)))
+        n_groups = max(1, _LEAST // (n_rows * per_row))
+        room = self.query.new_empty(2, n_groups * n_rows * per_row)
+        counts, seen, normaliser = [], [], normaliser.reshape(-1, heads // self.key.shape[1], n_queries)
+        for group, normal in zip(self.groups(n_groups), normaliser.split(n_groups), strict=True):
+            blocks = [group._count(rows, normal, eps, rules, room) for rows in self.blocks(n_rows)]
+            counts.append(torch.cat([block for block, _ in blocks], dim=-1))
+            seen.append(torch.cat([seen for _, seen in blocks], dim=-1))
+        counts = torch.cat(counts, dim=1).view(len(rules), len(eps), batch, heads, n_queries)
+        return counts.long(), torch.cat(seen).view(batch, -1, n_queries)[:, 0]
+
+    def _count(self, rows, normaliser, eps, rules, room):
+        """Count some rows: shape=[rules * eps, batch, heads, rows]."""
+        scores, seen = self.scores(rows, room[0])
+        above = room[1, : scores.numel()].view(scores.shape)  # ones and zeros as floats: quicker to sum than booleans
+        sure, unsure = [], []
+        for rule in rules:
+            base = normaliser[:, :, rows, None] if rule == "absolute" else scores.amax(-1, keepdim=True)
+            slack = _SLACK * (1 + base.abs())
+            for value in eps:
+                threshold = base + math.log(value)
+                sure.append(torch.gt(scores, threshold + slack, out=above).sum(-1))
+                unsure.append(torch.gt(scores, threshold - slack, out=above).sum(-1))
+        counts = torch.stack(sure)
+        undecided = (counts != torch.stack(unsure)).any(0)  # shape=[batch, heads, rows]
+        if undecided.any():
+            counts[:, undecided] = count_weights(scores[undecided].softmax(-1), eps, rules).flatten(0, 1).to(counts)
+        return counts, seen
 
     def attend(self, value):
         """Attention output, shape=[batch, queries, heads, value_dim], for scores that no fused kernel computes.
@@ -155,12 +181,6 @@ class AttentionMap:
             output = folded @ value[:, :, : weights.shape[-1]].float()
             outputs.append(output.view(*weights.shape[:3], -1))
         return torch.cat(outputs, dim=2).transpose(1, 2).to(value.dtype).contiguous()
-
-
-def _fences(base, eps):
-    """For each eps, two numbers about base + log(eps): a score above the first is surely above it, others may be."""
-    slack = _SLACK * (1 + base.abs())
-    return torch.stack([torch.stack([base + (math.log(e) + slack), base + (math.log(e) - slack)]) for e in eps])
 
 
 def count_weights(weights, eps, rules):

@@ -7,13 +7,14 @@ those of a piecewise affine MLP (arXiv 2312.01648).
 
 import inspect
 import math
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
 
-from geolib.checks import integer, one_line
+from geolib.checks import finite_array, integer, one_line
 
 _BLOCK = 1 << 22  # gate values computed at a time
 
@@ -71,8 +72,8 @@ def gate_regions(model, input_ids, attention_mask=None, *, layer, radius=0.1, n_
         Token ids; shape=[tokens] is taken as a batch of one.
     attention_mask : array-like, shape=[batch, tokens], optional
         1 for tokens, 0 for padding, on either side.
-    layer : int
-        Whose MLP, from 0; negative counts from the last.
+    layer : int or sequence of int
+        Whose MLP, from 0; negative counts from the last. A sequence is one pass too.
     radius : float
         Distance of the neighbours, relative to the norm of the token's own MLP input: neighbour k of input x is
         x + radius |x| u_k. Positive.
@@ -83,7 +84,8 @@ def gate_regions(model, input_ids, attention_mask=None, *, layer, radius=0.1, n_
 
     Returns
     -------
-    GateRegions
+    GateRegions, or list of GateRegions
+        A list when ``layer`` is a sequence, in its order.
 
     Raises
     ------
@@ -101,7 +103,8 @@ def gate_regions(model, input_ids, attention_mask=None, *, layer, radius=0.1, n_
     The MLP's input is the model's own, in the model's type. Pre-activations are computed from it in float32, for
     tokens and neighbours alike; in bfloat16 the model itself may see another sign where a gate is almost 0.
 
-    The forward pass stops at the layer. Beyond it, memory does not grow with `n_neighbours`.
+    The forward pass stops at the last layer asked for. Beyond it, memory grows with neither `n_neighbours` nor layers,
+    but for the counts.
 
     Examples
     --------
@@ -118,31 +121,110 @@ def gate_regions(model, input_ids, attention_mask=None, *, layer, radius=0.1, n_
     radius = _check_radius(radius)
     n_neighbours = integer("gate_regions: n_neighbours", n_neighbours, 1)
     seed = integer("gate_regions: seed", seed, 0)
-    layers = _decoder_layers(model)
-    n_layers = len(layers)
-    layer = integer("gate_regions: layer", layer, -n_layers, n_layers - 1) % n_layers
-    projection, half = _gate(model, layer, layers[layer])
-    with torch.no_grad():
-        x = _input_of(projection, model, ids, mask)
+    wanted = _check_layers("gate_regions", model, layer)
+    gates = {number: _gate("gate_regions", model, number) for number in wanted}
+    counted = {}
+
+    def count(number, x):
         x = x.reshape(ids.numel(), -1).float()  # some models have flattened it already
         if not x[mask.flatten().to(x.device) == 1].isfinite().all():
-            raise ValueError(f"gate_regions: model gives NaN or infinite values before the MLP of layer {layer}")
-        W, b = _affine_map(projection, half)
+            raise ValueError(f"gate_regions: model gives NaN or infinite values before the MLP of layer {number}")
+        W, b = _affine_map(*gates[number])
         directions = np.random.default_rng(seed).standard_normal((n_neighbours, x.shape[1]))
         directions *= radius / np.linalg.norm(directions, axis=1, keepdims=True)
         # A neighbour's gates are the token's, plus a multiple of these.
         shifts = torch.as_tensor(directions, dtype=torch.float32, device=x.device) @ W.T
         between, around = _count(x, W, b, shifts)
-    between = between.reshape(ids.shape)[:, :-1]  # less those from one prompt to the next
-    around = around.reshape(*ids.shape, n_neighbours)
-    real = mask.cpu().numpy() == 1
-    return GateRegions(
-        np.where(real[:, :-1] & real[:, 1:], between, -1),
-        np.where(real[..., None], around, -1),
-        len(W),
-        layer,
-        radius,
-    )
+        between = between.reshape(ids.shape)[:, :-1]  # less those from one prompt to the next
+        around = around.reshape(*ids.shape, n_neighbours)
+        real = mask.cpu().numpy() == 1
+        counts = np.where(real[:, :-1] & real[:, 1:], between, -1), np.where(real[..., None], around, -1)
+        counted[number] = GateRegions(*counts, len(W), number, radius)
+
+    _visit({number: projection for number, (projection, _) in gates.items()}, count, model, ids, mask)
+    return [counted[number] for number in wanted] if np.ndim(layer) else counted[wanted[0]]
+
+
+def gate_hyperplanes(model, *, layer):
+    """Hyperplanes that cut the input space of one layer's MLP into regions: those on which a gate is 0.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        A causal language model.
+    layer : int
+        Whose MLP, from 0; negative counts from the last.
+
+    Returns
+    -------
+    normals : array-like, shape=[n_gates, width]
+    offsets : array-like, shape=[n_gates]
+        Gate k is active at the MLP's input x where normals[k] @ x + offsets[k] > 0. In float32. All offsets are 0 where
+        the gate has no bias: then the hyperplanes go through the origin.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `gate_regions`.
+
+    Examples
+    --------
+    >>> from geolib.models import load
+    >>> model, _ = load()
+    >>> normals, offsets = gate_hyperplanes(model, layer=-1)
+    >>> normals.shape, bool(offsets.any())
+    ((1536, 576), False)
+    """
+    import torch
+
+    _check_model("gate_hyperplanes", model)
+    (number,) = _check_layers("gate_hyperplanes", model, [layer])
+    with torch.no_grad():
+        return tuple(part.cpu().numpy() for part in _affine_map(*_gate("gate_hyperplanes", model, number)))
+
+
+def effective_regions(values) -> float:
+    """Inverse of the probability that two points of a set lie in one region, from points drawn from it.
+
+    It is at most the number of regions, with equality if all are equally likely (Simpson 1949; Hill 1973, of order 2).
+
+    Parameters
+    ----------
+    values : array-like, shape=[n, n_hyperplanes]
+        What the hyperplanes' affine functions give at n independent points, at least 2. A region is a pattern of
+        values > 0.
+
+    Returns
+    -------
+    float
+        Pairs of points divided by those that share a pattern: the share is an unbiased estimate of the probability.
+        Infinity if no two points share one: then there are more regions than these points can tell.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If values are not numbers or not finite, or a shape is wrong.
+
+    Examples
+    --------
+    One line through a square cuts off a quarter of its area: 1 / (0.75^2 + 0.25^2) = 1.6.
+
+    >>> points = np.random.default_rng(0).random((20_000, 2))
+    >>> round(effective_regions(points[:, :1] - 0.25), 1)
+    1.6
+    """
+    values = finite_array("effective_regions: values", values)
+    if values.ndim != 2 or len(values) < 2:
+        raise ValueError(
+            f"effective_regions: values has shape {values.shape}, expected [n, n_hyperplanes], n at least 2"
+        )
+    if not values.shape[1]:
+        return 1.0
+    bits = np.ascontiguousarray(np.packbits(values > 0, axis=1))
+    patterns = bits.view(np.dtype((np.void, bits.shape[1]))).ravel()
+    _, sizes = np.unique(patterns, return_counts=True)
+    together = int((sizes * (sizes - 1)).sum())
+    return len(values) * (len(values) - 1) / together if together else math.inf
 
 
 def _count(x, W, b, shifts):
@@ -162,22 +244,31 @@ def _count(x, W, b, shifts):
     return tuple(1 + torch.cat(counts).cpu().numpy() for counts in (between, around))
 
 
-def _decoder_layers(model):
+def _check_layers(caller, model, layer):
+    """Numbers of the layers, from 0."""
+    n_layers = model.config.get_text_config().num_hidden_layers
+    layers = layer if isinstance(layer, Sequence | range | np.ndarray) and np.ndim(layer) else [layer]
+    if not len(layers):
+        raise ValueError(f"{caller}: layer is empty, expected at least one")
+    return [integer(f"{caller}: layer", one, -n_layers, n_layers - 1) % n_layers for one in layers]
+
+
+def _decoder_layers(caller, model):
     from torch.nn import ModuleList
 
     n_layers = model.config.get_text_config().num_hidden_layers
     for module in model.base_model.modules():
         if isinstance(module, ModuleList) and len(module) == n_layers:
             return module
-    raise ValueError(f"gate_regions: model is a {type(model).__name__}, whose {n_layers} layers were not found")
+    raise ValueError(f"{caller}: model is a {type(model).__name__}, whose {n_layers} layers were not found")
 
 
-def _gate(model, layer, block):
+def _gate(caller, model, layer):
     """Projection whose output goes into the MLP's activation, and whether that is its first half only."""
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    found = []
+    block, found = _decoder_layers(caller, model)[layer], []
     for module in block.modules():
         linear = {name for name, child in module.named_children() if isinstance(child, torch.nn.Linear | Conv1D)}
         found += [(getattr(module, names[0]), names[0]) for names in _MLPS if linear == set(names)]
@@ -193,8 +284,7 @@ def _gate(model, layer, block):
     else:
         return found[0][0], found[0][1] == "gate_up_proj"
     raise ValueError(
-        f"gate_regions: model is a {type(model).__name__}, whose layer {layer} {reason}; expected one MLP with a "
-        "known gate"
+        f"{caller}: model is a {type(model).__name__}, whose layer {layer} {reason}; expected one MLP with a known gate"
     )
 
 
@@ -209,26 +299,36 @@ def _affine_map(projection, half):
 
 
 class _Reached(Exception):  # noqa: N818 -- no error: it ends a forward pass that has gone far enough
-    """Carries what a module is given."""
+    pass
 
 
-def _input_of(module, model, ids, mask):
-    """Run the model up to a module, and return what that is given."""
+def _visit(modules, function, model, ids, mask):
+    """Run the model until it has entered all modules, and call function(name, what the module is given) at each."""
+    import torch
 
-    def stop(_, args):
-        raise _Reached(args[0])
+    waiting = set(modules)
+
+    def enter(name, args):
+        function(name, args[0])
+        waiting.discard(name)
+        if not waiting:
+            raise _Reached
 
     inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
     if "position_ids" in inspect.signature(model.base_model.forward).parameters:
         inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)  # padding on the left moves no token
-    hook = module.register_forward_pre_hook(stop)
+    hooks = [
+        module.register_forward_pre_hook(lambda _, args, name=name: enter(name, args))
+        for name, module in modules.items()
+    ]
     try:
-        with _evaluating(model):
+        with _evaluating(model), torch.no_grad():
             model.base_model(**inputs)
-    except _Reached as reached:
-        return reached.args[0]
+    except _Reached:
+        return
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     raise ValueError(f"gate_regions: model is a {type(model).__name__}, whose forward pass does not reach the layer")
 
 
@@ -247,12 +347,8 @@ def _evaluating(model):
 def _check_tokens(model, input_ids, attention_mask):
     """Token ids and mask as tensors on the model's device, shape=[batch, tokens]."""
     import torch
-    from transformers import PreTrainedModel
 
-    if not isinstance(model, PreTrainedModel):
-        raise TypeError(f"gate_regions: model is a {type(model).__name__}, expected a transformers model")
-    if model.config.is_encoder_decoder:
-        raise ValueError(f"gate_regions: model is a {type(model).__name__}, expected a causal language model")
+    _check_model("gate_regions", model)
     ids = _integers("input_ids", input_ids)
     if ids.ndim != 2 or 0 in ids.shape:
         raise ValueError(
@@ -277,6 +373,15 @@ def _check_tokens(model, input_ids, attention_mask):
             "and 0 for padding"
         )
     return ids.to(model.device), mask.to(model.device)
+
+
+def _check_model(caller, model):
+    from transformers import PreTrainedModel
+
+    if not isinstance(model, PreTrainedModel):
+        raise TypeError(f"{caller}: model is a {type(model).__name__}, expected a transformers model")
+    if model.config.is_encoder_decoder:
+        raise ValueError(f"{caller}: model is a {type(model).__name__}, expected a causal language model")
 
 
 def _integers(name, given):

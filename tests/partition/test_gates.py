@@ -8,7 +8,7 @@ import torch
 from tiny import TINY
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from geolib.partition import ReluNetwork, gate_regions, line_partition
+from geolib.partition import ReluNetwork, effective_regions, gate_hyperplanes, gate_regions, line_partition
 
 OLD = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256}
 # What the model has beyond TINY; its layers; in a layer, the first projection and the activation.
@@ -178,6 +178,57 @@ def test_the_layer_is_counted_from_either_end():
     assert gate_regions(model, [3], layer=0).between_tokens.shape == (1, 0)
 
 
+def test_several_layers_are_one_pass():
+    model, ids = tiny("qwen2"), tokens(2, 8)
+    mask = torch.ones_like(ids)
+    mask[1, :3] = 0
+    passes = []
+    hook = model.model.layers[0].register_forward_pre_hook(lambda *_: passes.append(1))
+    together = gate_regions(model, ids, mask, layer=[-1, 0, 2], radius=0.5)
+    assert len(passes) == 1
+    hook.remove()
+    assert [one.layer for one in together] == [2, 0, 2]
+    for one in together:
+        alone = gate_regions(model, ids, mask, layer=one.layer, radius=0.5)
+        np.testing.assert_array_equal(one.between_tokens, alone.between_tokens)
+        np.testing.assert_array_equal(one.around_tokens, alone.around_tokens)
+    assert (together[0].around_tokens != together[1].around_tokens).any()
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("kind", COVERED)
+def test_hyperplanes_are_where_the_gate_is_0(kind):
+    extra, layers, projection, activation = COVERED[kind]
+    model, ids = tiny(kind, extra), tokens(1, 5)
+    block = model.base_model.get_submodule(layers)[2]
+    normals, offsets = gate_hyperplanes(model, layer=-1)
+    x = seen(model, block.get_submodule(projection), ids).numpy()
+    gates = seen(model, block.get_submodule(activation), ids).numpy()
+    assert normals.shape == (gates.shape[-1], 32)
+    np.testing.assert_allclose(x @ normals.T + offsets, gates, atol=1e-4)
+
+
+def test_effective_regions_are_those_of_the_volumes():
+    """Two lines cut a square into rectangles, whose areas are known."""
+    points = np.random.default_rng(0).random((20_000, 2))
+    areas = np.outer([0.3, 0.7], [0.1, 0.9])
+    assert effective_regions(points - [0.3, 0.1]) == pytest.approx(1 / (areas**2).sum(), rel=0.02)
+    grid = np.repeat(points, 9, axis=1) - np.tile(np.arange(1, 10) / 10, 2)  # a grid of equal squares
+    assert effective_regions(grid) == pytest.approx(100, rel=0.05)
+
+
+def test_effective_regions_are_pairs_over_pairs_that_share_a_pattern():
+    values = np.random.default_rng(1).standard_normal((40, 3))
+    together = sum((one > 0).tolist() == (other > 0).tolist() for one in values for other in values) - 40
+    assert effective_regions(values) == pytest.approx(40 * 39 / together)
+    assert effective_regions(np.eye(5) - 0.5) == np.inf
+    assert effective_regions(np.zeros((4, 2))) == 1
+    assert effective_regions(np.empty((4, 0))) == 1
+    # A ninth hyperplane counts too: patterns are packed by eights.
+    assert effective_regions(np.tile(np.eye(2) - 0.5, 5)[:, [0] * 8 + [1]]) == np.inf
+    assert effective_regions([[1] * 8 + [1], [1] * 8 + [-1]]) == np.inf
+
+
 def test_bfloat16_gates_are_taken_in_float32():
     model, ids = tiny("llama").to(torch.bfloat16), tokens(2, 30)
     gate = model.model.layers[2].mlp.gate_proj
@@ -273,6 +324,9 @@ def test_nan_is_no_count():
         ({"layer": -4}, ValueError, "layer is -4, expected"),
         ({"layer": 1.0}, TypeError, "layer is 1.0, expected an integer"),
         ({"layer": True}, TypeError, "layer is True, expected an integer"),
+        ({"layer": []}, ValueError, "layer is empty, expected at least one"),
+        ({"layer": [0, 3]}, ValueError, "layer is 3, expected from -3 to 2"),
+        ({"layer": "last"}, TypeError, "layer is 'last', expected an integer"),
         ({"radius": 0}, ValueError, "radius is 0, expected a positive number"),
         ({"radius": float("nan")}, ValueError, "radius is nan, expected"),
         ({"radius": float("inf")}, ValueError, "radius is inf, expected"),
@@ -287,6 +341,25 @@ def test_wrong_arguments_are_named(arguments, error, message):
     with pytest.raises(error, match=rf"^gate_regions: {message}") as info:
         gate_regions(**{"model": tiny("llama"), "input_ids": [[3, 4, 5, 6]], "layer": 1} | arguments)
     assert "\n" not in str(info.value)
+
+
+def test_wrong_arguments_of_the_others_are_named():
+    with pytest.raises(TypeError, match=r"^gate_hyperplanes: model is a int, expected a transformers model$"):
+        gate_hyperplanes(3, layer=0)
+    with pytest.raises(ValueError, match=r"^gate_hyperplanes: layer is 3, expected from -3 to 2$"):
+        gate_hyperplanes(tiny("llama"), layer=3)
+    with pytest.raises(TypeError, match=r"^gate_hyperplanes: layer is \[0, 1\], expected an integer$"):
+        gate_hyperplanes(tiny("llama"), layer=[0, 1])
+    with pytest.raises(ValueError, match=r"^gate_hyperplanes: model is a Mixtral\w+, whose layer 1 is a mixture"):
+        gate_hyperplanes(tiny("mixtral", {"num_local_experts": 2}), layer=1)
+    with pytest.raises(
+        ValueError, match=r"^effective_regions: values has shape \(1, 2\), expected \[n, n_hyperplanes\]"
+    ):
+        effective_regions([[1, 2]])
+    with pytest.raises(ValueError, match=r"^effective_regions: values has shape \(2,\), expected"):
+        effective_regions([1, 2])
+    with pytest.raises(ValueError, match=r"^effective_regions: values holds nan at \(1, 0\), expected finite numbers$"):
+        effective_regions([[1.0], [np.nan]])
 
 
 def test_an_encoder_with_a_decoder_is_refused():
