@@ -1,0 +1,276 @@
+"""Classical estimators of intrinsic dimension: scikit-dimension's (Bac et al. 2021), behind one careful call.
+
+They look at distances between points, and are misled where points coincide or one lies far from all others. Here the
+first are removed and the second set aside, both are reported, and what an estimator cannot answer is refused.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from geolib.checks import finite_array, integer, one_line
+
+# Neighbours that each estimator looks at by default, which is scikit-dimension's (0: it has no such number).
+_NEIGHBOURS = {
+    "TwoNN": 2, "MLE": 20, "GRIDE": 2, "MOM": 100, "TLE": 20, "MADA": 20, "CorrInt": 20, "MiND_ML": 21, "ESS": 100,
+    "DANCo": 11, "lPCA": 0, "FisherS": 0, "PH": 0,
+}  # fmt: skip
+_FIXED = ("TwoNN", "CorrInt", "DANCo")
+_SHARING = ("TwoNN", "MLE", "MOM", "TLE", "ESS")  # take neighbours that are known; the others look on their own
+_FEWEST = 5  # points, whatever the estimator
+_DANCO = 20, 5000  # points that its table covers
+
+
+@dataclass(frozen=True)
+class DimensionEstimate:
+    """Intrinsic dimension of a cloud of points, made by `estimate_dimension`.
+
+    Attributes
+    ----------
+    value : float
+        The estimate.
+    interval : tuple of float, or None
+        For the sampling noise of ``value``, not for its bias; None unless asked for.
+    n_used : int
+        Points behind it.
+    n_duplicates : int
+        Rows removed because they equal another.
+    n_outliers : int
+        Rows set aside for their extreme norm.
+    """
+
+    value: float
+    interval: tuple[float, float] | None
+    n_used: int
+    n_duplicates: int
+    n_outliers: int
+
+
+def estimate_dimension(points, estimator="TwoNN", *, n_neighbors=None, n_boot=0, level=0.95, seed=0):
+    """Estimate the intrinsic dimension of a cloud of points.
+
+    Parameters
+    ----------
+    points : array-like, shape=[n, dim]
+        Computed with in float64.
+    estimator : str or sequence of str
+        ``"TwoNN"`` (Facco et al. 2017), ``"MLE"`` (Levina and Bickel 2004), ``"GRIDE"`` (Denti et al. 2022),
+        ``"MOM"``, ``"TLE"``, ``"MADA"``, ``"CorrInt"``, ``"MiND_ML"``, ``"DANCo"``, ``"lPCA"``, ``"FisherS"``; slow
+        from a few hundred points on: ``"ESS"``, ``"PH"``.
+    n_neighbors : int, optional
+        How many neighbours of a point to look at: the scale of the answer. By default scikit-dimension's number for
+        each estimator. For GRIDE, the outer one of its two neighbours, even; the inner one is half of it.
+    n_boot : int
+        Half-samples for the interval, at least 2; 0 for none.
+    level : float
+        Of the interval.
+    seed : int
+        For the half-samples, and for the estimators that draw at random.
+
+    Returns
+    -------
+    DimensionEstimate, or dict of str to DimensionEstimate
+        A dict when ``estimator`` is a sequence, in its order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If points are no finite numbers of shape [n, dim], too few are distinct for the neighbours needed, an estimator
+        is unknown or finds no dimension, or a number is out of range.
+
+    Notes
+    -----
+    *Duplicates.* Rows that are equal in every bit count once: a neighbour at distance 0 makes MLE 0.
+
+    *Extreme rows.* Distances from the coordinatewise median are taken. A row is set aside if the logarithm of its own
+    lies more than 5 robust standard deviations (1.4826 times the median absolute deviation) above the median, and it is
+    more than twice the median distance. Rows near the centre harm nobody, and stay. The rule leaves Gaussian clouds
+    and balls of every dimension whole; of two groups of points far apart it may set aside the smaller, which shows in
+    ``n_outliers``.
+
+    *Interval.* Drawing rows with replacement makes duplicates, and drawing the local estimates of fixed neighbours
+    takes overlapping neighbourhoods for independent. So the estimate is repeated on random halves of the points, with
+    the neighbours that each half has. For statistics that are nearly means, estimates on halves vary about their mean
+    as the whole does about its own (Shao and Wu 1989: half is left out, so no factor is needed); ratios of neighbours'
+    distances vary a little more, and the interval is wider than it need be. It is value * exp(+-z s), with s the
+    standard deviation of the logarithm. Halves see farther neighbours, so their mean is of no use; only their spread
+    is taken. No resampling shows bias, which grows with the dimension. An estimate that is the same whole number on
+    all halves has an interval of width 0.
+
+    *Sharing.* Neighbours are found once, for all half-samples and all of TwoNN, MLE, MOM, TLE and ESS. The others find
+    their own, in the whole and in every half.
+
+    *Settings.* lPCA is the linear dimension (Fukunaga and Olsen's rule: eigenvalues above 5 % of the largest). DANCo is
+    calibrated by scikit-dimension's table: 20 to 5,000 points and dimension 100 at most. scikit-dimension's KNN is
+    left out: it draws with replacement, and so makes duplicates of its own.
+
+    Examples
+    --------
+    A plane in 30 dimensions, a quarter of its points twice, and one point far away:
+
+    >>> rng = np.random.default_rng(0)
+    >>> plane = rng.random((800, 2)) @ rng.standard_normal((2, 30))
+    >>> points = np.vstack([plane, plane[:200], np.full((1, 30), 1e4)])
+    >>> found = estimate_dimension(points, n_boot=20)
+    >>> round(found.value), found.n_used, found.n_duplicates, found.n_outliers
+    (2, 800, 200, 1)
+    >>> found.interval[0] < found.value < found.interval[1]
+    True
+    """
+    sizes = _sizes(estimator, n_neighbors)
+    n_boot = _n_boot(n_boot)
+    quantile, seed = NormalDist().inv_cdf((1 + _level(level)) / 2), integer("estimate_dimension: seed", seed, 0)
+    cloud, n_duplicates, n_outliers = _clean(_points(points))
+    left_out = f"{n_duplicates} duplicates and {n_outliers} extreme ones"
+    for name, size in sizes.items():
+        _require(name, size, len(cloud), left_out, bool(n_boot))
+
+    sharing = [size for name, size in sizes.items() if name in _SHARING]
+    k = max(sharing, default=0)
+    # Enough that a half of the points holds k of a point's neighbours, but for one point in a million.
+    known = 2 * k + 10 * math.isqrt(k) + 20 if n_boot else k
+    near = _nearest(cloud, min(known, len(cloud) - 1)) if sharing else None
+    values = {name: _fit(name, size, cloud, near, seed) for name, size in sizes.items()}
+    logs = {name: [] for name in sizes}
+    rng = np.random.default_rng(seed)
+    for _ in range(n_boot):
+        half = np.sort(rng.permutation(len(cloud))[: len(cloud) // 2])
+        near_half = _nearest_within(cloud, half, near, k) if sharing else None
+        for name, size in sizes.items():
+            logs[name].append(math.log(_fit(name, size, cloud[half], near_half, seed)))
+    estimates = {}
+    for name, value in values.items():
+        factor = math.exp(quantile * np.std(logs[name], ddof=1)) if n_boot else None
+        interval = (value / factor, value * factor) if n_boot else None
+        estimates[name] = DimensionEstimate(value, interval, len(cloud), n_duplicates, n_outliers)
+    return estimates[estimator] if isinstance(estimator, str) else estimates
+
+
+def _clean(points):
+    """Distinct rows of ordinary norm, about their median, on the scale of 1; number of duplicates, of extreme rows."""
+    # Of equal rows the first stays. Adding 0 makes a zero of -0, which has other bits.
+    rows = np.ascontiguousarray(points + 0.0).view(np.dtype((np.void, points.shape[1] * points.itemsize))).ravel()
+    distinct = points[np.sort(np.unique(rows, return_index=True)[1])]
+    n_duplicates = len(points) - len(distinct)
+    centred = distinct - np.median(distinct, axis=0)
+    largest = np.abs(centred).max()
+    if len(distinct) < 3 or largest == 0:
+        return distinct, n_duplicates, 0
+    centred /= largest  # squares of the rest neither overflow nor vanish
+    norm = np.linalg.norm(centred, axis=1)
+    logs = np.log(norm, out=np.full(len(norm), -np.inf), where=norm > 0)
+    middle = np.median(logs)
+    spread = 1.4826 * np.median(np.abs(logs - middle)) if np.isfinite(middle) else np.inf
+    ordinary = logs <= middle + max(5 * spread, math.log(2))
+    return centred[ordinary] / math.exp(middle), n_duplicates, int((~ordinary).sum())
+
+
+def _nearest(cloud, k):
+    """Distances and indices of each point's k nearest neighbours, shape=[n, k] both."""
+    from sklearn.neighbors import NearestNeighbors
+
+    return NearestNeighbors(n_neighbors=k).fit(cloud).kneighbors()
+
+
+def _nearest_within(cloud, half, near, k):
+    """Neighbours of the points `half` among themselves: the first k of those known that are in it."""
+    place = np.full(len(cloud), -1)
+    place[half] = np.arange(len(half))
+    distances, neighbours = near[0][half], place[near[1][half]]
+    if ((neighbours >= 0).sum(axis=1) < k).any():
+        return _nearest(cloud[half], k)
+    first = np.argsort(neighbours < 0, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(distances, first, axis=1), np.take_along_axis(neighbours, first, axis=1)
+
+
+def _fit(name, size, cloud, near, seed):
+    """One estimate by scikit-dimension; its warnings about the data are errors."""
+    # Importing skdim.id silences every warning of the process: the filters are put back.
+    with warnings.catch_warnings():
+        from skdim import id as estimators
+
+    if cloud.shape[1] == 1:
+        cloud = np.hstack([cloud, np.zeros_like(cloud)])  # it wants two coordinates; this is the same cloud
+    settings = {
+        "TwoNN": {"dist": True},
+        "GRIDE": {"n1": size // 2, "n2": size},
+        "MiND_ML": {"k": size - 1, "D": cloud.shape[1]},
+        "DANCo": {"ver": "DANCoFit", "D": min(cloud.shape[1], 100), "random_state": seed},
+        "ESS": {"random_state": seed},
+        "PH": {"random_state": seed},
+    }.get(name, {})
+    fitted = getattr(estimators, name)(**settings)
+    given = {}
+    if name == "TwoNN":
+        cloud = near[0][:, :2]
+    elif name in ("MLE", "MOM", "TLE", "ESS"):
+        given = {"n_neighbors": size, "precomputed_knn_arrays": tuple(part[:, :size] for part in near)}
+    elif name == "MADA":
+        given = {"n_neighbors": size}
+    try:
+        # 0 / 0 is a matter of course to some of them, which put it right afterwards.
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("error", UserWarning)
+            value = float(fitted.fit(cloud, **given).dimension_)
+    except (UserWarning, ValueError, ArithmeticError) as error:
+        raise ValueError(f"estimate_dimension: {name} fails on points: {' '.join(str(error).split())}") from None
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"estimate_dimension: {name} gives {value} for points, expected a positive number")
+    return value
+
+
+def _points(points):
+    array = finite_array("estimate_dimension: points", points)
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"estimate_dimension: points has shape {array.shape}, expected [n, dim]")
+    return array
+
+
+def _sizes(estimator, n_neighbors):
+    """How many neighbours each estimator looks at, by name."""
+    if not isinstance(estimator, str | Sequence) or not len(estimator):
+        raise TypeError(f"estimate_dimension: estimator is {one_line(estimator)}, expected a name or names")
+    return {name: _size(name, n_neighbors) for name in ([estimator] if isinstance(estimator, str) else estimator)}
+
+
+def _size(name, n_neighbors):
+    if not isinstance(name, str) or name not in _NEIGHBOURS:
+        raise ValueError(f"estimate_dimension: estimator is {one_line(name)}, expected one of {', '.join(_NEIGHBOURS)}")
+    if n_neighbors is None:
+        return _NEIGHBOURS[name]
+    if name in _FIXED or not _NEIGHBOURS[name]:
+        raise ValueError(f"estimate_dimension: n_neighbors is {one_line(n_neighbors)}, but {name} takes none")
+    size = integer("estimate_dimension: n_neighbors", n_neighbors, 2 if name == "GRIDE" else 3)
+    if name == "GRIDE" and size % 2:
+        raise ValueError(f"estimate_dimension: n_neighbors is {size}, but GRIDE takes an even number")
+    return size
+
+
+def _n_boot(n_boot):
+    n_boot = integer("estimate_dimension: n_boot", n_boot, 0)
+    if n_boot == 1:
+        raise ValueError("estimate_dimension: n_boot is 1, expected 0 or at least 2")
+    return n_boot
+
+
+def _level(level):
+    number = finite_array("estimate_dimension: level", level)
+    if number.shape != () or not 0 < number < 1:
+        raise ValueError(f"estimate_dimension: level is {one_line(level)}, expected a number between 0 and 1")
+    return float(number)
+
+
+def _require(name, size, n, left_out, halves):
+    """Refuse points that are too few, or for DANCo too many."""
+    low, high = _DANCO if name == "DANCo" else (max(size + 1, _FEWEST), math.inf)
+    low *= 2 if halves else 1
+    if not low <= n <= high:
+        expected = f"at least {low}" if n < low else f"at most {high}"
+        raise ValueError(
+            f"estimate_dimension: points has {n} rows without {left_out}, but {name} needs {expected}"
+            + (" for half-samples" if halves and n < low else "")
+        )

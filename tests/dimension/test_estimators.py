@@ -1,0 +1,390 @@
+"""estimate_dimension on clouds whose dimension is known, and dimension_profile against plain hooks."""
+
+import re
+import subprocess
+import sys
+import tracemalloc
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import TINY
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from geolib.dimension import dimension_profile, estimate_dimension
+from geolib.dimension.estimators import _NEIGHBOURS, _SHARING, _clean, _nearest, _nearest_within
+
+QUICK = [name for name in _NEIGHBOURS if name not in ("ESS", "PH")]
+
+
+def ball(n, dim, ambient=None, seed=0):
+    """Uniform in a ball, in some subspace."""
+    rng = np.random.default_rng(seed)
+    points = rng.standard_normal((n, dim))
+    points *= rng.random((n, 1)) ** (1 / dim) / np.linalg.norm(points, axis=1, keepdims=True)
+    return points @ np.linalg.qr(rng.standard_normal((ambient or dim, dim)))[0].T
+
+
+def sphere(n, dim):
+    points = np.random.default_rng(0).standard_normal((n, dim + 1))
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def swiss_roll(n):
+    t, height = np.random.default_rng(0).uniform([1.5 * np.pi, 0], [4.5 * np.pi, 21], (n, 2)).T
+    return np.column_stack([t * np.cos(t), height, t * np.sin(t)])
+
+
+def skdim_id():
+    with warnings.catch_warnings():
+        from skdim import id as estimators
+    return estimators
+
+
+@pytest.mark.parametrize(
+    ("points", "dim", "flat"),
+    [
+        (ball(1000, 1, 50), 1, True),
+        (ball(1000, 3), 3, True),
+        (ball(1000, 5, 200), 5, True),
+        (sphere(1000, 2), 2, False),
+        (swiss_roll(1000), 2, False),
+        (np.random.default_rng(0).standard_normal((1000, 4)), 4, True),
+    ],
+)
+def test_known_dimensions(points, dim, flat):
+    found = estimate_dimension(points, [name for name in QUICK if dim > 1 or name != "DANCo"])  # a line has no angles
+    local = [name for name in QUICK if name not in ("lPCA", "FisherS", "DANCo")]
+    assert {name: found[name].value for name in local} == pytest.approx(dict.fromkeys(local, dim), rel=0.2)
+    assert found["lPCA"].value == (dim if flat else dim + 1)  # the flat space around it
+    assert {e.n_used for e in found.values()} == {1000}
+
+
+def test_slow_ones_too():
+    assert round(estimate_dimension(ball(60, 3), "PH").value) == 3
+    assert round(estimate_dimension(ball(40, 3), "ESS", n_neighbors=15).value) == 3
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_equals_scikit_dimension_where_that_is_right(name):
+    points = ball(300, 4, 30)
+    extra = {"DANCo": {"ver": "DANCoFit", "random_state": 0}, "MiND_ML": {"D": 30}}.get(name, {})
+    with np.errstate(all="ignore"):
+        theirs = getattr(skdim_id(), name)(**extra).fit(points).dimension_
+    assert estimate_dimension(points, name).value == pytest.approx(theirs, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["MLE", "TLE", "MOM", "MADA"])
+def test_scale_is_a_choice(name):
+    points = ball(300, 4)
+    with np.errstate(all="ignore"):
+        theirs = getattr(skdim_id(), name)().fit(points, n_neighbors=12).dimension_
+    assert estimate_dimension(points, name, n_neighbors=12).value == pytest.approx(theirs, rel=1e-6)
+    wider = skdim_id().GRIDE(n1=6, n2=12).fit(points).dimension_
+    assert estimate_dimension(points, "GRIDE", n_neighbors=12).value == pytest.approx(wider, rel=1e-6)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    scale=st.floats(-100, 100).map(lambda power: 10.0**power),
+    shift=st.floats(-1e3, 1e3),
+    extra=st.integers(0, 20),
+)
+def test_isometries_and_scale_change_nothing(seed, scale, shift, extra):
+    rng = np.random.default_rng(seed)
+    points = rng.random((60, 3)) ** 2
+    turn = np.linalg.qr(rng.standard_normal((3 + extra, 3 + extra)))[0][:, :3]
+    moved = scale * (points @ turn.T + shift * rng.standard_normal(3 + extra))
+    names = ["TwoNN", "MLE", "GRIDE", "TLE", "MADA", "lPCA"]
+    before, after = estimate_dimension(points, names), estimate_dimension(moved, names)
+    assert {n: after[n].value for n in names} == pytest.approx({n: before[n].value for n in names}, rel=1e-4)
+
+
+def test_duplicates_change_nothing():
+    points = ball(400, 5, 20)
+    clean = estimate_dimension(points, QUICK, n_boot=4)
+    found = estimate_dimension(np.vstack([points, points[:40], points[:10]]), QUICK, n_boot=4)
+    assert all(e.n_duplicates == 50 and e.n_used == 400 for e in found.values())
+    assert [(e.value, e.interval) for e in found.values()] == [(e.value, e.interval) for e in clean.values()]
+    with np.errstate(all="ignore"):  # what it saves from
+        assert skdim_id().MLE().fit(np.vstack([points, points[:40]])).dimension_ == 0
+
+
+def test_one_huge_row_changes_nothing():
+    points = ball(400, 5, 20)
+    huge = np.vstack([points[:100], np.full((1, 20), 1e5), points[100:]])
+    found, clean = estimate_dimension(huge, QUICK), estimate_dimension(points, QUICK)
+    assert all(e.n_outliers == 1 and e.n_used == 400 for e in found.values())
+    assert [e.value for e in found.values()] == pytest.approx([e.value for e in clean.values()], rel=1e-6)
+    with np.errstate(all="ignore"):  # what it saves from
+        assert skdim_id().lPCA().fit(huge).dimension_ == 1
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 10, 100, 600])
+def test_ordinary_clouds_stay_whole(dim):
+    gaussian = np.random.default_rng(0).standard_normal((3000, dim))
+    assert [_clean(cloud)[2] for cloud in (gaussian, ball(3000, dim), sphere(3000, dim))] == [0, 0, 0]
+    lone = np.vstack([gaussian[:500], np.full((3, dim), 1e6) * [[1], [2], [3]]])
+    assert _clean(lone)[2] == 3
+
+
+def test_zero_has_one_sign():
+    points = np.round(ball(50, 2), 1)
+    assert _clean(np.vstack([points, [[0.0, 5.0]], [[-0.0, 5.0]]]))[1] == _clean(points)[1] + 1
+
+
+def test_a_sequence_shares_and_changes_nothing():
+    points = ball(210, 3, 8)
+    together = estimate_dimension(points, QUICK, n_boot=3, seed=5)
+    assert list(together) == QUICK
+    for name in QUICK:
+        alone = estimate_dimension(points, name, n_boot=3, seed=5)
+        assert together[name].value == pytest.approx(alone.value, rel=1e-9)
+        assert together[name].interval == pytest.approx(alone.interval, rel=1e-6)
+
+
+@pytest.mark.parametrize("known", [60, 6])  # with 6 the halves hold too few of them, and are searched anew
+def test_neighbours_within_a_half(known):
+    points = ball(200, 4)
+    half = np.sort(np.random.default_rng(0).permutation(200)[:100])
+    distances, neighbours = _nearest_within(points, half, _nearest(points, known), 5)
+    expected = _nearest(points[half], 5)
+    np.testing.assert_allclose(distances, expected[0], rtol=1e-9)
+    np.testing.assert_array_equal(neighbours, expected[1])
+
+
+def test_intervals_follow_the_seed():
+    points = ball(200, 3)
+    one, again, other = (estimate_dimension(points, n_boot=10, seed=seed) for seed in (1, 1, 2))
+    assert one == again
+    assert one.value == other.value
+    assert one.interval != other.interval
+    assert all(e.interval[0] < e.value < e.interval[1] for e in (one, other))
+    narrow = estimate_dimension(points, n_boot=10, seed=1, level=0.5).interval
+    assert one.interval[0] < narrow[0] < narrow[1] < one.interval[1]
+    assert estimate_dimension(points).interval is None
+
+
+def test_intervals_cover():
+    """Of what 80 clouds give on average, nearly all intervals know; and none is far too wide."""
+    found = [estimate_dimension(ball(150, 3, seed=s), ["TwoNN", "MLE"], n_boot=25, seed=s) for s in range(80)]
+    for name in ("TwoNN", "MLE"):
+        values = np.array([e[name].value for e in found])
+        low, high = np.array([e[name].interval for e in found]).T
+        assert ((low <= values.mean()) & (values.mean() <= high)).mean() > 0.9
+        spread = np.log(high / low).mean() / (2 * 1.96)
+        assert 0.8 < spread / np.log(values).std() < 1.8
+
+
+def test_nothing_global_changes():
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    estimate_dimension(ball(60, 2), ["DANCo", "TwoNN"], n_boot=2)
+    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
+    code = (
+        "import sys, warnings, numpy as np, geolib.dimension as gd; before = list(warnings.filters); "
+        "print('skdim' in sys.modules, 'numba' in sys.modules); "
+        "gd.estimate_dimension(np.random.default_rng(0).random((50, 2))); "
+        "print('skdim' in sys.modules, warnings.filters == before)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False", "False", "True", "True"]
+
+
+POINTS = ball(40, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"points": "cloud"}, TypeError, "points is 'cloud', expected an array of real numbers"),
+        ({"points": [[0, 1], [np.nan, 1]]}, ValueError, r"points holds nan at \(1, 0\), expected finite numbers"),
+        ({"points": np.full((9, 2), np.inf)}, ValueError, "points holds inf"),
+        ({"points": np.zeros(5)}, ValueError, r"points has shape \(5,\), expected \[n, dim\]"),
+        ({"points": np.zeros((0, 5))}, ValueError, r"points has shape \(0, 5\), expected"),
+        ({"points": np.ones((50, 3))}, ValueError, "points has 1 rows without 49 duplicates .* TwoNN needs at least 5"),
+        ({"points": POINTS[:20], "estimator": "MLE"}, ValueError, "20 rows without 0 .* MLE needs at least 21"),
+        ({"estimator": "MLE", "n_boot": 9}, ValueError, "40 rows .* needs at least 42 for half-samples"),
+        ({"points": POINTS[:19], "estimator": "DANCo"}, ValueError, "DANCo needs at least 20"),
+        ({"points": ball(5001, 2), "estimator": "DANCo"}, ValueError, "DANCo needs at most 5000"),
+        ({"estimator": "PCA"}, ValueError, "estimator is 'PCA', expected one of TwoNN, MLE, GRIDE"),
+        ({"estimator": ["MLE", 3]}, ValueError, "estimator is 3, expected one of"),
+        ({"estimator": 3}, TypeError, "estimator is 3, expected a name or names"),
+        ({"estimator": []}, TypeError, r"estimator is \[\], expected a name or names"),
+        ({"n_neighbors": 5}, ValueError, "n_neighbors is 5, but TwoNN takes none"),
+        ({"estimator": "GRIDE", "n_neighbors": 5}, ValueError, "n_neighbors is 5, but GRIDE takes an even number"),
+        ({"estimator": "MLE", "n_neighbors": 2}, ValueError, "n_neighbors is 2, expected at least 3"),
+        ({"n_boot": 1}, ValueError, "n_boot is 1, expected 0 or at least 2"),
+        ({"n_boot": 2.5}, TypeError, "n_boot is 2.5, expected an integer"),
+        ({"level": 1}, ValueError, "level is 1, expected a number between 0 and 1"),
+        ({"seed": -1}, ValueError, "seed is -1, expected at least 0"),
+        ({"points": np.indices((7, 7)).reshape(2, -1).T}, ValueError, "TwoNN .*points"),  # distances tie
+        ({"points": np.indices((7, 7)).reshape(2, -1).T, "estimator": "GRIDE"}, ValueError, "GRIDE fails on points"),
+    ],
+)
+def test_refusals(arguments, error, message):
+    with pytest.raises(error, match=f"^estimate_dimension: .*{message}") as raised:
+        estimate_dimension(**{"points": POINTS} | arguments)
+    assert "\n" not in str(raised.value)
+
+
+# Layer profiles
+
+PROMPTS = [[5, 9, 33, 9, 17, 60, 3, 8] * 4, [5, 9, 33, 9, 40, 41, 42, 43] * 3, [7, 9, 33, *range(10, 50)]]
+
+
+def tiny(kind="llama", **extra):
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **TINY | extra)).eval()
+
+
+def by_hooks(model, module_of, prompts):
+    """States at a module's entrance, a list over layers of lists over prompts."""
+    seen = [[] for _ in model.model.layers]
+    hooks = [
+        module_of(block).register_forward_pre_hook(lambda _, args, to=to: to.append(args[0][0].numpy().copy()))
+        for block, to in zip(model.model.layers, seen, strict=True)
+    ]
+    with torch.no_grad():
+        for ids in prompts:
+            model.model(torch.tensor([ids]))
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+@pytest.mark.parametrize(("site", "module_of"), [("mlp", lambda block: block.mlp), ("residual", lambda block: block)])
+def test_profile_equals_plain_hooks(site, module_of):
+    model = tiny()
+    seen = by_hooks(model, module_of, PROMPTS)
+    profile = dimension_profile(model, PROMPTS, ["TwoNN", "MLE"], site=("mlp", "residual"), n_boot=3)
+    assert profile.groupby("site", sort=False).size().to_dict() == {"mlp": 6, "residual": 6}
+    profile = profile[profile.site == site].reset_index(drop=True)
+    pd.testing.assert_frame_equal(profile, dimension_profile(model, PROMPTS, ["TwoNN", "MLE"], site=site, n_boot=3))
+    assert profile.layer.tolist() == [0, 0, 1, 1, 2, 2]
+    for layer, states in enumerate(seen):
+        # The second prompt begins as the first: its tokens 1 to 3 have been there.
+        points = np.vstack([states[0][1:], states[1][4:], states[2][1:]])
+        expected = estimate_dimension(points, ["TwoNN", "MLE"], n_boot=3)
+        rows = profile[profile.layer == layer].set_index("estimator")
+        first = np.mean([np.linalg.norm(s[0]) for s in states]) / np.median(np.linalg.norm(points, axis=1))
+        for name, one in expected.items():
+            row = rows.loc[name]
+            assert [row.value, row.low, row.high] == pytest.approx([one.value, *one.interval], rel=1e-9)
+            assert [row.n_used, row.n_outliers] == [one.n_used, one.n_outliers]
+            assert [row.n_first, row.n_duplicates] == [3, 3 + one.n_duplicates]
+            assert row.first_norm == pytest.approx(first, rel=1e-5)
+    residual_0 = profile[profile.layer == 0].n_duplicates.iloc[0]
+    assert (residual_0 > 3) == (site == "residual")  # embeddings of equal tokens are equal
+
+
+def test_profile_per_prompt():
+    model, names = tiny(), pd.Series(PROMPTS, index=pd.Index([7, 8, 9], name="line"))
+    each = dimension_profile(model, names, per_prompt=True)
+    assert each.groupby("prompt").layer.apply(list).to_dict() == {line: [0, 1, 2] for line in (7, 8, 9)}
+    alone = dimension_profile(model, [PROMPTS[1]])
+    same = each[each.prompt == 8].drop(columns="prompt").reset_index(drop=True)
+    pd.testing.assert_frame_equal(same, alone)
+    assert set(alone.n_duplicates) == {0}  # no other prompt to begin as
+
+
+def test_profile_of_drawn_tokens():
+    model = tiny()
+    one, again, other = (dimension_profile(model, PROMPTS, n_points=40, seed=seed) for seed in (0, 0, 1))
+    pd.testing.assert_frame_equal(one, again)
+    assert set(one.n_used) == {40}
+    assert (one.value != other.value).all()
+    whole, much = dimension_profile(model, PROMPTS), dimension_profile(model, PROMPTS, n_points=10_000)
+    pd.testing.assert_frame_equal(whole, much)
+
+
+@pytest.mark.parametrize(
+    ("kind", "extra"),
+    [
+        ("gpt2", {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256}),
+        ("gpt_neox", {}),
+        ("opt", {"ffn_dim": 48, "word_embed_proj_dim": 32}),
+        ("mixtral", {"num_local_experts": 2}),
+        ("gemma3_text", {}),
+        ("phi", {}),
+        ("mamba", None),
+    ],
+)
+def test_profile_of_other_architectures(kind, extra):
+    model = tiny(kind, **extra or {})
+    if extra is None:
+        with pytest.raises(ValueError, match=r"model is a MambaForCausalLM, whose 3 MLPs were not found"):
+            dimension_profile(model, PROMPTS)
+    else:
+        assert dimension_profile(model, PROMPTS).layer.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_profile_leaves_the_model_as_it_was(broken):
+    model = tiny().train()
+    model.model.layers[0].eval()
+    if broken:
+        model.model.layers[1].post_attention_layernorm.weight.data.fill_(torch.nan)
+        with pytest.raises(ValueError, match="dimension_profile: model gives NaN or infinite states in layer 1"):
+            dimension_profile(model, PROMPTS)
+    else:
+        dimension_profile(model, PROMPTS)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    modes = [layer.training for layer in model.model.layers]
+    assert (model.training, modes) == (True, [False, True, True])
+
+
+def test_profile_holds_one_layer():
+    prompts = np.random.default_rng(0).integers(3, 64, (12, 200)).tolist()
+
+    def peak(layers):
+        model = tiny(num_hidden_layers=layers)
+        tracemalloc.start()
+        dimension_profile(model, prompts)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(1)  # imports
+    states = 12 * 199 * TINY["hidden_size"] * 4
+    assert peak(22) - peak(2) < 2 * states  # all would be 20 more
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"model": torch.nn.Linear(2, 2)}, TypeError, "model is a Linear, expected a transformers model"),
+        ({"prompts": []}, ValueError, "prompts is empty"),
+        ({"prompts": "text"}, TypeError, "prompts is 'text'"),
+        ({"prompts": [[1, 2], [3, 64]]}, ValueError, "prompt 1 has ids from 3 to 64, but the vocabulary has 64"),
+        ({"prompts": [[5], [6]]}, ValueError, "prompts have no token after the first"),
+        ({"prompts": [[5, 6, 7]]}, ValueError, "layer 0: points has 2 rows .* TwoNN needs at least 5"),
+        (
+            {"prompts": [list(range(30)), [5, 6]], "per_prompt": True},
+            ValueError,
+            "prompt 1, layer 0: points has 1 rows",
+        ),
+        ({"site": "head"}, ValueError, r"site is \['head'\], expected 'mlp', 'residual' or both"),
+        ({"site": ()}, ValueError, r"site is \(\), expected"),
+        ({"n_points": 1}, ValueError, "n_points is 1, expected at least 2"),
+        ({"seed": 0.5}, TypeError, "seed is 0.5, expected an integer"),
+        ({"estimator": "PCA"}, ValueError, "estimator is 'PCA', expected one of"),
+        ({"n_boot": 1}, ValueError, "n_boot is 1, expected 0 or at least 2"),
+    ],
+)
+def test_profile_refusals(arguments, error, message):
+    with pytest.raises(error, match=f"^(dimension_profile|estimate_dimension): {message}") as raised:
+        dimension_profile(**{"model": tiny(), "prompts": PROMPTS} | arguments)
+    assert not re.search("\n", str(raised.value))
+
+
+def test_sharing_is_of_those_that_take_neighbours():
+    import inspect
+
+    for name in set(_NEIGHBOURS) - {"TwoNN"}:
+        takes = "precomputed_knn_arrays" in inspect.signature(getattr(skdim_id(), name).fit).parameters
+        assert takes == (name in _SHARING or name == "MADA")  # MADA takes them and does not look at them
