@@ -156,15 +156,14 @@ def _clean(points):
     rows = np.ascontiguousarray(points + 0.0).view(np.dtype((np.void, points.shape[1] * points.itemsize))).ravel()
     distinct = points[np.sort(np.unique(rows, return_index=True)[1])]
     n_duplicates = len(points) - len(distinct)
-    centred = distinct - np.median(distinct, axis=0)
-    largest = np.abs(centred).max()
-    if len(distinct) < 3 or largest == 0:
+    if len(distinct) < 3:
         return distinct, n_duplicates, 0
-    centred /= largest  # squares of the rest neither overflow nor vanish
-    norm = np.linalg.norm(centred, axis=1)
-    logs = np.log(norm, out=np.full(len(norm), -np.inf), where=norm > 0)
+    with np.errstate(over="ignore", divide="ignore"):  # a row too large to be squared is extreme
+        centred = distinct - np.median(distinct, axis=0)
+        centred /= np.median(np.abs(centred).max(axis=1))
+        logs = np.log(np.linalg.norm(centred, axis=1))
     middle = np.median(logs)
-    spread = 1.4826 * np.median(np.abs(logs - middle)) if np.isfinite(middle) else np.inf
+    spread = 1.4826 * np.median(np.abs(logs - middle))
     ordinary = logs <= middle + max(5 * spread, math.log(2))
     return centred[ordinary] / math.exp(middle), n_duplicates, int((~ordinary).sum())
 

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel
 
 from geolib.checks import integer, one_line
 from geolib.dimension.batches import _check_ids, _labelled, _named
 from geolib.dimension.estimators import _n_boot, _sizes, estimate_dimension
+from geolib.dimension.interface import check_model
 
 # What a block calls the module that its MLP begins with.
 _MLPS = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "fc1")
@@ -103,31 +103,30 @@ def dimension_profile(
             places, n_repeated = _draw(cloud, n_points, np.random.default_rng(seed))
             with tempfile.TemporaryDirectory() as folder:
                 first = _spill(model, entrances, cloud, places, Path(folder), bar)
-                for where, layer in entrances:
+                for (where, layer), norms in first.items():
                     points = np.fromfile(Path(folder) / f"{where}-{layer}", np.float32)
                     points = points.reshape(sum(map(len, places)), -1)
-                    norm = np.median(np.linalg.norm(points, axis=1))
-                    try:
-                        found = estimate_dimension(points, estimator, n_neighbors=n_neighbors, n_boot=n_boot, seed=seed)
-                    except ValueError as error:
-                        name = f"layer {layer}" if label is None else f"prompt {label}, layer {layer}"
-                        reason = str(error).removeprefix("estimate_dimension: ")
-                        raise ValueError(f"dimension_profile: {name}: {reason}") from None
-                    for name, one in found.items() if isinstance(found, dict) else [(estimator, found)]:
+                    row = {} if label is None else {"prompt": label}
+                    row |= {"site": where, "layer": layer}
+                    first_norm = np.mean(norms) / np.median(np.linalg.norm(points, axis=1))
+                    for name, one in _estimates(row, points, estimator, n_neighbors, n_boot, seed):
                         low, high = one.interval or (np.nan, np.nan)
-                        row = {} if label is None else {"prompt": label}
-                        row |= {
-                            "site": where,
-                            "layer": layer,
-                            "estimator": name,
-                            "value": one.value,
-                            "low": low,
-                            "high": high,
-                        }
-                        row |= {"n_used": one.n_used, "n_duplicates": one.n_duplicates + n_repeated}
-                        row |= {"n_outliers": one.n_outliers, "n_first": len(cloud)}
-                        rows.append(row | {"first_norm": np.mean(first[where, layer]) / norm})
+                        found = {"estimator": name, "value": one.value, "low": low, "high": high}
+                        found |= {"n_used": one.n_used, "n_duplicates": one.n_duplicates + n_repeated}
+                        found |= {"n_outliers": one.n_outliers, "n_first": len(cloud), "first_norm": first_norm}
+                        rows.append(row | found)
     return pd.DataFrame(rows)
+
+
+def _estimates(row, points, estimator, n_neighbors, n_boot, seed):
+    """Pairs of a name and its estimate; errors say where."""
+    names = [estimator] if isinstance(estimator, str) else estimator
+    try:
+        return estimate_dimension(points, names, n_neighbors=n_neighbors, n_boot=n_boot, seed=seed).items()
+    except ValueError as error:
+        where = ", ".join(f"{kind} {which}" for kind, which in row.items() if kind != "site")
+        reason = str(error).removeprefix("estimate_dimension: ")
+        raise ValueError(f"dimension_profile: {where}: {reason}") from None
 
 
 def _draw(cloud, n_points, rng):
@@ -205,8 +204,7 @@ def _evaluating(model):
 
 def _entrances(model, sites):
     """Modules that are given what is measured, by site and layer."""
-    if not isinstance(model, PreTrainedModel):
-        raise TypeError(f"dimension_profile: model is a {type(model).__name__}, expected a transformers model")
+    check_model("dimension_profile", model)
     if not sites or not set(sites) <= {"mlp", "residual"}:
         raise ValueError(f"dimension_profile: site is {one_line(sites)}, expected 'mlp', 'residual' or both")
     n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
