@@ -3,13 +3,15 @@
 from geolib.reasoning.analysis import Estimate, association, binned_share, id_change, mean_change
 from geolib.reasoning.generated import generate_questions
 from geolib.reasoning.judge import Verdict, judge
-from geolib.reasoning.prompts import build_prompt
+from geolib.reasoning.prompts import Condition, Frame, build_prompt, frame, question_ids
 from geolib.reasoning.protocol import exploration_split, few_shot_sweep
 from geolib.reasoning.questions import Question, available_questions, load_questions
 from geolib.reasoning.sweep import Sweep
 
 __all__ = [
+    "Condition",
     "Estimate",
+    "Frame",
     "Question",
     "Sweep",
     "Verdict",
@@ -19,9 +21,11 @@ __all__ = [
     "build_prompt",
     "exploration_split",
     "few_shot_sweep",
+    "frame",
     "generate_questions",
     "id_change",
     "judge",
     "load_questions",
     "mean_change",
+    "question_ids",
 ]

@@ -1,14 +1,17 @@
-"""The questions: GSM8K-Zero from its public home, a user's own file, or generated ones.
+"""The questions: GSM8K-Zero or GSM8K's training half from their public homes, a user's own file, or generated ones.
 
 GSM8K-Zero (Chiang and Lee 2024, arXiv:2401.11467) holds 2,978 questions made from GSM8K by asking for a number that
 the story already states; its authors found about 85 % of 250 reviewed pairs valid. It carries no licence, so it is
-fetched from its repository and never shipped.
+fetched from its repository and never shipped. GSM8K (Cobbe et al. 2021, arXiv:2110.14168) has 7,473 training questions
+with worked solutions, under the MIT licence; it serves as worked examples.
 """
 
 import json
 import logging
 import math
 import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +19,9 @@ from geolib.models import MissingFileError, cache_dir, fetch
 
 logger = logging.getLogger(__name__)
 
-# The commit is pinned, so that the address stays good whatever the repository's branch is called.
-URL = (
-    "https://raw.githubusercontent.com/d223302/Over-Reasoning-of-LLMs/70a65c44edf4049e7d7f87cf5678b8ca042c065d/"
-    "gsm8k_zero.json"
-)
-SHA256 = "21d1850d9757bf6a3a20940c0a6775e4e19710a94ad9afea39cdeb40b8fcc3aa"
-FILE_NAME = "gsm8k_zero.jsonl"
 N_GENERATED = 3000
-_HOW_TO_SUPPLY = 'pass a path, set GEOLIB_DATA to its folder, or use source="generated"'
+_SOLUTION = re.compile(r"(.+)\n#### (-?\d[\d,]*(?:\.\d+)?)\s*", re.DOTALL)
+_CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
 
 
 @dataclass(frozen=True)
@@ -37,15 +34,18 @@ class Question:
     answer : float
     index : int
         Its line in the file, from 0; or its place among the generated questions.
+    steps : str
+        The worked solution, up to the answer; "" where there is none.
     """
 
     text: str
     answer: float
     index: int
+    steps: str = ""
 
 
 def load_questions(path=None, *, source: str = "gsm8k-zero") -> list[Question]:
-    """Load the questions of GSM8K-Zero or of a file like it, or generate some.
+    """Load the questions of GSM8K-Zero, of GSM8K or of a file like theirs, or generate some.
 
     >>> load_questions(source="generated")[0].index
     0
@@ -53,13 +53,14 @@ def load_questions(path=None, *, source: str = "gsm8k-zero") -> list[Question]:
     Parameters
     ----------
     path : str or os.PathLike, optional
-        A file of JSON lines, each an object with "question" (text) and "answer" (a finite number, not a string);
-        blank lines are skipped. Without a path, ``gsm8k_zero.jsonl`` in the folder that the environment variable
-        GEOLIB_DATA names; else the cache, into which the file is first downloaded from its public home and checked
-        against its SHA-256.
-    source : str
-        "gsm8k-zero", or "generated" for 3,000 questions of
-        :func:`~geolib.reasoning.generated.generate_questions`, which need no file.
+        A file of JSON lines, each an object with "question" (text) and "answer" (of "gsm8k-zero": a finite number, not
+        a string; of "gsm8k-train": a worked solution that ends in a line "#### N"); blank lines are skipped. Without
+        a path, ``gsm8k_zero.jsonl`` or ``gsm8k_train.jsonl`` in the folder that the environment variable GEOLIB_DATA
+        names; else the cache, into which the file is first downloaded from its public home and checked against its
+        SHA-256.
+    source : {"gsm8k-zero", "gsm8k-train", "generated"}
+        ``"generated"``: 3,000 questions of :func:`~geolib.reasoning.generated.generate_questions`, which need no file.
+        ``"gsm8k-train"``: :attr:`Question.steps` holds the solution without its calculator marks and its last line.
 
     Returns
     -------
@@ -72,8 +73,9 @@ def load_questions(path=None, *, source: str = "gsm8k-zero") -> list[Question]:
     ValueError
         Another source, or a file that is not of this form: the message names the line.
     """
-    if source not in ("gsm8k-zero", "generated"):
-        raise ValueError(f'load_questions: source is {source!r}, but "gsm8k-zero" or "generated" was expected')
+    if source not in (*SOURCES, "generated"):
+        names = ", ".join(f'"{name}"' for name in SOURCES)
+        raise ValueError(f'load_questions: source is {source!r}, but {names} or "generated" was expected')
     if path is not None and not isinstance(path, str | os.PathLike):
         raise TypeError(f"load_questions: path is {path!r}, but a file's name was expected")
     if source == "generated":
@@ -82,7 +84,8 @@ def load_questions(path=None, *, source: str = "gsm8k-zero") -> list[Question]:
         from geolib.reasoning.generated import generate_questions  # which needs Question from here
 
         return generate_questions(N_GENERATED)
-    return _read(_locate() if path is None else Path(path))
+    home = SOURCES[source]
+    return _read(_locate(home) if path is None else Path(path), home)
 
 
 def available_questions(path=None) -> tuple[list[Question], str]:
@@ -116,37 +119,37 @@ def available_questions(path=None) -> tuple[list[Question], str]:
         return load_questions(source="generated"), "generated"
 
 
-def _locate() -> Path:
-    """GSM8K-Zero in the folder GEOLIB_DATA, or in the cache, downloaded when it is not there yet."""
+def _locate(home: "_Source") -> Path:
+    """Return the file in the folder GEOLIB_DATA, or in the cache, downloaded when it is not there yet."""
     if folder := os.environ.get("GEOLIB_DATA"):
-        return Path(folder) / FILE_NAME
+        return Path(folder) / home.file_name
     try:
-        return fetch(URL, SHA256, cache_dir() / FILE_NAME)
+        return fetch(home.url, home.sha256, cache_dir() / home.file_name)
     except (OSError, ValueError) as error:  # no network, no such page, no room; or other bytes than expected
         logger.debug("download failed", exc_info=error)
         raise MissingFileError(
-            f"load_questions: {FILE_NAME} is not in {cache_dir()} and could not be downloaded from {URL} "
-            f"({type(error).__name__}): {_HOW_TO_SUPPLY}"
+            f"load_questions: {home.file_name} is not in {cache_dir()} and could not be downloaded from {home.url} "
+            f"({type(error).__name__}): {home.instead}"
         ) from None
 
 
-def _read(path: Path) -> list[Question]:
+def _read(path: Path, home: "_Source") -> list[Question]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise MissingFileError(f"load_questions: {path} cannot be read ({error.strerror}): {_HOW_TO_SUPPLY}") from None
+        raise MissingFileError(f"load_questions: {path} cannot be read ({error.strerror}): {home.instead}") from None
     try:
         lines = raw.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ValueError(f"load_questions: {path}, line {line}, is not UTF-8") from None
-    questions = [_parse(line, path, index) for index, line in enumerate(lines) if line.strip()]
+    questions = [_parse(line, path, index, home.solve) for index, line in enumerate(lines) if line.strip()]
     if not questions:
         raise ValueError(f"load_questions: {path} is empty, but JSON lines of question and answer were expected")
     return questions
 
 
-def _parse(line: str, path: Path, index: int) -> Question:
+def _parse(line: str, path: Path, index: int, solve: Callable) -> Question:
     where = f"load_questions: {path}, line {index + 1}"
     try:
         record = json.loads(line)
@@ -157,9 +160,22 @@ def _parse(line: str, path: Path, index: int) -> Question:
     text, answer = record.get("question"), record.get("answer")
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{where}: question is {_shown(text)}, but a text was expected")
-    if not _is_finite(answer):
-        raise ValueError(f"{where}: answer is {_shown(answer)}, but a finite number was expected")
-    return Question(text, float(answer), index)
+    number, steps, expected = solve(answer)
+    if not _is_finite(number):
+        raise ValueError(f"{where}: answer is {_shown(answer)}, but {expected} was expected")
+    return Question(text, float(number), index, steps)
+
+
+def _bare(answer) -> tuple:
+    """Read an answer of GSM8K-Zero: the number itself, without steps."""
+    return answer, "", "a finite number"
+
+
+def _worked(answer) -> tuple:
+    """Read an answer of GSM8K: steps with calculator marks in << >>, then a line "#### N"."""
+    match = _SOLUTION.fullmatch(answer) if isinstance(answer, str) else None
+    steps = _CALCULATOR_MARK.sub("", match[1]).strip() if match else ""
+    return float(match[2].replace(",", "")) if steps else None, steps, 'steps and a last line "#### N"'
 
 
 def _is_finite(value) -> bool:
@@ -173,3 +189,35 @@ def _shown(value) -> str:
     """Write a value as JSON does, cut to a length that fits a message."""
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a file comes from, and how its answers are read."""
+
+    file_name: str
+    url: str
+    sha256: str
+    solve: Callable
+    instead: str
+
+
+# Commits are pinned, so that an address stays good whatever the repository's branch is called.
+SOURCES = {
+    "gsm8k-zero": _Source(
+        "gsm8k_zero.jsonl",
+        "https://raw.githubusercontent.com/d223302/Over-Reasoning-of-LLMs/70a65c44edf4049e7d7f87cf5678b8ca042c065d/"
+        "gsm8k_zero.json",
+        "21d1850d9757bf6a3a20940c0a6775e4e19710a94ad9afea39cdeb40b8fcc3aa",
+        _bare,
+        'pass a path, set GEOLIB_DATA to its folder, or use source="generated"',
+    ),
+    "gsm8k-train": _Source(
+        "gsm8k_train.jsonl",
+        "https://raw.githubusercontent.com/openai/grade-school-math/3101c7d5072418e28b9008a6636bde82a006892c/"
+        "grade_school_math/data/train.jsonl",
+        "17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465",
+        _worked,
+        "pass a path, or set GEOLIB_DATA to its folder",
+    ),
+}

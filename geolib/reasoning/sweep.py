@@ -1,35 +1,40 @@
-"""Questions x shots: ask, measure, judge, and keep every finished batch."""
+"""Questions x conditions: ask, measure, judge, and keep every finished batch."""
 
 import hashlib
 import json
+import logging
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
+import psutil
 import torch
-from transformers import GenerationConfig
 
-from geolib.dimension import measuring
 from geolib.parts import fingerprint, run_in_parts
+from geolib.reasoning.decode import RULES, SharedPrefix, gumbel
 from geolib.reasoning.judge import judge
-from geolib.reasoning.prompts import build_prompt
+from geolib.reasoning.prompts import Condition, frame, question_ids
 from geolib.reasoning.questions import Question
 
-RULES = ("absolute", "relative")
-_MEASURE = 1  # part of every row's key: raise it when what a row means changes
+logger = logging.getLogger(__name__)
+
+_MEASURE = 2  # part of every row's key: raise it when what a row means, or how it is computed, changes
+_MOST_ROWS = {"cpu": 64}  # in a batch: beyond it a CPU gains nothing
+_STOPS = ("\n\n", "\nQuestion:")  # where an answer in plain text is over, though the model goes on
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """The few-shot experiment: every question under every number of examples.
+    """The few-shot experiment: every question under every condition.
 
     Section 3 of arXiv 2407.02678: k fixed examples are put before a question, the model answers greedily, and
-    ID_eps is read at the last token of the prompt, at every layer, in the very pass that reads the prompt.
+    ID_eps is read at the last token of the prompt, at every layer, in the very pass that reads the prompt. What the
+    prompts of a condition share is read once (:mod:`geolib.reasoning.decode`).
 
     Parameters
     ----------
@@ -41,15 +46,25 @@ class Sweep:
         Shown in this order; a k-shot prompt shows the first k. None may be among the questions.
     shots : sequence of int
         Numbers of examples.
+    conditions : sequence of Condition, optional
+        In place of ``examples`` and ``shots``, for anything else that may stand around a question.
     only_wrong : bool
         Step 1 of the paper's protocol: ask everything with no example, and go on with what was answered wrong.
-        Then ``shots`` must hold 0.
+        Then ``shots`` must hold 0, or ``conditions`` one without examples, lead and hint.
     eps : float or sequence of float
         Threshold(s); both rules are always recorded.
     max_new_tokens : int
         Longest answer; rows whose answer was cut off say so in ``truncated``.
-    batch_size : int
-        Prompts answered together.
+    temperature : float
+        0 decodes greedily; above, tokens are drawn at random.
+    seed : int
+        Of the draw. A row's own generator is made from it and the row's key, whatever the batch.
+    sharpness : mapping of int to float, optional
+        Layer, from 0, to a factor of its attention scores: an intervention on ID with the prompt held fixed.
+    watched : sequence of str
+        Names of modules whose outputs' signs at the prompt's last token are recorded, such as the MLPs' gates.
+    batch_size : int, optional
+        Prompts answered together; by default as many as fit into an eighth of the memory.
     store : path, optional
         Folder of finished batches (Parquet). A run over the same store continues where the last one stopped, and
         computes nothing twice; several processes may share it.
@@ -62,16 +77,45 @@ class Sweep:
     questions: Sequence[Question]
     examples: Sequence[Question] = ()
     shots: Sequence[int] = (0, 1, 3, 5)
+    conditions: Sequence[Condition] = ()
     only_wrong: bool = False
-    eps: float | Sequence[float] = 0.1
+    eps: float | Sequence[float] = (0.1, 0.05, 0.01)
     max_new_tokens: int = 256
-    batch_size: int = 48
+    temperature: float = 0.0
+    seed: int = 0
+    sharpness: Mapping[int, float] | None = None
+    watched: Sequence[str] = ()
+    batch_size: int | None = None
     store: str | os.PathLike | None = None
     progress: bool = True
 
     def __post_init__(self):
         if len(self.questions) == 0:
             raise ValueError("Sweep: questions is empty, but at least one was expected")
+        if self.conditions:
+            self._check_conditions()
+        else:
+            self._check_shots()
+        for name in ("max_new_tokens", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"Sweep: {name} is {value}, but at least 1 was expected")
+        if not isinstance(self.temperature, Real) or not 0 <= self.temperature < math.inf:
+            raise ValueError(f"Sweep: temperature is {self.temperature!r}, but a number from 0 on was expected")
+        for layer, factor in (self.sharpness or {}).items():
+            if not isinstance(factor, Real) or not 0 < factor < math.inf:
+                raise ValueError(f"Sweep: sharpness of layer {layer} is {factor!r}, but a number above 0 was expected")
+        shown = {example.text: example for condition in self._conditions for example in condition.examples}
+        for name, group in (("questions", self.questions), ("examples", self.examples)):
+            if len({question.text for question in group}) < len(group):
+                raise ValueError(f"Sweep: {name} holds the same text twice, but distinct ones were expected")
+        if len({question.index for question in self.questions}) < len(self.questions):
+            raise ValueError("Sweep: questions holds the same index twice, but rows are told apart by it")
+        both = {question.text for question in self.questions} & set(shown)
+        if both:
+            raise ValueError(f"Sweep: {len(both)} of the examples are among the questions, but none may be")
+
+    def _check_shots(self):
         if len(self.shots) == 0 or any(isinstance(k, bool) or not isinstance(k, Integral) or k < 0 for k in self.shots):
             raise ValueError(f"Sweep: shots is {self.shots!r}, but whole numbers from 0 on were expected")
         if max(self.shots) > len(self.examples):
@@ -80,115 +124,195 @@ class Sweep:
             raise ValueError(f"Sweep: shots is {self.shots!r}, but distinct numbers were expected")
         if self.only_wrong and 0 not in self.shots:
             raise ValueError(f"Sweep: shots is {self.shots!r}, but only_wrong needs 0 among them")
-        for name in ("max_new_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Sweep: {name} is {getattr(self, name)}, but at least 1 was expected")
-        for name, group in (("questions", self.questions), ("examples", self.examples)):
-            if len({question.text for question in group}) < len(group):
-                raise ValueError(f"Sweep: {name} holds the same text twice, but distinct ones were expected")
-        both = {question.text for question in self.questions} & {example.text for example in self.examples}
-        if both:
-            raise ValueError(f"Sweep: {len(both)} of the examples are among the questions, but none may be")
+
+    def _check_conditions(self):
+        if self.examples:
+            raise ValueError("Sweep: conditions and examples are both given, but one of them was expected")
+        for condition in self.conditions:
+            if not isinstance(condition, Condition):
+                raise TypeError(f"Sweep: conditions holds a {type(condition).__name__}, but Conditions were expected")
+        labels = [(c.name, c.example_set, c.shots, c.seed) for c in self.conditions]
+        if len(set(labels)) < len(labels):
+            raise ValueError("Sweep: two conditions have the same name, example set, shots and seed")
+        if self.only_wrong and Condition() not in self.conditions:
+            raise ValueError("Sweep: only_wrong needs a condition without examples, Condition(), among the conditions")
+
+    @property
+    def _conditions(self) -> list[Condition]:
+        if self.conditions:
+            return list(self.conditions)
+        return [Condition(examples=tuple(self.examples[:k])) for k in sorted(self.shots)]
 
     def run(self) -> pd.DataFrame:
-        """Run what is not in the store yet, and return one row per question and number of shots.
+        """Run what is not in the store yet, and return one row per question and condition.
 
         Returns
         -------
         pandas.DataFrame
-            ``question`` (index), ``shots``, ``prompt_tokens``, ``id_<rule>_<eps>`` (array-like, shape=[layers]: ID at
-            the last prompt token, summed over heads), ``response``, ``new_tokens``, ``truncated``, ``seconds`` (the
-            batch's, divided by its rows), ``expected``, the judge's ``correct``, ``redundant`` and ``kind``, and
-            ``strict``: correct under the strict reading too.
+            ``question`` (index), ``condition`` (its name), ``example_set``, ``shots``, ``prompt_tokens``,
+            ``id_<rule>_<eps>`` (array-like, shape=[layers]: ID at the last prompt token, summed over heads),
+            ``sink_share`` (array-like, shape=[layers]: weight on the first token, mean over heads), ``signs`` (packed
+            bits, where modules are watched), ``response``, ``new_tokens``, ``truncated``, ``seconds`` (the batch's,
+            divided by its rows), ``expected``, the judge's ``correct``, ``redundant`` and ``kind``, and ``strict``:
+            correct under the strict reading too. Prompts that do not fit into the model's window are passed over:
+            ``.attrs["skipped"]`` lists them.
 
         Raises
         ------
         ValueError
-            A prompt that does not fit into the model's window; nothing has been computed then.
+            No prompt fits, or the model's attention cannot be followed (named, with the reason).
         """
         model_hash = fingerprint(self.model)
-        plan = {k: self._prompts(k, model_hash) for k in sorted(self.shots)}
-        if not self.only_wrong:
-            return self._answer([prompt for prompts in plan.values() for prompt in prompts])
-        first = self._answer(plan.pop(0))
-        wrong = set(first.question[~first.correct])
-        rest = [p for prompts in plan.values() for p in prompts if p["question"].index in wrong]
-        return pd.concat([first, self._answer(rest)], ignore_index=True) if rest else first
+        bare = [condition for condition in self._conditions if self.only_wrong and condition == Condition()]
+        rest = [condition for condition in self._conditions if condition not in bare]
+        engine, skipped = SharedPrefix(self.model, self._thresholds, self.sharpness, self._watched_modules()), []
+        frames, questions = [], self.questions
+        for group in filter(None, (bare, rest)):
+            prompts = [p for condition in group for p in self._prompts(condition, questions, model_hash, skipped)]
+            if prompts:
+                frames.append(self._answer(engine, prompts))
+            if group is bare and frames:
+                wrong = set(frames[0].question[~frames[0].correct])
+                questions = [question for question in questions if question.index in wrong]
+        if not frames:
+            raise ValueError(f"Sweep: none of {len(skipped)} prompts fits into the model's window")
+        if skipped:
+            logger.warning("%d prompts do not fit into the model's window and are passed over", len(skipped))
+        rows = pd.concat(frames, ignore_index=True)
+        rows.attrs["skipped"] = skipped
+        return rows
 
     @property
     def _thresholds(self) -> list[float]:
         return np.atleast_1d(self.eps).tolist()
 
-    def _prompts(self, shots: int, model_hash: str) -> list[dict]:
+    def _watched_modules(self) -> list:
+        modules = dict(self.model.named_modules()) if self.watched else {}
+        for name in self.watched:
+            if name not in modules:
+                raise ValueError(f"Sweep: watched holds {name!r}, but the model has no such module")
+        return [modules[name] for name in self.watched]
+
+    def _prompts(self, condition, questions, model_hash, skipped) -> list[dict]:
         """Every question's prompt with its key: a hash of all that determines its row."""
         window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+        before, after = frame(self.tokenizer, condition)
+        about = {"condition": condition.name, "example_set": condition.example_set, "shots": condition.shots}
         prompts = []
-        for question in self.questions:
-            ids = build_prompt(self.tokenizer, question.text, self.examples[:shots])
-            if len(ids) + self.max_new_tokens > window:
-                raise ValueError(
-                    f"Sweep: question {question.index} with {shots} shots has {len(ids)} tokens and may get "
-                    f"{self.max_new_tokens} more, but the model's window is {window}"
-                )
-            settings = [_MEASURE, model_hash, ids, self._thresholds, self.max_new_tokens]
-            key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
-            prompts.append({"key": key, "question": question, "shots": shots, "ids": ids})
+        for question in questions:
+            rest = [*question_ids(self.tokenizer, question.text), *after]
+            length = len(before) + len(rest)
+            if length + self.max_new_tokens > window:
+                skipped.append({"question": question.index, **about, "prompt_tokens": length})
+                continue
+            key = self._key(model_hash, [*before, *rest])
+            prompts.append({"key": key, "question": question, "about": about, "before": before, "rest": rest})
         return prompts
 
-    def _answer(self, prompts: list[dict]) -> pd.DataFrame:
+    def _key(self, model_hash: str, ids: list[int]) -> str:
+        settings = [_MEASURE, model_hash, ids, self._thresholds, self.max_new_tokens]
+        # What is not used is left out, so that it does not make other rows of the same ones.
+        if self.temperature:
+            settings.append({"temperature": self.temperature, "seed": self.seed})
+        if self.sharpness:
+            settings.append({"sharpness": sorted(self.sharpness.items())})
+        if self.watched:
+            settings.append({"watched": list(self.watched)})
+        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+
+    def _answer(self, engine, prompts: list[dict]) -> pd.DataFrame:
         """Rows of the prompts, in their order, from the store or the model."""
-        # Like lengths together, so that little is padded. Batches do not depend on what the store holds: a resumed
-        # run computes the very batches that an undisturbed one would have.
-        by_length = sorted(prompts, key=lambda prompt: (len(prompt["ids"]), prompt["key"]))
-        batches = [by_length[i : i + self.batch_size] for i in range(0, len(by_length), self.batch_size)]
-        known = run_in_parts(batches, self._answer_batch, folder=self.store, progress=self.progress, label="answers")
+        checked = []
+
+        def answer(batch):
+            if not checked:
+                longest = max(prompts, key=lambda prompt: len(prompt["before"]) + len(prompt["rest"]))
+                engine.check([*longest["before"], *longest["rest"]])
+                checked.append(True)
+            return self._answer_batch(engine, batch)
+
+        known = run_in_parts(
+            list(self._batches(prompts)), answer, folder=self.store, progress=self.progress, label="answers"
+        )
         rows = []
         for prompt in prompts:
             question, row = prompt["question"], known[prompt["key"]]
             verdict = judge(row["response"], question.answer)
             rows.append(
-                {"question": question.index, "shots": prompt["shots"], "expected": question.answer, **row}
+                {"question": question.index, **prompt["about"], "expected": question.answer, **row}
                 | {"correct": verdict.correct, "redundant": verdict.redundant, "kind": verdict.kind}
                 | {"strict": judge(row["response"], question.answer, strict=True).correct}
             )
         return pd.DataFrame(rows).drop(columns="key")
 
-    def _answer_batch(self, batch: list[dict]) -> list[dict]:
-        """Answer one batch: a single generate call, measured during its pass over the prompts."""
+    def _batches(self, prompts):
+        """Prompts of one beginning together, like lengths together, so that little is padded.
+
+        Batches do not depend on what the store holds: a resumed run computes those that an undisturbed one would have.
+        """
+        groups = {}
+        for prompt in prompts:
+            groups.setdefault(prompt["before"], []).append(prompt)
+        for group in groups.values():
+            group.sort(key=lambda prompt: (len(prompt["rest"]), prompt["key"]))
+            size = self.batch_size or self._rows_that_fit(max(len(prompt["rest"]) for prompt in group))
+            # Of like size too: 65 prompts are not 64 and 1.
+            for part in np.array_split(np.arange(len(group)), math.ceil(len(group) / size)):
+                yield [group[i] for i in part]
+
+    def _rows_that_fit(self, length: int) -> int:
+        """Rows whose own keys and values, held twice while rows are dropped, and widest layer take an eighth."""
+        config, device = self.model.config.get_text_config(), self.model.device
+        memory = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else psutil.virtual_memory().total
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        kept = 2 * 2 * config.num_hidden_layers * heads * size * (length + self.max_new_tokens)
+        widest = length * (16 * config.hidden_size) + 3 * config.vocab_size
+        return max(1, min(_MOST_ROWS.get(device.type, 512), memory // 8 // (4 * (kept + widest))))
+
+    def _answer_batch(self, engine, batch: list[dict]) -> list[dict]:
+        """Answer prompts of one beginning."""
         start = time.perf_counter()
         eos = self.model.generation_config.eos_token_id
         ends = set(eos if isinstance(eos, list) else [eos]) | {self.tokenizer.eos_token_id}
-        ends = sorted(end for end in ends if end is not None)
-        pad = ends[0] if ends else 0
-        length = max(len(prompt["ids"]) for prompt in batch)
-        ids = torch.tensor([[pad] * (length - len(p["ids"])) + p["ids"] for p in batch], device=self.model.device)
-        mask = torch.tensor(
-            [[0] * (length - len(p["ids"])) + [1] * len(p["ids"]) for p in batch], device=self.model.device
+        stops = () if self.tokenizer.chat_template else _STOPS
+        answers = engine.answer(
+            batch[0]["before"],
+            [prompt["rest"] for prompt in batch],
+            max_new_tokens=self.max_new_tokens,
+            ends=sorted(end for end in ends if end is not None),
+            choose=gumbel(self.temperature, [f"{self.seed} {p['key']}" for p in batch]) if self.temperature else None,
+            stop=(lambda tokens: _stopped(self.tokenizer.decode(tokens[-8:]), stops)) if stops else None,
         )
-        # Spelt out, so that no sampling default of a hub model's own slips in.
-        decoding = GenerationConfig(
-            do_sample=False, max_new_tokens=self.max_new_tokens, eos_token_id=ends or None, pad_token_id=pad
-        )
-        with measuring(self.model, eps=self._thresholds, rule=RULES, attention_mask=mask) as measure:
-            output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=decoding)
-        measured = {rule: result.per_layer[..., -1].astype(np.int32) for rule, result in measure.results().items()}
         seconds = (time.perf_counter() - start) / len(batch)
         rows = []
-        for i, prompt in enumerate(batch):
-            answer = output[i, length:].tolist()
-            stop = next((j for j, token in enumerate(answer) if token in ends), None)
+        for prompt, answer in zip(batch, answers, strict=True):
+            text = self.tokenizer.decode(answer.tokens, skip_special_tokens=True)
             dimensions = {
-                f"id_{rule}_{eps:g}": measured[rule][e, i] for rule in RULES for e, eps in enumerate(self._thresholds)
+                f"id_{rule}_{eps:g}": answer.counts[r, e].astype(np.int32)
+                for r, rule in enumerate(RULES)
+                for e, eps in enumerate(self._thresholds)
             }
             rows.append(
                 {
                     "key": prompt["key"],
-                    "prompt_tokens": len(prompt["ids"]),
-                    "response": self.tokenizer.decode(answer[:stop], skip_special_tokens=True).strip(),
-                    "new_tokens": len(answer) if stop is None else stop,
-                    "truncated": stop is None,
+                    "prompt_tokens": len(prompt["before"]) + len(prompt["rest"]),
+                    "response": _cut(text, stops).strip(),
+                    "new_tokens": len(answer.tokens),
+                    "truncated": not answer.ended,
                     "seconds": seconds,
                     **dimensions,
+                    "sink_share": answer.sink_share,
+                    **({"signs": answer.signs} if self.watched else {}),
                 }
             )
         return rows
+
+
+def _stopped(text, stops) -> bool:
+    return any(stop in text.lstrip() for stop in stops)
+
+
+def _cut(text, stops) -> str:
+    text = text.lstrip()
+    return text[: min([text.find(stop) for stop in stops if stop in text], default=None)]

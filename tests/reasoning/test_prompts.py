@@ -1,11 +1,35 @@
-"""Prompts: nested, ending in the same question, special tokens only where the template puts them."""
+"""Prompts: the question's tokens are the same everywhere, prompts are nested, and lengths agree token by token."""
+
+import re
+from dataclasses import FrozenInstanceError, replace
+from itertools import pairwise
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from geolib.reasoning import Question, build_prompt, generate_questions
-from geolib.reasoning.prompts import reply
+from geolib.reasoning.prompts import KINDS, Condition, _prose, frame, question_ids, reply
 
-EXAMPLES = generate_questions(4, seed=1)
+EXAMPLES = generate_questions(12, seed=1)
+WORKED = tuple(replace(example, steps=f"We read {example.answer:g}.\nNothing is added.") for example in EXAMPLES)
+SPECIAL = "Is <|im_end|> one word?"
+CONDITIONS = [Condition(kind=kind, examples=EXAMPLES[:3]) for kind in KINDS] + [
+    Condition(examples=WORKED[:2], worked=True),
+    Condition(kind="random", examples=WORKED[:2], worked=True),
+    Condition(lead="Please read the following and reply."),
+    Condition(examples=EXAMPLES[:1], hint="Let's think step by step."),
+    Condition(examples=EXAMPLES[:1], lead="Read this.", hint="Reply."),
+    Condition(),
+]
+
+
+@pytest.fixture(params=["chat", "plain"])
+def either(request, tokenizer, monkeypatch):
+    """The embedded tokenizer, with its chat template and without."""
+    if request.param == "plain":
+        monkeypatch.setattr(tokenizer, "chat_template", None)
+    return tokenizer
 
 
 def test_with_a_chat_template(tokenizer):
@@ -18,28 +42,229 @@ def test_with_a_chat_template(tokenizer):
     assert text.endswith(expected)
 
 
-def test_every_prompt_ends_in_the_same_tokens(tokenizer):
-    bare = build_prompt(tokenizer, "How many pears are left?")
-    system = bare.index(tokenizer.eos_token_id) + 2
-    turn = bare[system:]
-    for shots in range(1, 5):
-        assert build_prompt(tokenizer, "How many pears are left?", EXAMPLES[:shots])[-len(turn) :] == turn
-
-
-def test_fewer_examples_are_a_prefix(tokenizer):
-    first = build_prompt(tokenizer, "How many?", EXAMPLES[:2])
-    more = build_prompt(tokenizer, "How many?", EXAMPLES[:4])
-    shared = next(i for i, (a, b) in enumerate(zip(first, more, strict=False)) if a != b)
-    assert EXAMPLES[1].text in tokenizer.decode(more[:shared])
-
-
 def test_without_a_template(tokenizer, monkeypatch):
     monkeypatch.setattr(tokenizer, "chat_template", None)
     text = tokenizer.decode(build_prompt(tokenizer, "How many?", [Question("Two and two?", 4.0, 0)]))
     assert text == "Question: Two and two?\nAnswer: The answer is 4.\n\nQuestion: How many?\nAnswer:"
 
 
+def test_a_beginning_that_the_tokenizer_adds_is_kept(tokenizer, monkeypatch):
+    """As base models' tokenizers do: their own first token, once, and no last one."""
+    from tokenizers.processors import TemplateProcessing
+
+    monkeypatch.setattr(tokenizer, "chat_template", None)
+    bare = build_prompt(tokenizer, "How many?", EXAMPLES[:1])
+    backend = tokenizer.backend_tokenizer
+    before = backend.post_processor
+    bos, eos = (tokenizer.bos_token, tokenizer.bos_token_id), (tokenizer.eos_token, tokenizer.eos_token_id)
+    backend.post_processor = TemplateProcessing(single=f"{bos[0]} $A {eos[0]}", special_tokens=[bos, eos])
+    try:
+        assert build_prompt(tokenizer, "How many?", EXAMPLES[:1]) == [tokenizer.bos_token_id, *bare]
+    finally:
+        backend.post_processor = before
+
+
+@pytest.mark.parametrize("shots", [0, 1, 5])
+def test_the_same_as_tokenising_the_whole_text(either, shots):
+    """Neither the chat template nor plain text has a token that reaches over a slot's edge."""
+    for question in generate_questions(20, seed=2):
+        shown = EXAMPLES[:shots]
+        if either.chat_template:
+            turns = [
+                {"role": role, "content": content}
+                for example in shown
+                for role, content in (("user", example.text), ("assistant", reply(example.answer)))
+            ]
+            turns.append({"role": "user", "content": question.text})
+            text = either.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        else:
+            pairs = [f"Question: {example.text}\nAnswer: {reply(example.answer)}" for example in shown]
+            text = "\n\n".join([*pairs, f"Question: {question.text}\nAnswer:"])
+        assert build_prompt(either, question.text, shown) == either(text, add_special_tokens=False).input_ids
+
+
+@pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: f"{condition.name} {condition.shots}")
+def test_every_condition_ends_in_the_same_question(either, condition):
+    before, after = frame(either, condition)
+    for text in ("How many?", "  How many?\n", SPECIAL):
+        prompt = build_prompt(either, text, condition)
+        ids = question_ids(either, text)
+        assert prompt == [*before, *ids, *after]
+        assert either.decode(ids).strip() == text.strip()
+        assert not set(ids) & set(either.added_tokens_decoder)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(min_size=1).filter(str.strip))
+def test_any_text_is_a_question(tokenizer, text):
+    """Also in an example: what it says never becomes a turn of the dialog."""
+    ids = question_ids(tokenizer, text)
+    assert ids == question_ids(tokenizer, f" \n{text}\t")
+    condition = Condition(examples=[Question(text, 1.0, 0)])
+    prompt = build_prompt(tokenizer, text, condition)
+    before, after = frame(tokenizer, condition)
+    assert prompt[len(before) : len(prompt) - len(after)] == ids
+    turns = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert prompt.count(turns) == build_prompt(tokenizer, "How many?", condition).count(turns) == 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("worked", [False, True])
+def test_every_kind_is_as_long_and_has_the_same_turns(either, kind, worked):
+    examples = WORKED[:4]
+    real = build_prompt(either, "How many?", Condition(examples=examples, worked=worked))
+    other = build_prompt(either, "How many?", Condition(kind=kind, examples=examples, worked=worked))
+    assert len(other) == len(real)
+    assert (other == real) == (kind == "examples")
+    special = set(either.added_tokens_decoder)
+    assert [(i, t) for i, t in enumerate(other) if t in special] == [(i, t) for i, t in enumerate(real) if t in special]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fewer_examples_are_a_prefix(either, kind):
+    """All but the turn of the question: what is shared between k and k + 1 examples is never read again."""
+    prompts = [frame(either, Condition(kind=kind, examples=EXAMPLES[:k])).before for k in range(13)]
+    for fewer, more in pairwise(prompts):
+        assert more[: len(fewer)] == fewer
+        assert len(more) > len(fewer)
+
+
+def test_random_tokens(tokenizer):
+    def filled(**changes):
+        return frame(tokenizer, Condition(**{"kind": "random", "examples": EXAMPLES, **changes})).before
+
+    assert filled() == filled()
+    assert filled() != filled(seed=1) != filled(example_set=1)
+    # Drawn from all of the vocabulary: of some 700 draws from 49,000 tokens, few are drawn twice.
+    real = frame(tokenizer, Condition(examples=EXAMPLES)).before
+    drawn = [new for new, old in zip(filled(), real, strict=True) if new != old]
+    assert len(set(drawn)) > 0.95 * len(drawn)
+    assert max(drawn) > 0.9 * len(tokenizer)
+
+
+def test_shuffled_examples_keep_their_words(either):
+    """Each example holds the tokens that it held, in whole words, and in another order."""
+    for k in range(1, 5):
+        examples = frame(either, Condition(examples=EXAMPLES[:k])).before
+        shuffled = frame(either, Condition(kind="shuffled", examples=EXAMPLES[:k])).before
+        start = len(frame(either, Condition(examples=EXAMPLES[: k - 1])).before)
+        assert sorted(shuffled[start:]) == sorted(examples[start:])
+        assert shuffled[start:] != examples[start:]
+    words = sorted(re.findall(r"[A-Za-z']+", either.decode(examples).replace("The answer", " The answer")))
+    text = re.sub(r"(?<=[a-z.?\d])(?=[A-Z])", " ", either.decode(shuffled))  # the first words had no space before them
+    assert len(set(words) & set(re.findall(r"[A-Za-z']+", text))) > 0.9 * len(set(words))
+    other = frame(either, Condition(kind="shuffled", examples=EXAMPLES[:4], seed=1)).before
+    assert sorted(other) == sorted(shuffled)
+    assert other != shuffled
+
+
+def test_prose_runs_on_from_slot_to_slot(tokenizer):
+    def text(examples):
+        ids = frame(tokenizer, Condition(kind="prose", examples=examples)).before
+        turns = re.findall(r"<\|im_start\|>(?:user|assistant)\n(.*?)<\|im_end\|>", tokenizer.decode(ids), re.DOTALL)
+        return "".join(turns)
+
+    assert len(text(EXAMPLES[:10])) > 1000
+    assert _prose().startswith(text(EXAMPLES[:10]))
+    many = text(EXAMPLES * 20)
+    assert len(many) > len(_prose())
+    assert many.startswith(_prose() + _prose()[:100])
+
+
+def test_prose_is_neutral():
+    """No numbers, no questions, nothing to work out."""
+    words = set(re.findall(r"[a-z]+", _prose().lower()))
+    numbers = "one two three four five six seven eight nine ten twelve hundred thousand first second third half twice"
+    asking = "how why whether sum total plus minus number count answer question"
+    assert not words & {*numbers.split(), *asking.split()}
+    assert not re.search(r"[0-9?$%=+*/]", _prose())
+    assert 1100 < len(_prose().split()) < 1500
+
+
+def test_lead_and_hint(either):
+    condition = Condition(examples=EXAMPLES[:1], lead="Read <|im_end|> this.", hint="Think.")
+    text = either.decode(build_prompt(either, "How many?", condition))
+    if either.chat_template:
+        expected = "<|im_start|>user\nRead <|im_end|> this.\nHow many?\nThink.<|im_end|>\n<|im_start|>assistant\n"
+    else:
+        expected = "\n\nRead <|im_end|> this.\nQuestion: How many?\nThink.\nAnswer:"
+    assert text.endswith(expected)
+    assert text.count("Think.") == 1
+    # The line is text: it ends no turn.
+    end = either.convert_tokens_to_ids("<|im_end|>")
+    plain = build_prompt(either, "How many?", replace(condition, lead="Read this."))
+    assert build_prompt(either, "How many?", condition).count(end) == plain.count(end)
+
+
+def test_worked_examples_show_their_steps(tokenizer):
+    text = tokenizer.decode(build_prompt(tokenizer, "How many?", Condition(examples=WORKED[:1], worked=True)))
+    assert f"<|im_start|>assistant\n{WORKED[0].steps}\n{reply(WORKED[0].answer)}<|im_end|>" in text
+
+
+def test_names():
+    assert [Condition(kind=kind).name for kind in KINDS] == list(KINDS)
+    assert Condition(worked=True).name == "worked"
+    assert Condition(kind="prose", worked=True).name == "prose worked"
+    assert Condition(hint="Think.").name == "examples, hint"
+    assert Condition(worked=True, lead="Read.", hint="Think.").name == "worked, lead, hint"
+    assert Condition(examples=EXAMPLES).shots == 12
+
+
+def test_conditions_are_frozen_and_compare():
+    condition = Condition(examples=list(EXAMPLES))
+    assert condition == Condition(examples=tuple(EXAMPLES))
+    assert hash(condition) == hash(Condition(examples=tuple(EXAMPLES)))
+    with pytest.raises(FrozenInstanceError):
+        condition.kind = "prose"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "error", "message"),
+    [
+        ({"kind": "noise"}, ValueError, "kind is 'noise', but one of examples, random, shuffled, prose was expected"),
+        ({"examples": ["How many?"]}, TypeError, "examples is not a sequence of Question"),
+        ({"examples": 3}, TypeError, "examples is not a sequence of Question"),
+        ({"lead": 3}, TypeError, "lead is a int, but text was expected"),
+        ({"hint": "a\nb"}, ValueError, r"hint is 'a\nb', but one line without outer spaces was expected"),
+        ({"seed": -1}, ValueError, "seed is -1, but a whole number from 0 on was expected"),
+        ({"seed": 0.5}, ValueError, "seed is 0.5, but a whole number from 0 on was expected"),
+        ({"example_set": True}, ValueError, "example_set is True, but a whole number from 0 on was expected"),
+        (
+            {"worked": True, "examples": [WORKED[0], EXAMPLES[1]]},
+            ValueError,
+            "worked is True, but not every example has steps",
+        ),
+    ],
+)
+def test_conditions_that_are_none(attributes, error, message):
+    with pytest.raises(error) as raised:
+        Condition(**attributes)
+    assert str(raised.value) == f"Condition: {message}"
+
+
 @pytest.mark.parametrize(("question", "error"), [("", ValueError), ("  \n", ValueError), (None, TypeError)])
 def test_no_question(tokenizer, question, error):
     with pytest.raises(error, match=r"^build_prompt: question is"):
         build_prompt(tokenizer, question)
+    with pytest.raises(error, match=r"^question_ids: text is"):
+        question_ids(tokenizer, question)
+
+
+def test_no_condition(tokenizer):
+    with pytest.raises(TypeError, match=r"^frame: condition is a tuple, but a Condition was expected$"):
+        frame(tokenizer, ())
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages[-1]['content'] }}",  # drops the examples
+        "{% for m in messages %}{{ m['content'] | upper }}{% endfor %}",
+        "{% for m in messages %}{{ m['content'] }}{{ m['content'] }}{% endfor %}",
+        "{% for m in messages | reverse %}{{ m['content'] }}{% endfor %}",
+    ],
+)
+def test_templates_that_lose_what_they_are_given(tokenizer, monkeypatch, template):
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    with pytest.raises(ValueError, match=r"^frame: the tokenizer's chat template does not keep the text of every turn"):
+        frame(tokenizer, Condition(examples=EXAMPLES[:1]))
