@@ -1,4 +1,4 @@
-"""The questions: GSM8K-Zero or GSM8K's training half from their public homes, a user's own file, or generated ones.
+"""The questions: GSM8K-Zero or GSM8K from their public homes, a user's own file, or generated ones.
 
 GSM8K-Zero (Chiang and Lee 2024, arXiv:2401.11467) holds 2,978 questions made from GSM8K by asking for a number that
 the story already states; its authors found about 85 % of 250 reviewed pairs valid. It carries no licence, so it is
@@ -11,7 +11,6 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,39 @@ from geolib.models import MissingFileError, cache_dir, fetch
 logger = logging.getLogger(__name__)
 
 N_GENERATED = 3000
-_SOLUTION = re.compile(r"(.+)\n#### (-?\d[\d,]*(?:\.\d+)?)\s*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a file of questions comes from, and whether its answers are worked solutions."""
+
+    file_name: str
+    url: str
+    sha256: str
+    worked: bool
+    instead: str  # of a file that is not there
+
+
+# Commits are pinned, so that an address stays good whatever the repository's branch is called.
+SOURCES = {
+    "gsm8k-zero": Source(
+        file_name="gsm8k_zero.jsonl",
+        url="https://raw.githubusercontent.com/d223302/Over-Reasoning-of-LLMs/"
+        "70a65c44edf4049e7d7f87cf5678b8ca042c065d/gsm8k_zero.json",
+        sha256="21d1850d9757bf6a3a20940c0a6775e4e19710a94ad9afea39cdeb40b8fcc3aa",
+        worked=False,
+        instead='pass a path, set GEOLIB_DATA to its folder, or use source="generated"',
+    ),
+    "gsm8k-train": Source(
+        file_name="gsm8k_train.jsonl",
+        url="https://raw.githubusercontent.com/openai/grade-school-math/"
+        "3101c7d5072418e28b9008a6636bde82a006892c/grade_school_math/data/train.jsonl",
+        sha256="17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465",
+        worked=True,
+        instead="pass a path, or set GEOLIB_DATA to its folder",
+    ),
+}
+_SOLUTION = re.compile(r"(.+)\n#### (-?[0-9][0-9,]*(?:\.[0-9]+)?)\s*", re.DOTALL)
 _CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
 
 
@@ -119,7 +150,7 @@ def available_questions(path=None) -> tuple[list[Question], str]:
         return load_questions(source="generated"), "generated"
 
 
-def _locate(home: "_Source") -> Path:
+def _locate(home: Source) -> Path:
     """Return the file in the folder GEOLIB_DATA, or in the cache, downloaded when it is not there yet."""
     if folder := os.environ.get("GEOLIB_DATA"):
         return Path(folder) / home.file_name
@@ -133,7 +164,7 @@ def _locate(home: "_Source") -> Path:
         ) from None
 
 
-def _read(path: Path, home: "_Source") -> list[Question]:
+def _read(path: Path, home: Source) -> list[Question]:
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -143,13 +174,13 @@ def _read(path: Path, home: "_Source") -> list[Question]:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ValueError(f"load_questions: {path}, line {line}, is not UTF-8") from None
-    questions = [_parse(line, path, index, home.solve) for index, line in enumerate(lines) if line.strip()]
+    questions = [_parse(line, path, index, home.worked) for index, line in enumerate(lines) if line.strip()]
     if not questions:
         raise ValueError(f"load_questions: {path} is empty, but JSON lines of question and answer were expected")
     return questions
 
 
-def _parse(line: str, path: Path, index: int, solve: Callable) -> Question:
+def _parse(line: str, path: Path, index: int, worked: bool) -> Question:
     where = f"load_questions: {path}, line {index + 1}"
     try:
         record = json.loads(line)
@@ -160,22 +191,18 @@ def _parse(line: str, path: Path, index: int, solve: Callable) -> Question:
     text, answer = record.get("question"), record.get("answer")
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{where}: question is {_shown(text)}, but a text was expected")
-    number, steps, expected = solve(answer)
+    number, steps = _solution(answer) if worked else (answer, "")
     if not _is_finite(number):
-        raise ValueError(f"{where}: answer is {_shown(answer)}, but {expected} was expected")
+        expected = 'steps and a last line "#### N" were' if worked else "a finite number was"
+        raise ValueError(f"{where}: answer is {_shown(answer)}, but {expected} expected")
     return Question(text, float(number), index, steps)
 
 
-def _bare(answer) -> tuple:
-    """Read an answer of GSM8K-Zero: the number itself, without steps."""
-    return answer, "", "a finite number"
-
-
-def _worked(answer) -> tuple:
-    """Read an answer of GSM8K: steps with calculator marks in << >>, then a line "#### N"."""
+def _solution(answer) -> tuple[float | None, str]:
+    """Read number and steps of a GSM8K answer: calculator marks in << >> go, as does the last line, "#### N"."""
     match = _SOLUTION.fullmatch(answer) if isinstance(answer, str) else None
     steps = _CALCULATOR_MARK.sub("", match[1]).strip() if match else ""
-    return float(match[2].replace(",", "")) if steps else None, steps, 'steps and a last line "#### N"'
+    return (float(match[2].replace(",", "")), steps) if steps else (None, "")
 
 
 def _is_finite(value) -> bool:
@@ -189,35 +216,3 @@ def _shown(value) -> str:
     """Write a value as JSON does, cut to a length that fits a message."""
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Where a file comes from, and how its answers are read."""
-
-    file_name: str
-    url: str
-    sha256: str
-    solve: Callable
-    instead: str
-
-
-# Commits are pinned, so that an address stays good whatever the repository's branch is called.
-SOURCES = {
-    "gsm8k-zero": _Source(
-        "gsm8k_zero.jsonl",
-        "https://raw.githubusercontent.com/d223302/Over-Reasoning-of-LLMs/70a65c44edf4049e7d7f87cf5678b8ca042c065d/"
-        "gsm8k_zero.json",
-        "21d1850d9757bf6a3a20940c0a6775e4e19710a94ad9afea39cdeb40b8fcc3aa",
-        _bare,
-        'pass a path, set GEOLIB_DATA to its folder, or use source="generated"',
-    ),
-    "gsm8k-train": _Source(
-        "gsm8k_train.jsonl",
-        "https://raw.githubusercontent.com/openai/grade-school-math/3101c7d5072418e28b9008a6636bde82a006892c/"
-        "grade_school_math/data/train.jsonl",
-        "17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465",
-        _worked,
-        "pass a path, or set GEOLIB_DATA to its folder",
-    ),
-}

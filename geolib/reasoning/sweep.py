@@ -105,13 +105,12 @@ class Sweep:
         for layer, factor in (self.sharpness or {}).items():
             if not isinstance(factor, Real) or not 0 < factor < math.inf:
                 raise ValueError(f"Sweep: sharpness of layer {layer} is {factor!r}, but a number above 0 was expected")
-        shown = {example.text: example for condition in self._conditions for example in condition.examples}
-        for name, group in (("questions", self.questions), ("examples", self.examples)):
-            if len({question.text for question in group}) < len(group):
-                raise ValueError(f"Sweep: {name} holds the same text twice, but distinct ones were expected")
+        if len({example.text for example in self.examples}) < len(self.examples):
+            raise ValueError("Sweep: examples holds the same text twice, but distinct ones were expected")
         if len({question.index for question in self.questions}) < len(self.questions):
             raise ValueError("Sweep: questions holds the same index twice, but rows are told apart by it")
-        both = {question.text for question in self.questions} & set(shown)
+        shown = {example.text for condition in self._conditions for example in condition.examples}
+        both = {question.text for question in self.questions} & shown
         if both:
             raise ValueError(f"Sweep: {len(both)} of the examples are among the questions, but none may be")
 
@@ -251,7 +250,7 @@ class Sweep:
         Batches do not depend on what the store holds: a resumed run computes those that an undisturbed one would have.
         """
         groups = {}
-        for prompt in prompts:
+        for prompt in {prompt["key"]: prompt for prompt in prompts}.values():  # a text may be there twice
             groups.setdefault(prompt["before"], []).append(prompt)
         for group in groups.values():
             group.sort(key=lambda prompt: (len(prompt["rest"]), prompt["key"]))

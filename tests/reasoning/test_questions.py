@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,25 @@ from geolib.reasoning.generated import generate_questions
 from geolib.reasoning.questions import Question, available_questions, load_questions
 
 GOOD = '{"question": "How many?", "answer": 48.0}\n{"question": "Wie viele Füße?", "answer": 2}\n'
-HOME = module.URL
+HOMES = dict(module.SOURCES)
 LOADED = [Question("How many?", 48.0, 0), Question("Wie viele Füße?", 2.0, 1)]
+WORKED = (
+    '{"question": "How many?", "answer": "Half of 9 is 9/2 = <<9/2=4.5>>4.5.\\nAll: $<<2*4.5=9>>9.\\n#### 9"}\n'
+    '{"question": "And now?", "answer": "It fell to 1-1,201 = -1,200.\\n#### -1,200\\n"}\n'
+    '{"question": "How long?", "answer": "1/4=<<1/4=.25>>.25 << 1\\n#### 1,000.25"}\n'
+)
+SOLVED = [
+    Question("How many?", 9.0, 0, "Half of 9 is 9/2 = 4.5.\nAll: $9."),
+    Question("And now?", -1200.0, 1, "It fell to 1-1,201 = -1,200."),
+    Question("How long?", 1000.25, 2, "1/4=.25 << 1"),
+]
+BOTH = pytest.mark.parametrize(
+    ("source", "content", "loaded"), [("gsm8k-zero", GOOD, LOADED), ("gsm8k-train", WORKED, SOLVED)]
+)
+
+
+def change(monkeypatch, source, **changes):
+    monkeypatch.setitem(module.SOURCES, source, replace(module.SOURCES[source], **changes))
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +48,8 @@ def nowhere(tmp_path, monkeypatch):
 
     monkeypatch.delenv("GEOLIB_DATA", raising=False)
     monkeypatch.setenv("GEOLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(module, "URL", "http://127.0.0.1:9/gsm8k_zero.json")  # where nobody listens
+    for source, home in HOMES.items():
+        change(monkeypatch, source, url=f"http://127.0.0.1:9/{home.file_name}")  # where nobody listens
 
 
 @pytest.fixture
@@ -47,6 +66,34 @@ def test_a_path_of_ones_own(write):
     path = write(GOOD)
     assert load_questions(path) == load_questions(str(path)) == LOADED
     assert isinstance(load_questions(path)[1].answer, float)
+
+
+def test_worked_solutions(write):
+    assert load_questions(write(WORKED), source="gsm8k-train") == SOLVED
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        72,
+        None,
+        "",
+        "72",
+        "#### 72",
+        "\n#### 72",
+        "<<1+1=2>>\n#### 2",
+        "steps\n#### many",
+        "steps\n####7",
+        "steps\n#### 7 x",
+        f"steps\n#### {'9' * 400}",
+    ],
+)
+def test_solutions_that_are_none(write, answer):
+    path = write(WORKED + json.dumps({"question": "How many?", "answer": answer}))
+    with pytest.raises(ValueError) as raised:
+        load_questions(path, source="gsm8k-train")
+    assert str(raised.value).startswith(f"load_questions: {path}, line 4: answer is {json.dumps(answer)[:57]}")
+    assert str(raised.value).endswith(', but steps and a last line "#### N" were expected')
 
 
 @pytest.mark.parametrize(
@@ -154,46 +201,73 @@ def home(tmp_path, monkeypatch):
     handler = functools.partial(Handler, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever).start()
-        monkeypatch.setattr(module, "URL", f"http://127.0.0.1:{server.server_port}/gsm8k_zero.json")
+        for source, its in HOMES.items():
+            change(monkeypatch, source, url=f"http://127.0.0.1:{server.server_port}/{its.file_name}")
         yield folder
         server.shutdown()
 
 
-def test_download_is_kept_in_the_cache(home, monkeypatch):
-    monkeypatch.setattr(module, "SHA256", hashlib.sha256(GOOD.encode()).hexdigest())
-    (home / "gsm8k_zero.json").write_bytes(GOOD.encode())
-    assert available_questions() == (LOADED, "gsm8k-zero")
-    (home / "gsm8k_zero.json").unlink()
+@BOTH
+def test_download_is_kept_in_the_cache(home, monkeypatch, source, content, loaded):
+    change(monkeypatch, source, sha256=hashlib.sha256(content.encode()).hexdigest())
+    served = home / HOMES[source].file_name
+    served.write_bytes(content.encode())
+    assert load_questions(source=source) == loaded
+    served.unlink()
+    assert load_questions(source=source) == loaded
+
+
+def test_what_was_downloaded_is_available(home, monkeypatch):
+    change(monkeypatch, "gsm8k-zero", sha256=hashlib.sha256(GOOD.encode()).hexdigest())
+    (home / "gsm8k_zero.jsonl").write_bytes(GOOD.encode())
     assert available_questions() == (LOADED, "gsm8k-zero")
 
 
-def test_other_bytes_are_refused_and_not_kept(home, tmp_path):
-    (home / "gsm8k_zero.json").write_bytes(GOOD.encode())
+@BOTH
+def test_other_bytes_are_refused_and_not_kept(home, tmp_path, source, content, loaded):
+    (home / HOMES[source].file_name).write_bytes(content.encode())
     with pytest.raises(MissingFileError, match=r"^load_questions: .* could not be downloaded from .* \(ValueError\)"):
-        load_questions()
+        load_questions(source=source)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_damaged_cache_is_fetched_again(home, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(module, "SHA256", hashlib.sha256(GOOD.encode()).hexdigest())
-    (home / "gsm8k_zero.json").write_bytes(GOOD.encode())
-    load_questions()
-    (tmp_path / "cache" / "gsm8k_zero.jsonl").write_bytes(GOOD.encode()[:-9])
-    assert load_questions() == LOADED
+@BOTH
+def test_a_damaged_cache_is_fetched_again(home, tmp_path, monkeypatch, caplog, source, content, loaded):
+    change(monkeypatch, source, sha256=hashlib.sha256(content.encode()).hexdigest())
+    (home / HOMES[source].file_name).write_bytes(content.encode())
+    load_questions(source=source)
+    (tmp_path / "cache" / HOMES[source].file_name).write_bytes(content.encode()[:-9])
+    assert load_questions(source=source) == loaded
     assert "is damaged: it is removed and fetched again" in caplog.text
 
 
-def test_the_public_home_is_pinned():
-    assert re.fullmatch(r"https://raw\.githubusercontent\.com/d223302/Over-Reasoning-of-LLMs/[0-9a-f]{40}/.*", HOME)
+@pytest.mark.parametrize(
+    ("source", "repository"),
+    [("gsm8k-zero", "d223302/Over-Reasoning-of-LLMs"), ("gsm8k-train", "openai/grade-school-math")],
+)
+def test_public_homes_are_pinned(source, repository):
+    url = rf"https://raw\.githubusercontent\.com/{repository}/[0-9a-f]{{40}}/.*\.jsonl?"
+    assert re.fullmatch(url, HOMES[source].url)
 
 
-def test_no_network(tmp_path, caplog):
+@pytest.mark.parametrize(
+    ("source", "instead"),
+    [
+        ("gsm8k-zero", 'pass a path, set GEOLIB_DATA to its folder, or use source="generated"'),
+        ("gsm8k-train", "pass a path, or set GEOLIB_DATA to its folder"),
+    ],
+)
+def test_no_network(tmp_path, source, instead):
+    name = HOMES[source].file_name
     with pytest.raises(MissingFileError) as raised:
-        load_questions()
+        load_questions(source=source)
     assert str(raised.value) == (
-        f"load_questions: gsm8k_zero.jsonl is not in {tmp_path / 'cache'} and could not be downloaded from "
-        f'{module.URL} (ConnectionError): pass a path, set GEOLIB_DATA to its folder, or use source="generated"'
+        f"load_questions: {name} is not in {tmp_path / 'cache'} and could not be downloaded from "
+        f"http://127.0.0.1:9/{name} (ConnectionError): {instead}"
     )
+
+
+def test_generated_questions_stand_in(caplog):
     with caplog.at_level(logging.INFO, logger="geolib"):
         questions, source = available_questions()
     assert source == "generated"
@@ -204,7 +278,7 @@ def test_no_network(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"source": "a"}, ValueError, """source is 'a', but "gsm8k-zero" or "generated" was expected"""),
+        ({"source": "a"}, ValueError, """source is 'a', but "gsm8k-zero", "gsm8k-train" or "generated" was expected"""),
         ({"path": 3}, TypeError, "path is 3, but a file's name was expected"),
         ({"path": "a", "source": "generated"}, ValueError, """path is 'a', but source="generated" reads no file"""),
     ],
@@ -220,19 +294,30 @@ def test_questions_are_frozen():
         LOADED[0].answer = 1.0
 
 
-SHARED = Path(os.environ.get("GEOLIB_DATA") or Path(__file__).parents[3] / "shared" / "data") / "gsm8k_zero.jsonl"
+SHARED = Path(os.environ.get("GEOLIB_DATA") or Path(__file__).parents[3] / "shared" / "data")
+ZERO, TRAIN = (SHARED / home.file_name for home in HOMES.values())
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason=f"no GSM8K-Zero: {SHARED} does not exist")
+@pytest.mark.skipif(not ZERO.exists(), reason=f"no GSM8K-Zero: {ZERO} does not exist")
 def test_gsm8k_zero():
-    assert hashlib.sha256(SHARED.read_bytes()).hexdigest() == module.SHA256
-    questions = load_questions(SHARED)
+    assert hashlib.sha256(ZERO.read_bytes()).hexdigest() == HOMES["gsm8k-zero"].sha256
+    questions = load_questions(ZERO)
     assert len(questions) == 2978
     assert [question.index for question in questions] == list(range(2978))
     assert questions[0].answer == 48
 
 
-@pytest.mark.parametrize("name", ["questions", "generated", "judge"])
+@pytest.mark.skipif(not TRAIN.exists(), reason=f"no GSM8K train: {TRAIN} does not exist")
+def test_gsm8k_train():
+    assert hashlib.sha256(TRAIN.read_bytes()).hexdigest() == HOMES["gsm8k-train"].sha256
+    questions = load_questions(TRAIN, source="gsm8k-train")
+    assert len({question.text for question in questions}) == 7473
+    assert [question.answer for question in questions[:2]] == [72, 10]
+    assert questions[0].steps.endswith("Natalia sold 48+24 = 72 clips altogether in April and May.")
+    assert not any(mark in question.steps for question in questions for mark in ("<<", ">>", "####"))
+
+
+@pytest.mark.parametrize("name", ["questions", "generated", "judge", "prompts"])
 def test_import_loads_no_torch(name):
     root = Path(module.__file__).parents[2]
     folder = root / "geolib" / "reasoning"
