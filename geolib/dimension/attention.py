@@ -19,12 +19,10 @@ import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from geolib.checks import integer
-from geolib.dimension.interface import NOT_ROUTED, UncountableError, attending, check_ids
-from geolib.dimension.rows import AttentionMap, LogSumExp, count_weights, row_statistics
+from geolib.dimension.interface import NOT_ROUTED, UncountableError, attending, check_ids, layer_numbers
+from geolib.dimension.rows import RULES, AttentionMap, LogSumExp, count_weights, row_statistics
 
 _NAME = "geolib_counting"
-_RULES = ("absolute", "relative")
 
 # What an attention function may be handed besides query, key, value and mask without a change to the weights. Anything
 # else that is given might change them, and is refused.
@@ -157,7 +155,7 @@ def attention_dimension(
     (2, 1, 30, 9, 1)
     """
     inputs = _check_inputs(model, input_ids, attention_mask, position_ids, past_key_values)
-    settings = {"eps": eps, "rule": rule, "tokens": tokens, "statistics": statistics}
+    settings = {"eps": eps, "rule": [rule], "tokens": tokens, "statistics": statistics}
     with measuring(model, attention_mask=inputs.get("attention_mask"), **settings) as measure:
         measure.n_past = _cached(past_key_values)
         # The backbone alone: the vocabulary's logits are not needed and cost more memory than all else.
@@ -172,8 +170,8 @@ def attention_edges(model, input_ids, *, layer=None, eps=0.1) -> pd.DataFrame:
     ----------
     model, input_ids
         As in :func:`attention_dimension`; one prompt.
-    layer : int, optional
-        From 0; negative counts from the last. By default all of them, in one pass.
+    layer : int or sequence of int, optional
+        From 0; negative counts from the last. By default all of them. Any number is one pass.
     eps : float
         Threshold in (0, 1): at most 1 / eps edges leave a token in each head.
 
@@ -187,16 +185,14 @@ def attention_edges(model, input_ids, *, layer=None, eps=0.1) -> pd.DataFrame:
     ValueError
         As :func:`attention_dimension`; also more than one prompt, or no such layer.
     """
-    inputs = _check_inputs(model, input_ids)
-    layers = model.config.get_text_config().num_hidden_layers
-    if len(inputs["input_ids"]) > 1:
-        raise ValueError(f"attention_edges: input_ids holds {len(inputs['input_ids'])} prompts, but one was expected")
-    wanted = (
-        range(layers) if layer is None else [integer("attention_edges: layer", layer, -layers, layers - 1) % layers]
-    )
-    with measuring(model, eps=eps, tokens="all") as measure:
+    ids = check_ids("attention_edges", model, input_ids)
+    if len(ids) > 1:
+        raise ValueError(f"attention_edges: input_ids holds {len(ids)} prompts, but one was expected")
+    n_layers = model.config.get_text_config().num_hidden_layers
+    wanted = layer_numbers("attention_edges", model, range(n_layers) if layer is None else layer)
+    with measuring(model, eps=_check_eps("attention_edges", [eps]), tokens="all") as measure:
         measure.edges_of = wanted
-        model.base_model(**inputs)
+        model.base_model(input_ids=ids, use_cache=False)
     columns = (torch.cat(part).cpu().numpy() for part in zip(*measure.edges, strict=True))
     return pd.DataFrame(dict(zip(("layer", "head", "query", "key", "weight"), columns, strict=True)))
 
@@ -215,12 +211,13 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", statistics=Fals
     _Recorder
     """
     rules = (rule,) if isinstance(rule, str) else tuple(rule)
-    for one in rules:
-        if one not in _RULES:
+    for one in rules or [rule]:
+        if one not in RULES:
             raise ValueError(f"attention_dimension: rule is {one!r}, but 'absolute' or 'relative' was expected")
     if tokens not in ("last", "all"):
         raise ValueError(f"attention_dimension: tokens is {tokens!r}, but 'last' or 'all' was expected")
-    recorder = _Recorder(_check_eps(eps), rules, tokens, bool(statistics), attention_mask, scalar=np.ndim(eps) == 0)
+    eps, scalar = _check_eps("attention_dimension", eps), np.ndim(eps) == 0
+    recorder = _Recorder(eps, rules, tokens, bool(statistics), attention_mask, scalar)
     running = _RECORDER.set(recorder)
     try:
         if model.config.model_type in _NOT_SOFTMAX:
@@ -257,10 +254,9 @@ class _Recorder:
     scalar: bool
     n_past: int = 0  # tokens in the cache
     edges_of: Sequence[int] = ()  # layers whose edges above eps are kept
-    rows: list = field(
-        default_factory=list
-    )  # per layer, by name: counts, shape=[rules, eps, batch, heads, tokens], ...
-    visible: list = field(default_factory=list)  # per layer, shape=[batch, tokens]
+    # A dict per layer: its counts, shape=[rules, eps, batch, heads, tokens], and what `row_statistics` gives.
+    rows: list = field(default_factory=list)
+    visible: list = field(default_factory=list)  # an array per layer, shape=[batch, tokens]
     edges: list = field(default_factory=list)  # per block of rows: layer, head, query, key, weight
     first: object = None  # the module that is called first: when it comes again, a second pass has begun
     done: bool = False
@@ -318,7 +314,7 @@ class _Recorder:
 
     def results(self) -> dict[str, AttentionDimension]:
         """One :class:`AttentionDimension` per rule."""
-        visible = torch.stack(self.visible, dim=1).numpy().copy()
+        visible = torch.stack(self.visible, dim=1).numpy()
         if self.tokens == "all" and self.attention_mask is not None:
             padding = self.attention_mask.cpu().numpy()[:, -visible.shape[-1] :] == 0
             visible[np.broadcast_to(padding[:, None], visible.shape)] = 0
@@ -368,13 +364,13 @@ def _counting_attention(module, query, key, value, attention_mask, scaling=None,
     return output
 
 
-def _check_eps(eps) -> tuple[float, ...]:
+def _check_eps(function, eps) -> tuple[float, ...]:
     values = (eps,) if np.ndim(eps) == 0 else tuple(eps)
     if not values:
-        raise ValueError("attention_dimension: eps is empty, but at least one threshold was expected")
+        raise ValueError(f"{function}: eps is empty, but at least one threshold was expected")
     for value in values:
         if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 1:
-            raise ValueError(f"attention_dimension: eps is {value!r}, but a number between 0 and 1 was expected")
+            raise ValueError(f"{function}: eps is {value!r}, but a number between 0 and 1 was expected")
     return tuple(float(value) for value in values)
 
 
@@ -383,7 +379,7 @@ def _cached(past_key_values) -> int:
     return 0 if past_key_values is None else int(past_key_values.get_seq_length())
 
 
-def _check_inputs(model, input_ids, attention_mask=None, position_ids=None, past_key_values=None) -> dict:
+def _check_inputs(model, input_ids, attention_mask, position_ids, past_key_values) -> dict:
     """Return the arguments of the forward pass, on the model's device."""
     if past_key_values is not None and not hasattr(past_key_values, "get_seq_length"):
         raise TypeError(

@@ -11,7 +11,9 @@ import torch
 
 from geolib import __version__
 from geolib.checks import integer, one_line
-from geolib.dimension.attention import _RULES, _check_eps, measuring
+from geolib.dimension.attention import _check_eps, measuring
+from geolib.dimension.interface import check_fit, check_model
+from geolib.dimension.rows import RULES
 from geolib.parts import fingerprint, run_in_parts
 
 _MEASURE = 1  # part of every row's key: raise it when what a row means, or how it is computed, changes
@@ -205,8 +207,8 @@ def measure_prompts(
     follow from the prompts and ``batch_tokens``, never from what is in the store; prompts added at the end change
     few of them.
     """
-    eps, rules = _check_eps(eps), (rule,) if isinstance(rule, str) else tuple(rule)
-    if not rules or not set(rules) <= set(_RULES) or len(set(rules)) < len(rules):
+    eps, rules = _check_eps("measure_prompts", eps), (rule,) if isinstance(rule, str) else tuple(rule)
+    if not rules or not set(rules) <= set(RULES) or len(set(rules)) < len(rules):
         raise ValueError(f"measure_prompts: rule is {rule!r}, but 'absolute', 'relative' or both were expected")
     if len({f"{one:g}" for one in eps}) < len(eps):
         raise ValueError(
@@ -216,8 +218,7 @@ def measure_prompts(
         raise ValueError(f"measure_prompts: tokens is {tokens!r}, but 'last' or 'all' was expected")
     if per_token and tokens == "last":
         raise ValueError("measure_prompts: per_token is True and tokens is 'last', but 'all' was expected with it")
-    if not hasattr(model, "set_attn_implementation"):
-        raise TypeError(f"measure_prompts: model is a {type(model).__name__}, but a transformers model was expected")
+    check_model("measure_prompts", model)
     batch_tokens = integer("measure_prompts: batch_tokens", batch_tokens, 1)
     prompts = _labelled("measure_prompts: prompts", prompts)
     checked = [_check_ids(name, ids, model) for name, ids in _named("measure_prompts", prompts)]
@@ -262,7 +263,7 @@ def _named(function: str, series: pd.Series):
 
 
 def _check_ids(name: str, ids, model) -> tuple[int, ...]:
-    config = model.config.get_text_config()
+    """One prompt's token ids, so that they can be a key; `name` opens the error."""
     try:
         array = np.asarray(ids)
         if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
@@ -271,13 +272,7 @@ def _check_ids(name: str, ids, model) -> tuple[int, ...]:
         raise TypeError(f"{name} is {one_line(ids)}, but token ids of shape [tokens] were expected") from None
     if array.size == 0:
         raise ValueError(f"{name} has no tokens, but at least one was expected")
-    if array.min() < 0 or array.max() >= config.vocab_size:
-        raise ValueError(
-            f"{name} has ids from {array.min()} to {array.max()}, but the vocabulary has {config.vocab_size}"
-        )
-    window = getattr(config, "max_position_embeddings", None)
-    if window and 0 < window < array.size:
-        raise ValueError(f"{name} has {array.size} tokens, but the model's window is {window}")
+    check_fit(name, model, array)
     return tuple(array.tolist())
 
 

@@ -9,7 +9,6 @@ import contextlib
 import contextvars
 import math
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,8 +17,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask
 from transformers.pytorch_utils import Conv1D
 
-from geolib.checks import integer
-from geolib.dimension.interface import NOT_ROUTED, UncountableError, attending, check_ids
+from geolib.dimension.interface import NOT_ROUTED, UncountableError, attending, check_ids, layer_numbers
 
 _NAME = "geolib_heads"
 
@@ -110,11 +108,7 @@ def attention_heads(model, input_ids, *, layer):
         raise ValueError(f"attention_heads: input_ids holds {len(ids)} prompts, but one was expected")
     if model.config.is_encoder_decoder:
         raise ValueError(f"attention_heads: model is a {type(model).__name__}, expected a causal language model")
-    n_layers = model.config.get_text_config().num_hidden_layers
-    several = [*layer] if isinstance(layer, Iterable) and not isinstance(layer, str) else [layer]
-    if not several:
-        raise ValueError("attention_heads: layer is [], expected at least one")
-    wanted = [integer("attention_heads: layer", one, -n_layers, n_layers - 1) % n_layers for one in several]
+    wanted = layer_numbers("attention_heads", model, layer)
     recorder = _Recorder(frozenset(wanted), model.config._attn_implementation == "sdpa")
     running = _RECORDER.set(recorder)
     try:
@@ -131,7 +125,7 @@ def attention_heads(model, input_ids, *, layer):
         _RECORDER.reset(running)
         for hook in recorder.hooks:
             hook.remove()
-    return [heads[one] for one in wanted] if isinstance(layer, Iterable) else heads[wanted[0]]
+    return [heads[one] for one in wanted] if np.ndim(layer) else heads[wanted[0]]
 
 
 class _Reached(Exception):  # noqa: N818 -- no error: it ends a forward pass that has gone far enough

@@ -2,10 +2,11 @@
 
 import contextlib
 
+import numpy as np
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
-from geolib.checks import one_line
+from geolib.checks import integer, one_line
 
 NOT_ROUTED = "does not route its attention through transformers' attention interface"
 
@@ -37,15 +38,47 @@ def check_ids(function, model, input_ids, past=0) -> torch.Tensor:
         )
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise TypeError(f"{function}: input_ids has type {ids.dtype}, but integers were expected")
+    check_fit(f"{function}: input_ids", model, ids, past)
+    return ids.to(model.device, torch.long)
+
+
+def check_fit(name, model, ids, past=0) -> None:
+    """Refuse token ids outside the model's vocabulary, or, after `past` others, beyond its window; `name` opens."""
     config = model.config.get_text_config()
     if ids.min() < 0 or ids.max() >= config.vocab_size:
-        raise ValueError(
-            f"{function}: input_ids run from {ids.min()} to {ids.max()}, but the vocabulary has {config.vocab_size}"
-        )
-    length, window = past + ids.shape[1], getattr(config, "max_position_embeddings", None)
+        raise ValueError(f"{name} has ids from {ids.min()} to {ids.max()}, but the vocabulary has {config.vocab_size}")
+    length, window = past + ids.shape[-1], getattr(config, "max_position_embeddings", None)
     if window and 0 < window < length:
-        raise ValueError(f"{function}: input_ids has {length} tokens, but the model's window is {window}")
-    return ids.to(model.device, torch.long)
+        raise ValueError(f"{name} has {length} tokens, but the model's window is {window}")
+
+
+def layer_numbers(function, model, layer) -> list[int]:
+    """Layers that a caller asked for, one or a sequence of them, negative from the last: their numbers, from 0."""
+    n_layers = model.config.get_text_config().num_hidden_layers
+    layers = layer if np.ndim(layer) else [layer]
+    if not len(layers):
+        raise ValueError(f"{function}: layer is empty, expected at least one")
+    return [integer(f"{function}: layer", one, -n_layers, n_layers - 1) % n_layers for one in layers]
+
+
+def find_blocks(model):
+    """Return the model's layers, as modules in their order; nothing where no list of modules has their number."""
+    n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    lists = (part for part in model.base_model.modules() if isinstance(part, torch.nn.ModuleList))
+    return next((part for part in lists if len(part) == n_layers), ())
+
+
+@contextlib.contextmanager
+def evaluating(model):
+    """Switch dropout and gradients off, then each module back to what it was."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 @contextlib.contextmanager
@@ -58,7 +91,8 @@ def attending(model, name, attend, mask):
     name : str
         Under which the two functions are registered with transformers.
     attend, mask : callable
-        Of the signatures of transformers' attention and mask interfaces. Without a mask function padding is ignored.
+        Of the signatures of transformers' attention and mask interfaces. An attention without a mask function of its
+        own would be given no mask, and see padding.
 
     Raises
     ------
@@ -71,15 +105,11 @@ def attending(model, name, attend, mask):
     AttentionMaskInterface.register(name, mask)
     configs = {id(part.config): part.config for part in model.modules() if isinstance(part, PreTrainedModel)}.values()
     before = [(config, config._attn_implementation_internal) for config in configs]
-    training = [module for module in model.modules() if module.training]
     try:
         model.set_attn_implementation(name)
-        model.eval()  # dropout would drop edges
-        with torch.no_grad():
+        with evaluating(model):  # dropout would drop edges
             yield
     finally:
-        for module in training:
-            module.training = True
         # Parts of a model may differ: the public setter would give all of them the attention of the whole.
         for config, implementation in before:
             config._attn_implementation_internal = implementation

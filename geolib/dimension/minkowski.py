@@ -13,8 +13,7 @@ import numpy as np
 
 from geolib.checks import finite_array, integer, one_line
 from geolib.dimension.heads import AttentionHeads
-
-_RULES = ("absolute", "relative")
+from geolib.dimension.rows import RULES
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,6 +279,11 @@ def eps_support(weights, eps, rule="absolute") -> np.ndarray:
     -------
     array-like, shape=[..., tokens], bool
 
+    Raises
+    ------
+    TypeError, ValueError
+        If weights are no numbers or not finite, eps is outside [0, 1) or the rule is unknown.
+
     Examples
     --------
     >>> eps_support([0.62, 0.3, 0.08], 0.1), eps_support([0.62, 0.3, 0.08], 0.1, "relative")
@@ -289,9 +293,11 @@ def eps_support(weights, eps, rule="absolute") -> np.ndarray:
         raise TypeError(f"eps_support: eps is {one_line(eps)}, expected a number")
     if not 0 <= eps < 1:
         raise ValueError(f"eps_support: eps is {eps}, expected 0 or more, and less than 1")
-    if rule not in _RULES:
+    if rule not in RULES:
         raise ValueError(f"eps_support: rule is {one_line(rule)}, expected 'absolute' or 'relative'")
     weights = np.asarray(weights)
+    if weights.dtype.kind != "f" or not np.isfinite(weights).all():
+        weights = finite_array("eps_support: weights", weights)
     # A threshold of the weights' own type: in float32, as they were made, a weight of exactly eps does not exceed it.
     eps = weights.dtype.type(eps)
     return weights > (eps if rule == "absolute" else eps * weights.max(axis=-1, keepdims=True))

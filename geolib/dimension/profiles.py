@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from geolib.checks import integer, one_line
 from geolib.dimension.batches import _check_ids, _labelled, _named
 from geolib.dimension.estimators import _n_boot, _sizes, estimate_dimension
-from geolib.dimension.interface import check_model
+from geolib.dimension.interface import check_model, evaluating, find_blocks
 
 # What a block calls the module that its MLP begins with.
 _MLPS = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "fc1")
@@ -161,7 +161,7 @@ def _spill(model, entrances, cloud, places, folder, bar):
     running = 0  # the prompt
     with contextlib.ExitStack() as stack:
 
-        def enter(entrance, file, args, kwargs):
+        def enter(entrance, file, module, args, kwargs):
             given = args[0] if args else kwargs["hidden_states"]
             states = given.reshape(-1, given.shape[-1]).float().cpu().numpy()
             if not np.isfinite(states).all():
@@ -173,12 +173,8 @@ def _spill(model, entrances, cloud, places, folder, bar):
         for (site, layer), module in entrances.items():
             file = stack.enter_context((folder / f"{site}-{layer}").open("wb"))
             hook = functools.partial(enter, (site, layer), file)
-            handle = module.register_forward_pre_hook(
-                lambda _, args, kwargs, hook=hook: hook(args, kwargs), with_kwargs=True
-            )
-            stack.callback(handle.remove)
-        stack.enter_context(_evaluating(model))
-        stack.enter_context(torch.no_grad())
+            stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        stack.enter_context(evaluating(model))
         for running, ids in enumerate(cloud):  # noqa: B007 -- the hooks read it
             model.base_model(input_ids=torch.tensor([ids], device=model.device), use_cache=False)
             bar.update()
@@ -190,32 +186,16 @@ def _spill(model, entrances, cloud, places, folder, bar):
     return first
 
 
-@contextlib.contextmanager
-def _evaluating(model):
-    """Switch dropout off, then each module back to what it was."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
 def _entrances(model, sites):
     """Modules that are given what is measured, by site and layer."""
     check_model("dimension_profile", model)
     if not sites or not set(sites) <= {"mlp", "residual"}:
         raise ValueError(f"dimension_profile: site is {one_line(sites)}, expected 'mlp', 'residual' or both")
-    n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    lists = (part for part in model.base_model.modules() if isinstance(part, torch.nn.ModuleList))
-    blocks = next((part for part in lists if len(part) == n_layers), ())
+    blocks = find_blocks(model)
     mlps = [next((getattr(block, name) for name in _MLPS if hasattr(block, name)), None) for block in blocks]
     found = {"residual": blocks, "mlp": mlps}
     entrances = {(site, layer): module for site in sites for layer, module in enumerate(found[site])}
     if not entrances or None in entrances.values():
-        what = "MLPs" if len(blocks) else "layers"
-        raise ValueError(
-            f"dimension_profile: model is a {type(model).__name__}, whose {n_layers} {what} were not found"
-        )
+        what = f"{len(blocks)} MLPs" if blocks else "layers"
+        raise ValueError(f"dimension_profile: model is a {type(model).__name__}, whose {what} were not found")
     return entrances

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from geolib.checks import finite_array, integer, one_line
+from geolib.checks import finite_array, integer
 from geolib.dimension.heads import AttentionHeads, attention_heads
+from geolib.dimension.interface import check_model, find_blocks, layer_numbers
 from geolib.dimension.minkowski import eps_support
 
 
@@ -206,34 +207,23 @@ def mlp_reach(model, input_ids, *, layer):
     >>> bool(offsets.any()), low.shape, bool(0 < ((low < 0) & (high > 0)).sum() < 1536)
     (False, (1, 1536), True)
     """
-    seen = {}  # by layer: what its block is given, and (module, what it is given, what it returns) of its parts
+    check_model("mlp_reach", model)
+    wanted, blocks = layer_numbers("mlp_reach", model, layer), find_blocks(model)
+    if not blocks:
+        raise _refused(model, "has no list of its layers")
+    # By layer: (module, what it is given, what it returns) of its block, whose output is not kept, and of its parts.
+    seen = {number: [] for number in wanted}
     hooks = []
     try:
-        for number, block in enumerate(_blocks(model)):
-            if number in _wanted(model, layer):
-                hooks += _listen(block, seen.setdefault(number, []))
-        heads = attention_heads(model, input_ids, layer=layer)
+        for number in seen:
+            hooks += _listen(blocks[number], seen[number])
+        heads = attention_heads(model, input_ids, layer=wanted)
         with torch.no_grad():
-            reaches = [_reach(model, one, seen[one.layer]) for one in np.atleast_1d(np.array(heads, object))]
+            reaches = [_reach(model, one, seen[one.layer]) for one in heads]
     finally:
         for hook in hooks:
             hook.remove()
     return reaches if np.ndim(layer) else reaches[0]
-
-
-def _wanted(model, layer):
-    n_layers = model.config.get_text_config().num_hidden_layers
-    return {integer("mlp_reach: layer", one, -n_layers, n_layers - 1) % n_layers for one in np.atleast_1d(layer)}
-
-
-def _blocks(model):
-    if not isinstance(model, torch.nn.Module) or not hasattr(model, "base_model"):
-        raise TypeError(f"mlp_reach: model is {one_line(model)}, expected a transformers model")
-    n_layers = model.config.get_text_config().num_hidden_layers
-    for module in model.base_model.modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) == n_layers:
-            return module
-    raise _refused(model, f"whose {n_layers} layers were not found")
 
 
 def _listen(block, seen):

@@ -6,6 +6,7 @@ import math
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+RULES = ("absolute", "relative")  # of a threshold: see `count_weights`
 # Query rows of all heads at a time: the only block of attention weights that ever exists.
 _BLOCK = 64
 # Scores of one key-value head's block: they should stay in the cache, and be a product that is worth several threads.
@@ -92,9 +93,8 @@ class AttentionMap:
         if self.mask is None:
             seen = (position + 1).expand(batch, n_rows)
             if isinstance(rows, slice):  # all keys before the block are seen: only its own triangle needs a mask
-                scores[..., rows.start + past :] += torch.full((n_rows, n_rows), -torch.inf, device=query.device).triu(
-                    1
-                )
+                later = torch.full((n_rows, n_rows), -torch.inf, device=query.device).triu(1)
+                scores[..., rows.start + past :] += later
             else:
                 hidden = torch.arange(key.shape[2], device=query.device) > position[..., None]
                 scores.masked_fill_(hidden[:, None], -torch.inf)
@@ -209,9 +209,10 @@ def row_statistics(weights, first, eps, rules):
 
 
 def _above(weights, eps, rules):
-    peak = weights.amax(-1, keepdim=True)
+    """For each rule an iterator over eps: which weights exceed the threshold."""
     for rule in rules:
-        yield (weights > (value if rule == "absolute" else value * peak) for value in eps)
+        unit = 1.0 if rule == "absolute" else weights.amax(-1, keepdim=True)
+        yield (weights > value * unit for value in eps)
 
 
 def _take(tensor, rows):

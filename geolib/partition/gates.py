@@ -7,9 +7,9 @@ those of a piecewise affine MLP (arXiv 2312.01648).
 
 import inspect
 import math
-from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 
 import numpy as np
@@ -247,7 +247,7 @@ def _count(x, W, b, shifts):
 def _check_layers(caller, model, layer):
     """Numbers of the layers, from 0."""
     n_layers = model.config.get_text_config().num_hidden_layers
-    layers = layer if isinstance(layer, Sequence | range | np.ndarray) and np.ndim(layer) else [layer]
+    layers = layer if np.ndim(layer) else [layer]
     if not len(layers):
         raise ValueError(f"{caller}: layer is empty, expected at least one")
     return [integer(f"{caller}: layer", one, -n_layers, n_layers - 1) % n_layers for one in layers]
@@ -308,7 +308,7 @@ def _visit(modules, function, model, ids, mask):
 
     waiting = set(modules)
 
-    def enter(name, args):
+    def enter(name, module, args):
         function(name, args[0])
         waiting.discard(name)
         if not waiting:
@@ -317,10 +317,7 @@ def _visit(modules, function, model, ids, mask):
     inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
     if "position_ids" in inspect.signature(model.base_model.forward).parameters:
         inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)  # padding on the left moves no token
-    hooks = [
-        module.register_forward_pre_hook(lambda _, args, name=name: enter(name, args))
-        for name, module in modules.items()
-    ]
+    hooks = [module.register_forward_pre_hook(partial(enter, name)) for name, module in modules.items()]
     try:
         with _evaluating(model), torch.no_grad():
             model.base_model(**inputs)

@@ -1,6 +1,8 @@
-"""The paper's protocol, and which questions serve what: looked at already, or unseen until a hypothesis is tested."""
+"""The paper's protocol, and which questions serve what: looked at already, shown as examples, or asked in the test."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,7 +25,160 @@ EXPLORATION_QUESTIONS = (
     2347, 2350, 2357, 2395, 2414, 2449, 2472, 2478, 2479, 2501, 2520, 2523, 2529, 2573, 2574, 2649, 2676, 2678,
     2739, 2740, 2755, 2778, 2833, 2834, 2906, 2954, 2969,
 )
+# Shown as examples and never asked: drawn by default_rng(0) from the 2,685 other questions that share no sentence with
+# any of GSM8K-Zero. Kept here, because NumPy may change what its generators draw.
+EXAMPLE_POOL = (
+    11, 19, 32, 61, 79, 96, 111, 135, 238, 255, 279, 378, 519, 524, 824, 846, 872, 942, 953, 1175, 1185, 1202, 1233,
+    1288, 1398, 1447, 1496, 1514, 1577, 1613, 1617, 1647, 1657, 1787, 1837, 1865, 1868, 1909, 1933, 1953, 1986, 2002,
+    2057, 2151, 2162, 2262, 2276, 2389, 2406, 2408, 2489, 2505, 2535, 2559, 2677, 2748, 2835, 2847, 2917, 2963,
+)
 # fmt: on
+N_ZERO = 2978
+# Characters: ten worked examples within these limits take some 1,100 tokens.
+LONGEST_QUESTION, LONGEST_STEPS = 250, 200
+
+
+@dataclass(frozen=True)
+class Split:
+    """What each question is for: each is in one of the lists.
+
+    Attributes
+    ----------
+    exploration, exploration_examples : list of Question
+        Looked at while the hypothesis was formed: asked and shown.
+    pool : list of Question
+        Kept for :func:`example_sets`; never asked.
+    evaluation : list of Question
+        Asked when the hypothesis is tested. All texts differ, from each other and from those in the other lists.
+    repeated : list of Question
+        Left out, because their text is one of the above: GSM8K-Zero holds 24 texts twice.
+    """
+
+    exploration: list[Question]
+    exploration_examples: list[Question]
+    pool: list[Question]
+    evaluation: list[Question]
+    repeated: list[Question]
+
+
+def split(questions: Sequence[Question]) -> Split:
+    """Split questions into those looked at, those to show and those to ask; always the same way.
+
+    GSM8K-Zero (recognised by its 2,978 indices) is split along fixed indices. Of any other list nothing counts as
+    looked at; a fifth of it, 60 at most, is drawn as the pool.
+
+    >>> from geolib.reasoning import generate_questions
+    >>> parts = split(generate_questions(100))
+    >>> len(parts.exploration), len(parts.pool), len(parts.evaluation)
+    (0, 20, 80)
+
+    Raises
+    ------
+    ValueError
+        There are no questions.
+    """
+    if len(questions) == 0:
+        raise ValueError("split: questions is empty, but at least one was expected")
+    if _is_gsm8k_zero(questions):
+        lines = {question.index: question for question in questions}
+        kept = [[lines[i] for i in group] for group in (EXPLORATION_QUESTIONS, EXPLORATION_EXAMPLES, EXAMPLE_POOL)]
+    else:
+        size = min(len(EXAMPLE_POOL), len(questions) // 5)
+        drawn = np.random.default_rng(0).permutation(len(questions))[:size]
+        kept = [[], [], [questions[i] for i in sorted(drawn)]]
+    taken = {question for group in kept for question in group}
+    texts = {question.text for question in taken}
+    evaluation, repeated = [], []
+    for question in questions:
+        if question not in taken:
+            (repeated if question.text in texts else evaluation).append(question)
+            texts.add(question.text)
+    return Split(*kept, evaluation, repeated)
+
+
+def example_sets(
+    questions: Sequence[Question], n_sets: int = 3, k: int = 10, *, seed: int = 0
+) -> list[tuple[Question, ...]]:
+    """Draw disjoint sets of examples from the pool of :func:`split`.
+
+    Parameters
+    ----------
+    questions : sequence of Question
+        All of them, as for :func:`split`.
+    n_sets, k : int
+        How many sets, and of how many examples.
+    seed : int
+        With the same seed, the first sets stay the same when there are more.
+
+    Returns
+    -------
+    list of tuple of Question
+
+    Raises
+    ------
+    ValueError
+        The pool is too small.
+    """
+    pool = split(questions).pool
+    if n_sets < 1 or k < 1 or n_sets * k > len(pool):
+        raise ValueError(f"example_sets: n_sets * k is {n_sets} * {k}, but 1 to {len(pool)} examples were expected")
+    drawn = np.random.default_rng(seed).permutation(len(pool))
+    return [tuple(pool[i] for i in drawn[start : start + k]) for start in range(0, n_sets * k, k)]
+
+
+def worked_examples(
+    train: Sequence[Question], asked: Sequence[Question], k: int = 10, *, seed: int = 0
+) -> tuple[Question, ...]:
+    """Draw examples with worked steps, none about a story that is asked about.
+
+    GSM8K-Zero was made from GSM8K's training questions: each keeps a story, but for a sentence or two, and ends in
+    another question. So whatever shares a sentence with a question in ``asked`` is left out (3,032 of 7,473), and so
+    are long questions and solutions.
+
+    Parameters
+    ----------
+    train : sequence of Question
+        With steps, as ``load_questions(source="gsm8k-train")`` returns them.
+    asked : sequence of Question
+        GSM8K-Zero, or whatever is asked.
+    k : int
+        How many examples. With the same seed, fewer are the first ones of more.
+    seed : int
+
+    Returns
+    -------
+    tuple of Question
+
+    Raises
+    ------
+    ValueError
+        There are not so many.
+    """
+    known = set().union(*(sentences(question.text) for question in asked))
+    candidates = [
+        question
+        for question in train
+        if len(question.text) <= LONGEST_QUESTION
+        and 0 < len(question.steps) <= LONGEST_STEPS
+        and not known & sentences(question.text)
+    ]
+    if not 0 < k <= len(candidates):
+        raise ValueError(f"worked_examples: k is {k}, but 1 to {len(candidates)} was expected")
+    return tuple(candidates[i] for i in np.random.default_rng(seed).permutation(len(candidates))[:k])
+
+
+def sentences(text: str) -> set[str]:
+    """Return the sentences of a text as bare lower-case words, for comparison.
+
+    >>> sorted(sentences("Ann has 2 pens.  How many?"))
+    ['ann has 2 pens', 'how many']
+    """
+    bare = (re.sub(r"\W+", " ", part.casefold()).strip() for part in re.split(r"(?<=[.!?])\s+", text))
+    return set(filter(None, bare))
+
+
+def _is_gsm8k_zero(questions) -> bool:
+    return len(questions) == N_ZERO and {question.index for question in questions} == set(range(N_ZERO))
 
 
 def exploration_split(
@@ -31,7 +186,7 @@ def exploration_split(
 ) -> tuple[list[Question], list[Question]]:
     """Draw questions to ask and examples to show, disjoint, from what has been looked at before.
 
-    GSM8K-Zero (recognised by its length, 2,978) is split along fixed indices; of any other list of questions,
+    GSM8K-Zero (recognised by its 2,978 indices) is split along fixed indices; of any other list of questions,
     ``n_questions + n_examples`` are drawn.
 
     Returns
@@ -43,9 +198,9 @@ def exploration_split(
     ValueError
         More questions or examples are wanted than there are.
     """
-    if len(questions) == 2978:
-        asked = [questions[i] for i in EXPLORATION_QUESTIONS]
-        shown = [questions[i] for i in EXPLORATION_EXAMPLES]
+    if _is_gsm8k_zero(questions):
+        parts = split(questions)
+        asked, shown = parts.exploration, parts.exploration_examples
         for name, wanted, pool in (("n_questions", n_questions, asked), ("n_examples", n_examples, shown)):
             if not 0 < wanted <= len(pool):
                 raise ValueError(

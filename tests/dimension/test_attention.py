@@ -407,8 +407,8 @@ def test_what_cannot_be_counted_is_refused_by_name(kind):
         ),
         ({"input_ids": [[1.5, 2.0]]}, TypeError, "integers were expected"),
         ({"input_ids": "three words"}, TypeError, "input_ids is .three words."),
-        ({"input_ids": [[3, 64]]}, ValueError, "run from 3 to 64, but the vocabulary has 64"),
-        ({"input_ids": [[-1, 4]]}, ValueError, "run from -1 to 4"),
+        ({"input_ids": [[3, 64]]}, ValueError, "has ids from 3 to 64, but the vocabulary has 64"),
+        ({"input_ids": [[-1, 4]]}, ValueError, "has ids from -1 to 4"),
         (
             {"attention_mask": [[1, 1]]},
             ValueError,
@@ -429,6 +429,7 @@ def test_what_cannot_be_counted_is_refused_by_name(kind):
         ({"eps": True}, ValueError, "eps is True"),
         ({"eps": []}, ValueError, "eps is empty"),
         ({"rule": "soft"}, ValueError, "rule is 'soft', but 'absolute' or 'relative'"),
+        ({"rule": ("absolute", "relative")}, ValueError, r"rule is \('absolute', 'relative'\), but"),
         ({"tokens": "first"}, ValueError, "tokens is 'first', but 'last' or 'all'"),
         ({"model": 3}, TypeError, "model is a int"),
     ],
@@ -453,6 +454,9 @@ def test_nan_is_no_count():
     [
         ({"layer": 3}, "layer is 3, expected from -3 to 2"),
         ({"layer": True}, "layer is True, expected an integer"),
+        ({"layer": []}, "layer is empty, expected at least one"),
+        ({"eps": [0.1, 0.01]}, r"eps is \[0.1, 0.01\], but a number between 0 and 1"),
+        ({"input_ids": [3, 64]}, "input_ids has ids from 3 to 64, but the vocabulary has 64"),
         ({"layer": 0, "input_ids": [[3, 4], [5, 6]]}, "input_ids holds 2 prompts"),
     ],
 )

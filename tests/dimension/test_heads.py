@@ -228,11 +228,12 @@ def test_model_leaves_as_it_entered(implementation):
         ({"input_ids": [[3, 4], [5, 6]]}, ValueError, r"input_ids holds 2 prompts, but one was expected"),
         ({"input_ids": [1.5]}, TypeError, "input_ids has type torch.float32, but integers were expected"),
         ({"input_ids": "three"}, TypeError, "input_ids is 'three', but integers of shape"),
-        ({"input_ids": [3, 64]}, ValueError, "input_ids run from 3 to 64, but the vocabulary has 64"),
+        ({"input_ids": [3, 64]}, ValueError, "input_ids has ids from 3 to 64, but the vocabulary has 64"),
         ({"input_ids": [3] * 257}, ValueError, "input_ids has 257 tokens, but the model's window is 256"),
         ({"layer": 3}, ValueError, "layer is 3, expected from -3 to 2"),
         ({"layer": "last"}, TypeError, "layer is .*last.*, expected an integer"),
         ({"layer": True}, TypeError, "layer is .*True.*, expected an integer"),
+        ({"layer": []}, ValueError, "layer is empty, expected at least one"),
     ],
 )
 def test_bad_input(arguments, error, message):
@@ -248,8 +249,3 @@ def test_nan_is_no_attention():
     with pytest.raises(ValueError, match=r"^attention_heads: model gives NaN or infinite values in the attention of l"):
         attention_heads(model, IDS, layer=1)
     assert attention_heads(model, IDS, layer=0).layer == 0
-
-
-def test_an_empty_list_of_layers_is_no_layer():
-    with pytest.raises(ValueError, match=r"^attention_heads: layer is \[\], expected at least one"):
-        attention_heads(tiny("llama", {}), IDS, layer=[])

@@ -16,6 +16,7 @@ from geolib.dimension import (
     minkowski_dimension,
     token_dimension,
 )
+from geolib.dimension.rows import count_weights
 
 
 def generic(heads, tokens, head_dim, width, seed=0):
@@ -329,6 +330,21 @@ def test_eps_support_compares_in_the_weights_own_type():
     assert eps_support(tenth, 0.1, "relative").all()
 
 
+@pytest.mark.parametrize("rule", ["absolute", "relative"])
+def test_eps_support_is_what_attention_dimension_counts(rule):
+    """Two homes of one rule, one in NumPy and one in torch: they agree, ties included."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.cat([torch.randn(50, 10, generator=generator), torch.zeros(1, 10)])  # a row of ties at 1 / 10
+    weights, eps = scores.softmax(-1), [0.5, 0.1, 0.05]
+    sizes = [eps_support(weights.numpy(), one, rule).sum(axis=-1) for one in eps]
+    np.testing.assert_array_equal(sizes, count_weights(weights, eps, [rule])[0])
+
+
+def test_eps_support_takes_whole_numbers_for_what_they_are():
+    np.testing.assert_array_equal(eps_support([True, False], 0.1), [True, False])
+    np.testing.assert_array_equal(eps_support([4, 1, 2], 0.5, "relative"), [True, False, False])
+
+
 # Bad input
 
 
@@ -374,6 +390,8 @@ def test_bad_input(given, error, message):
         (lambda: minkowski_check(toy(), eps="x"), TypeError, "^eps_support: eps is .*x.*, expected a number"),
         (lambda: eps_support([1.0], True), TypeError, "^eps_support: eps is True"),
         (lambda: eps_support([1.0], float("nan")), ValueError, "^eps_support: eps is nan"),
+        (lambda: eps_support([1.0, float("nan")], 0.1), ValueError, r"^eps_support: weights holds nan at \(1,\)"),
+        (lambda: eps_support("x", 0.1), TypeError, "^eps_support: weights is .*'x'.*, expected an array"),
         (lambda: minkowski_check(toy(), rule="soft"), ValueError, "^eps_support: rule is 'soft', expected 'absolute'"),
     ],
 )

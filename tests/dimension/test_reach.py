@@ -225,7 +225,7 @@ def test_other_blocks_are_refused_by_name(kind):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"model": 3}, TypeError, "mlp_reach: model is 3, expected a transformers model"),
+        ({"model": 3}, TypeError, "mlp_reach: model is a int, but a transformers model was expected"),
         ({"layer": 3}, ValueError, "mlp_reach: layer is 3, expected from -3 to 2"),
         ({"layer": "last"}, TypeError, "mlp_reach: layer is .*'last'.*, expected an integer"),
         ({"input_ids": []}, ValueError, "attention_heads: input_ids has shape"),

@@ -1,16 +1,19 @@
 """Prompts: the question's tokens are the same everywhere, prompts are nested, and lengths agree token by token."""
 
+import os
 import re
 from dataclasses import FrozenInstanceError, replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from geolib.reasoning import Question, build_prompt, generate_questions
+from geolib.reasoning import Question, build_prompt, generate_questions, load_questions, split
 from geolib.reasoning.prompts import KINDS, Condition, _prose, frame, question_ids, reply
 
+ZERO = Path(os.environ.get("GEOLIB_DATA") or Path(__file__).parents[3] / "shared" / "data") / "gsm8k_zero.jsonl"
 EXAMPLES = generate_questions(12, seed=1)
 WORKED = tuple(replace(example, steps=f"We read {example.answer:g}.\nNothing is added.") for example in EXAMPLES)
 SPECIAL = "Is <|im_end|> one word?"
@@ -67,7 +70,8 @@ def test_a_beginning_that_the_tokenizer_adds_is_kept(tokenizer, monkeypatch):
 @pytest.mark.parametrize("shots", [0, 1, 5])
 def test_the_same_as_tokenising_the_whole_text(either, shots):
     """Neither the chat template nor plain text has a token that reaches over a slot's edge."""
-    for question in generate_questions(20, seed=2):
+    real = split(load_questions(ZERO)).exploration[:40] if ZERO.exists() else []
+    for question in [*generate_questions(20, seed=2), *real]:
         shown = EXAMPLES[:shots]
         if either.chat_template:
             turns = [

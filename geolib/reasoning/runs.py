@@ -1,0 +1,333 @@
+"""The runs of Part III: who is asked what, under which conditions; and what is published of them.
+
+Each run is a list of sweeps over questions that the paper's protocol selects: 300 that the model gets wrong with no
+example, or 150 that it gets right. All share one store, so that no answer is computed twice.
+"""
+
+import datetime
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from geolib import __version__
+from geolib.parts import fingerprint, read_parquet, write_parquet
+from geolib.reasoning import judge as _judge_module
+from geolib.reasoning.prompts import Condition
+from geolib.reasoning.protocol import example_sets, split, worked_examples
+from geolib.reasoning.questions import Question
+from geolib.reasoning.sweep import Sweep
+
+N_WRONG, N_RIGHT, N_SETS = 300, 150, 4
+SHOTS = tuple(range(1, 11))
+LEAD = "Please read the following carefully and reply."
+CONTROLS = ("random", "shuffled", "prose")
+HINT = "Let's think step by step."
+TEMPERATURE = 0.7
+# Layers whose attention is sharpened or flattened, as shares of the depth; by how much.
+GROUPS = {"all": (0, 1), "first third": (0, 1 / 3), "middle third": (1 / 3, 2 / 3), "last third": (2 / 3, 1)}
+FACTORS = (0.5, 0.8, 1.25, 2.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Part of a run: who is asked, under which conditions, and how the answers are drawn.
+
+    Attributes
+    ----------
+    asked : {"all", "wrong", "half of wrong", "right"}
+        Which questions: all, or those selected by their answers with no example.
+    conditions : sequence of Condition
+    temperature, seed
+        Of the decoding, as for :class:`Sweep`.
+    layers : str
+        Which layers' attention is sharpened: one of :data:`GROUPS`, or "none".
+    sharpness : float
+        By what factor.
+    """
+
+    asked: str
+    conditions: Sequence[Condition]
+    temperature: float = 0.0
+    seed: int = 0
+    layers: str = "none"
+    sharpness: float = 1.0
+
+    @property
+    def labels(self) -> dict:
+        """Columns that its rows are told apart by, beside those of the conditions."""
+        names = ("temperature", "seed", "layers", "sharpness")
+        return {name: getattr(self, name) for name in names}
+
+
+class Runs:
+    """The runs of one model over one list of questions.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As :func:`geolib.models.load` returns them.
+    questions : sequence of Question
+        GSM8K-Zero, or others of its kind; split by :func:`geolib.reasoning.split`.
+    train : sequence of Question
+        With worked steps; only ``"chain"`` needs them.
+    store : path, optional
+        Folder of finished batches, shared by all runs.
+    n_wrong, n_right : int
+        How many questions are selected.
+    gates : sequence of str
+        Names of the MLPs' gate modules: how many gates change sign against the 0-shot prompt is then recorded.
+    **settings
+        Passed on to every :class:`Sweep`.
+    """
+
+    def __init__(
+        self,
+        model,
+        tokenizer,
+        questions: Sequence[Question],
+        *,
+        train: Sequence[Question] = (),
+        store=None,
+        n_wrong: int = N_WRONG,
+        n_right: int = N_RIGHT,
+        gates: Sequence[str] = (),
+        **settings,
+    ):
+        self.model, self.train, self.gates = model, train, tuple(gates)
+        self.questions, self.split = list(questions), split(questions)
+        self.n_wrong, self.n_right = n_wrong, n_right
+        self._sweep = partial(Sweep, model=model, tokenizer=tokenizer, store=store, watched=self.gates, **settings)
+        self._bare_cache = None
+
+    def run(self, name: str) -> pd.DataFrame:
+        """Answer one run's prompts, or read them from the store.
+
+        Parameters
+        ----------
+        name : str
+            One of :data:`NAMES`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As :meth:`Sweep.run` returns it, with :attr:`Part.labels`, and ``gates_changed`` (array-like,
+            shape=[layers]) where gates are recorded. The questions' 0-shot rows are always among them.
+
+        Raises
+        ------
+        ValueError
+            There is no such run.
+        """
+        parts = self.parts(name)
+        frames = [self._ask(part, self._asked(part.asked)) for part in parts]
+        rows = pd.concat(frames, ignore_index=True)
+        rows.attrs["skipped"] = [skipped for frame in frames for skipped in frame.attrs["skipped"]]
+        return self._with_gates(rows)
+
+    def again(self, name: str, row) -> pd.Series:
+        """Compute one published row anew, from its labels alone, and without the store."""
+        for part in self.parts(name):
+            for condition in part.conditions:
+                labels = {"condition": condition.name, "example_set": condition.example_set, "shots": condition.shots}
+                if all(row[key] == value for key, value in (labels | part.labels).items()):
+                    question = next(question for question in self.questions if question.index == row["question"])
+                    alone = Part(asked="one", conditions=[condition], **part.labels)
+                    return self._ask(alone, [question], store=None, progress=False).iloc[0]
+        raise ValueError(f"again: run {name!r} has no such row")
+
+    def parts(self, name: str) -> list[Part]:
+        """List what a run consists of."""
+        if name not in NAMES:
+            raise ValueError(f"run: name is {name!r}, but one of {', '.join(NAMES)} was expected")
+        return getattr(self, f"_{name.replace('-', '_')}")()
+
+    def _bare(self):
+        return [Part(asked="all", conditions=[Condition()])]
+
+    def _shots(self):
+        return [Part(asked="wrong", conditions=[Condition(), *self._examples(range(1))])]
+
+    def _other_sets(self):
+        return [Part(asked="wrong", conditions=[Condition(), *self._examples(range(1, N_SETS))])]
+
+    def _ablations(self):
+        return [Part(asked="wrong", conditions=[Condition(), *self._controls((1, 3, 5, 10))])]
+
+    def _repeats(self):
+        """Ask the same wrong questions once more: reworded, and with answers drawn at random."""
+        drawn = [
+            Part(asked="wrong", conditions=[Condition()], temperature=TEMPERATURE, seed=seed) for seed in (1, 2, 3)
+        ]
+        return [Part(asked="wrong", conditions=[Condition(), Condition(lead=LEAD)]), *drawn]
+
+    def _right(self):
+        """Ask questions that were right with no example: they can only fall."""
+        few = [*self._examples(range(1), (1, 3, 5, 10)), *self._controls((5,))]
+        drawn = Part(asked="right", conditions=[Condition()], temperature=TEMPERATURE, seed=1)
+        return [Part(asked="right", conditions=[Condition(), Condition(lead=LEAD), *few]), drawn]
+
+    def _chain(self):
+        """Compare worked examples with the same examples without their steps."""
+        drawn = worked_examples(self.train, self.questions)
+        worked = [Condition(examples=drawn[:k], worked=True) for k in (1, 3, 5, 8)]
+        plain = [Condition(examples=condition.examples, example_set=N_SETS) for condition in worked]
+        return [Part(asked="wrong", conditions=[Condition(), Condition(hint=HINT), *worked, *plain])]
+
+    def _many(self):
+        pool = [*self.split.pool, *self.split.exploration_examples]
+        many = [Condition(examples=pool[:k], example_set=N_SETS + 1) for k in (16, 32, 64) if k <= len(pool)]
+        return [Part(asked="half of wrong", conditions=[Condition(), *many])]
+
+    def _intervention(self):
+        """Hold the prompt of five examples fixed, and scale the attention scores of some layers."""
+        five = self._examples(range(1), (5,))
+        scaled = [
+            Part(asked="wrong", conditions=five, layers=group, sharpness=factor)
+            for group in GROUPS
+            for factor in FACTORS
+        ]
+        return [Part(asked="wrong", conditions=[Condition(), *five]), *scaled]
+
+    def _examples(self, sets, shots=SHOTS, kind="examples"):
+        drawn = example_sets(self.questions, N_SETS)
+        return [Condition(kind=kind, examples=drawn[s][:k], example_set=s) for s in sets for k in shots]
+
+    def _controls(self, shots):
+        return [condition for kind in CONTROLS for condition in self._examples(range(1), shots, kind)]
+
+    def _asked(self, which: str) -> list[Question]:
+        """Draw questions of the evaluation set that were answered right, or wrong, with no example."""
+        if which == "all":
+            return self.questions
+        rows = self._bare_rows()
+        answered = set(rows.question[rows.correct == (which == "right")])
+        pool = [question for question in self.split.evaluation if question.index in answered]
+        drawn = np.random.default_rng(0).permutation(len(pool))[: self.n_right if which == "right" else self.n_wrong]
+        asked = [pool[i] for i in sorted(drawn)]
+        return asked[: len(asked) // 2] if which == "half of wrong" else asked
+
+    def _bare_rows(self):
+        if self._bare_cache is None:
+            self._bare_cache = self._ask(self.parts("bare")[0], self.questions)
+        return self._bare_cache
+
+    def _ask(self, part: Part, questions, **settings) -> pd.DataFrame:
+        depth = self.model.config.get_text_config().num_hidden_layers
+        start, end = GROUPS.get(part.layers, (0, 0))
+        sharpness = dict.fromkeys(range(round(start * depth), round(end * depth)), part.sharpness)
+        how = {"temperature": part.temperature, "seed": part.seed, "sharpness": sharpness or None}
+        rows = self._sweep(questions=questions, conditions=part.conditions, **how, **settings).run()
+        return rows.assign(**part.labels)
+
+    def _with_gates(self, rows):
+        """Count the gates that differ from those of the question's 0-shot prompt, layer by layer."""
+        if not self.gates:
+            return rows
+        bare = self._bare_rows().set_index("question").signs
+        changed = [
+            np.bitwise_count(row ^ bare[question]).reshape(len(self.gates), -1).sum(1)
+            for question, row in zip(rows.question, rows.signs, strict=True)
+        ]
+        return rows.drop(columns="signs").assign(gates_changed=changed)
+
+
+NAMES = ("bare", "shots", "ablations", "repeats", "right", "chain", "many", "other-sets", "intervention")
+
+
+def publish(rows: pd.DataFrame, name: str, folder, *, runs: Runs, source: str, command: str) -> dict:
+    """Write what may be published of a run: indices, numbers and verdicts, no text; and its manifest.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        As :meth:`Runs.run` returns it.
+    name : str
+        Of the run: the files are ``name.parquet`` and ``name.json``.
+    folder : path
+    runs : Runs
+        For the manifest: hashes of the model and of the questions.
+    source : str
+        Which questions, in words.
+    command : str
+        What was run.
+
+    Returns
+    -------
+    dict
+        The manifest.
+
+    Raises
+    ------
+    OSError
+        The files cannot be written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = json.dumps([[question.text, question.answer] for question in runs.questions])
+    manifest = {
+        "run": name,
+        "rows": len(rows),
+        "skipped": len(rows.attrs.get("skipped", ())),
+        "questions": source,
+        "questions_sha256": hashlib.sha256(texts.encode()).hexdigest(),
+        "model": runs.model.config.name_or_path or type(runs.model).__name__,
+        "model_sha256": fingerprint(runs.model),
+        "judge_sha256": hashlib.sha256(Path(_judge_module.__file__).read_bytes()).hexdigest(),
+        "seconds": round(float(rows.seconds.sum()), 1),
+        "command": command,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "versions": {"geolib": __version__, "python": platform.python_version()}
+        | {package: version(package) for package in ("torch", "transformers", "numpy")},
+    }
+    kept = rows.drop(columns=[c for c in ("response", "expected", "signs") if c in rows])
+    lists = [column for column in kept if len(kept) and isinstance(kept[column].iloc[0], np.ndarray)]
+    # Counts are whole; of a share of attention three digits are enough.
+    small = {column: np.float16 if column == "sink_share" else np.int16 for column in lists}
+    kept = kept.assign(**{c: [cell.astype(small[c]) for cell in kept[c]] for c in lists})
+    kept.attrs = {}
+    write_parquet(kept, folder / f"{name}.parquet")
+    text = json.dumps(manifest, indent=1) + "\n"
+    part = folder / f".{name}.json.part"
+    part.write_text(text)
+    part.replace(folder / f"{name}.json")
+    return manifest
+
+
+def results_folder() -> Path:
+    """Where published runs are: the folder that GEOLIB_RESULTS names, else ``book/results`` beside the package."""
+    return Path(os.environ.get("GEOLIB_RESULTS") or Path(__file__).parents[2] / "book" / "results")
+
+
+def load_run(name: str, folder=None) -> tuple[pd.DataFrame, dict]:
+    """Read a published run.
+
+    Returns
+    -------
+    rows : pandas.DataFrame
+    manifest : dict
+
+    Raises
+    ------
+    FileNotFoundError
+        It is not there.
+    ValueError
+        The file is damaged, or not the one that its manifest describes.
+    """
+    folder = Path(folder or results_folder())
+    path = folder / f"{name}.parquet"
+    if not path.exists() or not path.with_suffix(".json").exists():
+        raise FileNotFoundError(f"load_run: there is no run {name!r} in {folder}")
+    manifest = json.loads(path.with_suffix(".json").read_text())
+    rows = read_parquet(path)
+    if len(rows) != manifest["rows"]:
+        raise ValueError(f"load_run: {path} holds {len(rows)} rows, but its manifest says {manifest['rows']}")
+    return rows, manifest
