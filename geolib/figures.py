@@ -455,3 +455,61 @@ def bands(panels: Mapping[str, Mapping[str, tuple]], *, xlabel, ylabel, log="y")
             ax.xaxis.minorticks_off()
         ax.legend(fontsize=8)
     return figure
+
+
+@_figure
+def estimates(panels: Mapping[str, Mapping[str, object]], *, xlabel, log=False):
+    """Estimates with their intervals and counts, one below the other, and a dashed line where nothing would be.
+
+    Parameters
+    ----------
+    panels : mapping of title to mapping of name to geolib.reasoning.Estimate
+        One that is NaN keeps its line and stays empty.
+    log : bool
+        Whether the axis is logarithmic, as for odds ratios.
+    """
+    lines = max(map(len, panels.values()))
+    shared = len({tuple(rows) for rows in panels.values()}) == 1
+    figure, axes = _axes(len(panels), height=0.8 + 0.27 * lines, sharey=shared)
+    for ax, (title, rows) in zip(axes, panels.items(), strict=True):
+        places, found = np.arange(len(rows)), list(rows.values())
+        value, low, high = np.transpose([(one.value, one.low, one.high) for one in found])
+        ax.axvline(found[0].null, color=GREY, ls="--", lw=1)
+        ax.errorbar(value, places, xerr=[value - low, high - value], fmt="o", color=BLUE, capsize=3, ms=5)
+        for place, one in zip(places, found, strict=True):
+            at = ax.get_yaxis_transform()
+            ax.annotate(f"{one.n}", (1.01, place), xycoords=at, va="center", fontsize=7, color=GREY)
+        ax.set_yticks(places, rows)
+        ax.set(title=title, xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5), xscale="log" if log else "linear")
+        if log:  # plain numbers: odds ratios span few powers of ten
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5)))
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_locator(NullLocator())
+        ax.grid(visible=False, axis="y")
+    return figure
+
+
+@_figure
+def by_layer(panels: Mapping[str, object], *, ylabel="rank correlation"):
+    """Draw an estimate per layer in its band, a panel per title; full markers where it survives correction (figure 8).
+
+    Parameters
+    ----------
+    panels : mapping of title to pandas.DataFrame
+        ``layer`` (from 0), ``rho``, ``low``, ``high``, ``survives``, as :func:`geolib.reasoning.layer_profile` returns
+        them.
+    """
+    figure, axes = _axes(len(panels), sharey=True)
+    for ax, (title, table) in zip(axes, panels.items(), strict=True):
+        layer, stands = table.layer + 1, table.survives
+        ax.axhline(0, color=GREY, ls="--", lw=1)
+        ax.fill_between(layer, table.low, table.high, color=BLUE, alpha=0.2, lw=0)
+        ax.plot(layer, table.rho, "-", color=BLUE, lw=1)
+        ax.plot(layer[~stands], table.rho[~stands], "o", color=BLUE, mfc="w", ms=4)
+        ax.plot(layer[stands], table.rho[stands], "o", color=RED, ms=6, label="survives correction")
+        ax.set(title=title, xlabel="layer")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0].set_ylabel(ylabel)
+    if any(table.survives.any() for table in panels.values()):
+        axes[-1].legend(fontsize=8)
+    return figure

@@ -1,6 +1,23 @@
 """Part III: the GSM8K-Zero experiments."""
 
-from geolib.reasoning.analysis import Estimate, association, binned_share, id_change, mean_change
+from geolib.reasoning.analysis import (
+    Effect,
+    Estimate,
+    Mediation,
+    Paired,
+    association,
+    binned_share,
+    dose_response,
+    fixed_effects,
+    holm,
+    id_change,
+    layer_profile,
+    logistic,
+    mean_change,
+    mediation,
+    paired_share,
+    permutation_test,
+)
 from geolib.reasoning.generated import generate_questions
 from geolib.reasoning.judge import Verdict, judge
 from geolib.reasoning.prompts import Condition, Frame, build_prompt, frame, question_ids
@@ -17,8 +34,11 @@ from geolib.reasoning.sweep import Sweep
 
 __all__ = [
     "Condition",
+    "Effect",
     "Estimate",
     "Frame",
+    "Mediation",
+    "Paired",
     "Question",
     "Split",
     "Sweep",
@@ -27,15 +47,23 @@ __all__ = [
     "available_questions",
     "binned_share",
     "build_prompt",
+    "dose_response",
     "example_sets",
     "exploration_split",
     "few_shot_sweep",
+    "fixed_effects",
     "frame",
     "generate_questions",
+    "holm",
     "id_change",
     "judge",
+    "layer_profile",
     "load_questions",
+    "logistic",
     "mean_change",
+    "mediation",
+    "paired_share",
+    "permutation_test",
     "question_ids",
     "split",
     "worked_examples",

@@ -20,7 +20,7 @@ from geolib.dimension.rows import count_weights
 
 RULES = ("absolute", "relative")
 _NAME = "geolib_shared"
-_PIECE = 512  # tokens of a prompt read in one pass
+_PIECE = 1024  # tokens read in one pass: more gain nothing and take memory
 _BLOCK = 2**21  # attention scores held at a time
 _TOLERANCE = {torch.float32: 1e-3}  # of logits, relative to their largest; other types round to a few per cent
 _COARSE = 5e-2
@@ -88,6 +88,7 @@ class SharedPrefix:
     _written: int = 0  # columns of the rows' own tokens that are there
     _new: int = 0  # columns of the pass that runs
     _padding: torch.Tensor | None = None  # shape=[batch]: columns on the left that are no tokens
+    _rows: slice = field(default_factory=lambda: slice(None))  # of the batch, in the pass that runs
     _hidden: dict = field(default_factory=dict)  # masks of the pass that runs, by sliding window
     _measured: list | None = None  # per layer, while the last piece of the prompts is read
 
@@ -198,11 +199,11 @@ class SharedPrefix:
 
     # The forward pass
 
-    def _pass(self, ids):
-        """Logits after the last of the new columns, shape=[batch, vocabulary]."""
-        self._new, self._hidden, self._order = ids.shape[1], {}, 0
+    def _pass(self, ids, rows=slice(None)):
+        """Logits after the last of the new columns of some rows, shape=[rows, vocabulary]."""
+        self._rows, self._new, self._hidden, self._order = rows, ids.shape[1], {}, 0
         columns = self._written + torch.arange(self._new, device=ids.device)
-        self._positions = (len(self._shared) + columns - self._padding[:, None]).clamp(min=0)
+        self._positions = (len(self._shared) + columns - self._padding[rows, None]).clamp(min=0)
         logits = self._forward(ids, self._positions)
         if self._order == 0:
             raise UncountableError(NOT_ROUTED)
@@ -232,14 +233,14 @@ class SharedPrefix:
         # Key-value heads in front, so that one product of theirs serves the queries of the whole batch.
         folded = (query.float() * scaling).unflatten(1, (kv_heads, -1)).transpose(0, 1)
         output = query.new_empty(batch, n_new, heads, value.shape[-1], dtype=torch.float32)
-        rows = max(1, _BLOCK // (heads * n_new * (n_shared + n_own)))
+        own_key, own_value = layer.own_key[:, self._rows, :n_own], layer.own_value[:, self._rows, :n_own]
+        at_once = max(1, _BLOCK // (heads * n_new * (n_shared + n_own)))
         measured = []
-        for start in range(0, batch, rows):
-            part = slice(start, start + rows)
-            q = folded[:, part].flatten(1, 3) if n_shared else None  # [kv, b * g * new, d]
-            n_rows = len(self._padding[part])
+        for start in range(0, batch, at_once):
+            part = slice(start, min(start + at_once, batch))
+            q, n_rows = folded[:, part].flatten(1, 3), part.stop - start
             shape = (kv_heads, n_rows, heads // kv_heads, n_new)
-            own_keys = layer.own_key[:, part, :n_own].flatten(0, 1).transpose(1, 2)
+            own_keys = own_key[:, part].flatten(0, 1).transpose(1, 2)
             own = torch.bmm(folded[:, part].reshape(kv_heads * n_rows, -1, size), own_keys).view(*shape, n_own)
             shared = torch.bmm(q, layer.key.transpose(1, 2)).view(*shape, n_shared) if n_shared else None
             parts = [own] if shared is None else [shared, own]
@@ -258,7 +259,7 @@ class SharedPrefix:
             total = sum(scores.sum(-1, keepdim=True) for scores in parts)
             if sinks is not None:
                 total = total + (sink - peak).exp()
-            own_values = layer.own_value[:, part, :n_own].flatten(0, 1)
+            own_values = own_value[:, part].flatten(0, 1)
             mixed = torch.bmm(parts[-1].view(kv_heads * n_rows, -1, n_own), own_values).view(*shape, -1)
             if n_shared:
                 mixed = mixed + torch.bmm(parts[0].view(kv_heads, -1, n_shared), layer.value).view(*shape, -1)
@@ -281,10 +282,11 @@ class SharedPrefix:
             )
         layer = self._layers[module]
         if layer.own_key is None:
-            layer.own_key = key.new_empty(*key.shape[:2], self._room, key.shape[3])
-            layer.own_value = value.new_empty(*value.shape[:2], self._room, value.shape[3])
-        layer.own_key[:, :, self._written : self._written + self._new] = key
-        layer.own_value[:, :, self._written : self._written + self._new] = value
+            room = len(self._padding), self._room
+            layer.own_key = key.new_empty(key.shape[0], *room, key.shape[3])
+            layer.own_value = value.new_empty(value.shape[0], *room, value.shape[3])
+        columns = slice(self._written, self._written + self._new)
+        layer.own_key[:, self._rows, columns], layer.own_value[:, self._rows, columns] = key, value
         return layer
 
     def _hides_own(self, window, n_own):
@@ -295,7 +297,7 @@ class SharedPrefix:
             hidden = column > new
             if window is not None:
                 hidden = hidden | (new - column >= window)
-            padding = self._padding[:, None, None]
+            padding = self._padding[self._rows, None, None]
             # A column of padding sees padding, or its softmax would be of nothing, and NaN; nothing else sees it.
             hidden = hidden | ((column < padding) & (new >= padding))
             self._hidden["own", window] = hidden[:, None]
@@ -316,7 +318,7 @@ class SharedPrefix:
         if self._shared:
             sink = weights[..., 0]
         else:
-            first = self._padding[part].view(1, -1, 1, 1).expand(*weights.shape[:3], 1)
+            first = self._padding[self._rows][part].view(1, -1, 1, 1).expand(*weights.shape[:3], 1)
             sink = weights.gather(-1, first)[..., 0]
         return counts, sink.mean((0, 2))
 
@@ -327,17 +329,14 @@ class SharedPrefix:
         self._start(rests, room=length + max_new_tokens)
         pad = next(iter(ends), 0)
         ids = torch.tensor([[pad] * (length - len(rest)) + list(rest) for rest in rests], device=self.model.device)
-        pieces = ids.split(_PIECE, dim=1)
-        for piece in pieces[:-1]:
-            self._pass(piece)
-        self._measured = []
-        with _Signs(self.watched) as signs:
-            logits = self._pass(pieces[-1])
-        measured, self._measured = self._measured, None
-        counts = torch.stack([counts for counts, _ in measured], dim=-1).permute(2, 0, 1, 3).cpu().numpy()
-        sinks = torch.stack([sink for _, sink in measured], dim=-1).cpu().numpy()
-        packed = signs.packed(len(rests))
-        answers = [Answer([], False, *row) for row in zip(counts, sinks, packed, strict=True)]
+        answers, logits = [], []
+        at_once = max(1, _PIECE // length)
+        for start in range(0, len(rests), at_once):
+            rows = slice(start, start + at_once)
+            read, measured = self._read(ids[rows], rows)
+            logits.append(read)
+            answers += [Answer([], False, *row) for row in measured]
+        logits = torch.cat(logits)
 
         rows = list(range(len(rests)))
         choose = choose or (lambda logits, _: logits.argmax(-1))
@@ -360,6 +359,20 @@ class SharedPrefix:
                 self._keep(going)
             logits = self._pass(chosen[:, None])
         return answers
+
+    def _read(self, ids, rows):
+        """Read some rows' prompts: the logits after them, and what is measured there."""
+        self._written = 0
+        pieces = ids.split(_PIECE, dim=1)
+        for piece in pieces[:-1]:
+            self._pass(piece, rows)
+        self._measured = []
+        with _Signs(self.watched) as signs:
+            logits = self._pass(pieces[-1], rows)
+        measured, self._measured = self._measured, None
+        counts = torch.stack([counts for counts, _ in measured], dim=-1).permute(2, 0, 1, 3).cpu().numpy()
+        sinks = torch.stack([sink for _, sink in measured], dim=-1).cpu().numpy()
+        return logits, zip(counts, sinks, signs.packed(len(ids)), strict=True)
 
     def _keep(self, places):
         """Drop the rows that are done."""
