@@ -256,18 +256,35 @@ def regions(neurons, seed, bias, window, line, limit, certify, as_json):
 @click.option("-n", "n_questions", type=int, default=48, show_default=True, help="Number of questions.")
 @click.option("--shots", type=int, multiple=True, default=(0, 1, 3, 5), show_default=True, help="0 1 3.")
 @click.option("--only-wrong", is_flag=True, help="After 0 shots, go on with the questions answered wrong.")
+@click.option(
+    "--run",
+    "names",
+    multiple=True,
+    help="Runs of the book, at its scale, in place of all the above: bare, shots, ablations, ...; OUT then gets a "
+    "Parquet file and a manifest of each, without text.",
+)
+@click.option("--max-new-tokens", type=int, default=256, show_default=True, help="Longest answer.")
+@click.option("--batch-size", type=int, help="Prompts at once; by default as many as fit into memory.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the results; resumable.")
+@click.option("--store", type=click.Path(path_type=Path), help="Folder of finished batches; by default OUT/batches.")
 @_json
-def sweep(model, path, n_questions, shots, only_wrong, out, as_json):
+def sweep(model, path, n_questions, shots, only_wrong, names, max_new_tokens, batch_size, out, store, as_json):
     """Ask questions under several numbers of examples; record ID per layer and the verdict."""
     from geolib import models
-    from geolib.parts import write_parquet
-    from geolib.reasoning import Sweep, available_questions, exploration_split
+    from geolib.reasoning import available_questions
 
     available, source = available_questions(path)
-    asked, shown = exploration_split(available, n_questions, n_examples=max(shots, default=0))
     if out.exists() and not out.is_dir():
         raise ValueError(f"sweep: out is {str(out)!r}, which is a file, but a folder was expected")
+    settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "store": store or out / "batches"}
+    settings |= {"progress": sys.stderr.isatty()}
+    if names:
+        _run_and_publish(names, models.load(model), available, source, out, settings, as_json)
+        return
+    from geolib.parts import write_parquet
+    from geolib.reasoning import Sweep, exploration_split
+
+    asked, shown = exploration_split(available, n_questions, n_examples=max(shots, default=0))
     loaded, tokenizer = models.load(model)
     experiment = Sweep(
         model=loaded,
@@ -276,20 +293,38 @@ def sweep(model, path, n_questions, shots, only_wrong, out, as_json):
         examples=shown,
         shots=shots,
         only_wrong=only_wrong,
-        store=out / "batches",
-        progress=sys.stderr.isatty(),
+        **settings,
     )
     rows = experiment.run()
     write_parquet(rows, out / "rows.parquet")
     table = rows.groupby("shots").agg(
         n=("correct", "size"), correct=("correct", "mean"), redundant=("redundant", "mean")
     )
+    skipped = len(rows.attrs["skipped"])
     if as_json:
-        report = {"rows": len(rows), "questions": source, "by_shots": table.reset_index().to_dict("records")}
-        click.echo(json.dumps(report))
+        report = {"rows": len(rows), "skipped": skipped, "questions": source}
+        click.echo(json.dumps(report | {"by_shots": table.reset_index().to_dict("records")}))
     else:
         click.echo(table.round(3).to_string())
         click.echo(f"{len(rows)} rows of {source} questions in {out / 'rows.parquet'}")
+
+
+def _run_and_publish(names, loaded, questions, source, out, settings, as_json):
+    """Do runs of the book, and write each as it is finished."""
+    from geolib.partition import gate_names
+    from geolib.reasoning import Runs, load_questions, publish
+
+    train = load_questions(source="gsm8k-train") if "chain" in names else ()
+    try:
+        gates = gate_names(loaded[0])
+    except ValueError:  # no gates that are known: the runs do without
+        gates = ()
+    runs = Runs(*loaded, questions, train=train, gates=gates, **settings)
+    for name in names:
+        runs.parts(name)  # before anything is computed: is there such a run?
+    for name in names:
+        manifest = publish(runs.run(name), name, out, runs=runs, source=source, command=f"geolib sweep --run {name}")
+        click.echo(json.dumps(manifest) if as_json else f"{name}: {manifest['rows']} rows in {out / name}.parquet")
 
 
 @group.command()

@@ -8,6 +8,7 @@ import pytest
 
 from geolib import figures
 from geolib.partition import ReluNetwork, plane_partition
+from geolib.reasoning import Estimate
 
 
 @pytest.fixture(autouse=True)
@@ -170,3 +171,36 @@ def test_hulls():
     assert (dots.get_sizes() / dots.get_sizes()[0]).tolist() == [1, 2, 0, 1]
     (mean,) = left.lines
     assert (mean.get_xdata().tolist(), mean.get_ydata().tolist()) == ([1], [0.1])
+
+
+def test_estimates_with_their_counts():
+    found = {"p": Estimate(1.5, 1.0, 3.0, 40, null=1.0), "q": Estimate(np.nan, np.nan, np.nan, 0, null=1.0)}
+    left, right = figures.estimates({"a": found, "b": {"r": Estimate(0.2, -0.1, 0.4, 9)}}, xlabel="x").axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["p", "q"]
+    assert [label.get_text() for label in right.get_yticklabels()] == ["r"]
+    assert [text.get_text() for text in left.texts] == ["40", "0"]
+    for ax, null, value, ends in ((left, 1, 1.5, [1.0, 3.0]), (right, 0, 0.2, [-0.1, 0.4])):
+        assert ax.lines[0].get_xdata() == [null, null]
+        assert ax.lines[0].get_linestyle() == "--"
+        (points,) = ax.containers
+        assert points[0].get_xdata()[0] == value
+        np.testing.assert_allclose(points[2][0].get_segments()[0][:, 0], ends)
+        assert ax.yaxis_inverted()
+    (ax,) = figures.estimates({"a": found}, xlabel="odds ratio", log=True).axes
+    assert (ax.get_xscale(), ax.get_xlabel()) == ("log", "odds ratio")
+    ax.figure.canvas.draw()
+    shown = {label.get_text() for label in ax.get_xticklabels()}
+    assert {"1", "1.5", "2", "3"} <= shown
+
+
+def test_by_layer_marks_what_survives():
+    table = pd.DataFrame({"layer": [0, 1, 2], "rho": [0.1, 0.4, -0.1], "low": [0, 0.3, -0.2], "high": [0.2, 0.5, 0]})
+    some, none = table.assign(survives=[False, True, False]), table.assign(survives=False)
+    left, right = figures.by_layer({"a": some, "b": none}).axes
+    assert [line.get_xdata().tolist() for line in left.lines[1:]] == [[1, 2, 3], [1, 3], [2]]
+    assert left.lines[3].get_ydata().tolist() == [0.4]
+    (band,) = left.collections
+    assert {tuple(corner) for corner in band.get_paths()[0].vertices} >= {(1, 0), (1, 0.2), (2, 0.3), (3, 0)}
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["survives correction"]
+    (alone,) = figures.by_layer({"b": none}).axes
+    assert alone.get_legend() is None

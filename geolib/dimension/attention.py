@@ -28,7 +28,8 @@ _NAME = "geolib_counting"
 # else that is given might change them, and is refused.
 _HARMLESS = {
     "dropout", "is_causal", "sliding_window", "position_ids", "cache_position", "use_cache", "output_attentions",
-    "output_hidden_states", "return_dict", "deterministic", "logits_to_keep", "num_items_in_batch", "past_key_values",
+    "output_hidden_states", "output_router_logits", "return_dict", "deterministic", "logits_to_keep",
+    "num_items_in_batch", "past_key_values",
 }  # fmt: skip
 # Routed through the interface, yet not one softmax per head over the tokens.
 _NOT_SOFTMAX = {

@@ -183,6 +183,16 @@ def gate_hyperplanes(model, *, layer):
         return tuple(part.cpu().numpy() for part in _affine_map(*_gate("gate_hyperplanes", model, number)))
 
 
+def gate_names(model) -> list[str]:
+    """Name the modules whose outputs are the gates, layer by layer; parameters and errors as for `gate_regions`.
+
+    Where gate and up projection are fused, the second half of the output is not the gate.
+    """
+    names = {module: name for name, module in model.named_modules()}
+    layers = range(model.config.get_text_config().num_hidden_layers)
+    return [names[_gate("gate_names", model, layer)[0]] for layer in layers]
+
+
 def effective_regions(values) -> float:
     """Inverse of the probability that two points of a set lie in one region, from points drawn from it.
 

@@ -30,6 +30,7 @@ from geolib.reasoning.protocol import (
     worked_examples,
 )
 from geolib.reasoning.questions import Question, available_questions, load_questions
+from geolib.reasoning.runs import Part, Runs, load_run, publish
 from geolib.reasoning.sweep import Sweep
 
 __all__ = [
@@ -39,7 +40,9 @@ __all__ = [
     "Frame",
     "Mediation",
     "Paired",
+    "Part",
     "Question",
+    "Runs",
     "Split",
     "Sweep",
     "Verdict",
@@ -59,11 +62,13 @@ __all__ = [
     "judge",
     "layer_profile",
     "load_questions",
+    "load_run",
     "logistic",
     "mean_change",
     "mediation",
     "paired_share",
     "permutation_test",
+    "publish",
     "question_ids",
     "split",
     "worked_examples",

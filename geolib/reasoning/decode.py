@@ -345,6 +345,8 @@ class SharedPrefix:
             going = []
             for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
                 answer = answers[row]
+                if answer.ended:
+                    continue
                 answer.ended = token in ends
                 if not answer.ended:
                     answer.tokens.append(token)

@@ -6,6 +6,7 @@ example, or 150 that it gets right. All share one store, so that no answer is co
 
 import datetime
 import hashlib
+import inspect
 import json
 import os
 import platform
@@ -20,7 +21,7 @@ import pandas as pd
 
 from geolib import __version__
 from geolib.parts import fingerprint, read_parquet, write_parquet
-from geolib.reasoning import judge as _judge_module
+from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition
 from geolib.reasoning.protocol import example_sets, split, worked_examples
 from geolib.reasoning.questions import Question
@@ -198,7 +199,8 @@ class Runs:
         return [Part(asked="wrong", conditions=[Condition(), *five]), *scaled]
 
     def _examples(self, sets, shots=SHOTS, kind="examples"):
-        drawn = example_sets(self.questions, N_SETS)
+        drawn = example_sets(self.questions, min(N_SETS, max(1, len(self.split.pool) // max(SHOTS))))
+        sets = [s for s in sets if s < len(drawn)]
         return [Condition(kind=kind, examples=drawn[s][:k], example_set=s) for s in sets for k in shots]
 
     def _controls(self, shots):
@@ -281,7 +283,7 @@ def publish(rows: pd.DataFrame, name: str, folder, *, runs: Runs, source: str, c
         "questions_sha256": hashlib.sha256(texts.encode()).hexdigest(),
         "model": runs.model.config.name_or_path or type(runs.model).__name__,
         "model_sha256": fingerprint(runs.model),
-        "judge_sha256": hashlib.sha256(Path(_judge_module.__file__).read_bytes()).hexdigest(),
+        "judge_sha256": hashlib.sha256(Path(inspect.getfile(judge)).read_bytes()).hexdigest(),
         "seconds": round(float(rows.seconds.sum()), 1),
         "command": command,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -291,7 +293,7 @@ def publish(rows: pd.DataFrame, name: str, folder, *, runs: Runs, source: str, c
     kept = rows.drop(columns=[c for c in ("response", "expected", "signs") if c in rows])
     lists = [column for column in kept if len(kept) and isinstance(kept[column].iloc[0], np.ndarray)]
     # Counts are whole; of a share of attention three digits are enough.
-    small = {column: np.float16 if column == "sink_share" else np.int16 for column in lists}
+    small = {column: np.float16 if column == "sink_share" else np.int32 for column in lists}
     kept = kept.assign(**{c: [cell.astype(small[c]) for cell in kept[c]] for c in lists})
     kept.attrs = {}
     write_parquet(kept, folder / f"{name}.parquet")

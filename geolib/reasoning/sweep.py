@@ -23,7 +23,7 @@ from geolib.reasoning.questions import Question
 
 logger = logging.getLogger(__name__)
 
-_MEASURE = 2  # part of every row's key: raise it when what a row means, or how it is computed, changes
+_MEASURE = 3  # part of every row's key: raise it when what a row means, or how it is computed, changes
 _MOST_ROWS = {"cpu": 64}  # in a batch: beyond it a CPU gains nothing
 _STOPS = ("\n\n", "\nQuestion:")  # where an answer in plain text is over, though the model goes on
 

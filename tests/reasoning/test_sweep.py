@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,13 @@ import pytest
 import torch
 
 from geolib.dimension import attention_dimension
-from geolib.reasoning import Question, Sweep, build_prompt, generate_questions, judge
+from geolib.reasoning import Condition, Question, Sweep, build_prompt, generate_questions, judge
 
 QUESTIONS = generate_questions(6, seed=3)
 EXAMPLES = generate_questions(3, seed=4)
+
+
+HINTED = Condition(hint="Let's think step by step.")
 
 
 def small(model, tokenizer, **settings):
@@ -82,18 +86,36 @@ def test_one_threshold_or_many(model, tokenizer):
     """A number is the same as a sequence of one, and any kind of whole number counts shots."""
 
     def keys(**settings):
-        return [prompt["key"] for prompt in small(model, tokenizer, **settings)._prompts(1, "model")]
+        return keys_of(small(model, tokenizer, **settings))
 
     assert keys(eps=0.2) == keys(eps=[0.2]) == keys(eps=np.array([0.2]))
     assert small(model, tokenizer, shots=np.arange(3)).shots.tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("change", [{"max_new_tokens": 11}, {"eps": (0.2,)}, {"examples": EXAMPLES[::-1]}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_new_tokens": 11},
+        {"eps": (0.2,)},
+        {"examples": EXAMPLES[::-1]},
+        {"temperature": 0.5},
+        {"sharpness": {0: 2.0}},
+        {"watched": ["model.layers.0.mlp.gate_proj"]},
+    ],
+)
 def test_other_settings_are_other_rows(model, tokenizer, change):
-    def keys(sweep):
-        return {prompt["key"] for prompt in sweep._prompts(2, "model")}
+    assert set(keys_of(small(model, tokenizer))).isdisjoint(keys_of(small(model, tokenizer, **change)))
 
-    assert keys(small(model, tokenizer)).isdisjoint(keys(small(model, tokenizer, **change)))
+
+def test_the_seed_counts_only_where_it_is_used(model, tokenizer):
+    assert keys_of(small(model, tokenizer, seed=1)) == keys_of(small(model, tokenizer))
+    drawn = [keys_of(small(model, tokenizer, temperature=0.5, seed=seed)) for seed in (0, 1)]
+    assert set(drawn[0]).isdisjoint(drawn[1])
+
+
+def keys_of(sweep):
+    """Keys of the rows with two examples."""
+    return [prompt["key"] for prompt in sweep._prompts(sweep._conditions[-1], QUESTIONS, "model", [])]
 
 
 def test_a_damaged_batch_is_set_aside_and_redone(model, tokenizer, tmp_path, caplog):
@@ -112,9 +134,9 @@ def _run_slowly(folder):
 
     original = Sweep._answer_batch
 
-    def slow(self, batch):
+    def slow(self, engine, batch):
         time.sleep(0.5)
-        return original(self, batch)
+        return original(self, engine, batch)
 
     Sweep._answer_batch = slow
     small(*load(device="cpu"), store=folder).run()
@@ -129,12 +151,12 @@ def test_a_killed_sweep_goes_on(model, tokenizer, tmp_path, monkeypatch):
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     done = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.parquet")}
-    assert 0 < len(done) < 3  # of three batches: 12 prompts, 4 at a time
+    assert 0 < len(done) < 4  # of four batches: six prompts under each of two conditions, 4 at most
     computed = []
     original = Sweep._answer_batch
-    monkeypatch.setattr(Sweep, "_answer_batch", lambda self, batch: computed.append(1) or original(self, batch))
+    monkeypatch.setattr(Sweep, "_answer_batch", lambda self, *rest: computed.append(1) or original(self, *rest))
     resumed = small(model, tokenizer, store=tmp_path).run()
-    assert len(computed) == 3 - len(done)
+    assert len(computed) == 4 - len(done)
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in done} == done
     assert_same(resumed, small(model, tokenizer).run())
 
@@ -152,7 +174,14 @@ def test_a_killed_sweep_goes_on(model, tokenizer, tmp_path, monkeypatch):
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"examples": QUESTIONS[:2]}, "2 of the examples are among the questions"),
-        ({"questions": [QUESTIONS[0]] * 2}, "questions holds the same text twice"),
+        ({"questions": [QUESTIONS[0]] * 2}, "questions holds the same index twice"),
+        ({"examples": [EXAMPLES[0]] * 2}, "examples holds the same text twice"),
+        ({"temperature": -1}, "temperature is -1, but a number from 0 on"),
+        ({"temperature": "hot"}, "temperature is 'hot'"),
+        ({"sharpness": {3: 0}}, "sharpness of layer 3 is 0, but a number above 0"),
+        ({"conditions": [Condition()]}, "conditions and examples are both given"),
+        ({"conditions": [Condition()] * 2, "examples": ()}, "two conditions have the same name"),
+        ({"conditions": [HINTED], "examples": (), "only_wrong": True}, "only_wrong needs a condition without examples"),
     ],
 )
 def test_bad_settings(settings, message):
@@ -161,8 +190,69 @@ def test_bad_settings(settings, message):
     assert "\n" not in str(info.value)
 
 
-def test_a_prompt_beyond_the_window_fails_before_anything_is_computed(model, tokenizer, tmp_path):
-    long = [Question("How many? " * 9000, 1.0, 7)]
-    with pytest.raises(ValueError, match=r"^Sweep: question 7 with 0 shots has \d+ tokens .* window is 8192"):
-        small(model, tokenizer, questions=long, store=tmp_path / "store").run()
-    assert not (tmp_path / "store").exists()
+def test_conditions_must_be_conditions():
+    with pytest.raises(TypeError, match=r"^Sweep: conditions holds a str, but Conditions were expected"):
+        small(None, None, conditions=["examples"], examples=())
+
+
+def test_a_module_that_is_not_there(model, tokenizer):
+    with pytest.raises(ValueError, match=r"^Sweep: watched holds 'gate', but the model has no such module"):
+        small(model, tokenizer, watched=["gate"]).run()
+
+
+def test_a_prompt_beyond_the_window_is_passed_over_and_counted(model, tokenizer, caplog):
+    long = Question("How many? " * 9000, 1.0, 7)
+    rows = small(model, tokenizer, questions=[QUESTIONS[0], long], shots=(0,)).run()
+    assert rows.question.tolist() == [QUESTIONS[0].index]
+    (skipped,) = rows.attrs["skipped"]
+    assert (skipped["question"], skipped["shots"]) == (7, 0)
+    assert skipped["prompt_tokens"] > 8192
+    assert "1 prompts do not fit" in caplog.text
+    with pytest.raises(ValueError, match=r"^Sweep: none of 1 prompts fits into the model's window"):
+        small(model, tokenizer, questions=[long], shots=(0,)).run()
+
+
+def test_conditions_beside_examples(model, tokenizer):
+    """Every kind of condition is asked, in order, and rows are told apart by its name."""
+    conditions = [Condition(), HINTED, *(Condition(kind=kind, examples=EXAMPLES[:2]) for kind in ("random", "prose"))]
+    rows = small(model, tokenizer, conditions=conditions, examples=()).run()
+    assert rows.condition.drop_duplicates().tolist() == [condition.name for condition in conditions]
+    lengths = rows[rows.shots == 2].pivot(index="question", columns="condition", values="prompt_tokens")
+    assert (lengths["random"] == lengths["prose"]).all()
+
+
+def test_a_text_that_occurs_twice_is_answered_once(model, tokenizer, monkeypatch):
+    again = Question(QUESTIONS[0].text, QUESTIONS[0].answer, 99)
+    asked = []
+    original = Sweep._answer_batch
+    monkeypatch.setattr(
+        Sweep, "_answer_batch", lambda self, engine, batch: asked.extend(batch) or original(self, engine, batch)
+    )
+    rows = small(model, tokenizer, questions=[QUESTIONS[0], again], shots=(0,)).run()
+    assert len(asked) == 1
+    assert rows.response[0] == rows.response[1]
+    assert rows.question.tolist() == [QUESTIONS[0].index, 99]
+
+
+def test_sampled_answers_depend_on_the_seed_alone(model, tokenizer):
+    def responses(**settings):
+        return small(model, tokenizer, shots=(0,), temperature=1.0, **settings).run().response.tolist()
+
+    first = responses(seed=1)
+    assert responses(seed=1, batch_size=1) == first
+    assert responses(seed=2) != first
+
+
+def test_without_a_template_an_answer_ends_at_a_blank_line(model, tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, "chat_template", None)
+    rows = small(model, tokenizer, shots=(2,), max_new_tokens=40).run()
+    assert not rows.response.str.contains("Question:").any()
+    assert (~rows.truncated).any()
+
+
+def test_batches_are_sized_by_memory(model, tokenizer, monkeypatch):
+    sweep = small(model, tokenizer, batch_size=None)
+    assert sweep._rows_that_fit(50) == 64
+    tight = SimpleNamespace(total=2 * 2**30)
+    monkeypatch.setattr("geolib.reasoning.sweep.psutil.virtual_memory", lambda: tight)
+    assert 1 <= sweep._rows_that_fit(8000) < sweep._rows_that_fit(200) < 64

@@ -1,0 +1,474 @@
+"""Judges behind one interface, the rules and models, and how far two judges agree.
+
+A judge is called with responses, the expected numbers and, if they are at hand, the questions, and returns a
+:class:`~geolib.reasoning.judge.Verdict` for each. Models are asked two things: does the response finally give the
+expected number, and does it calculate? They are not asked whether a wrong response gives any number, so what the rules
+may call "no-answer" is "wrong" to them.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass, field
+from itertools import zip_longest
+from numbers import Real
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from statsmodels.stats.inter_rater import cohens_kappa
+
+from geolib.checks import above_zero, integer, one_line
+from geolib.models import cache_dir
+from geolib.parts import Parts, run_in_parts
+from geolib.reasoning.judge import Verdict, judge
+
+
+class Case(NamedTuple):
+    """What is judged."""
+
+    response: str
+    answer: float
+    question: str | None
+
+    def __str__(self):
+        number = int(self.answer) if float(self.answer).is_integer() else float(self.answer)
+        asked = "" if self.question is None else f"Question: {self.question.strip()}\n"
+        return f"{asked}Expected number: {number}\nResponse: {self.response.strip()}"
+
+
+_TASK = "You check responses to questions. The text of the question states the expected number."
+_ASKED = (
+    "Does the response finally give the expected number? Answer yes or no.",
+    "Does the response calculate anything? Answer yes or no.",
+)
+_FORM = (
+    "Does the response finally give the expected number, and does it calculate anything? "
+    'Answer in the form {"correct": true, "calculates": false}, and nothing else.'
+)
+# Shown to every judge before what it is to judge, with the verdict: correct, redundant.
+_PENS = "Ira has 14 pens and buys 3 more. How many pens did Ira have at first?"
+_TRAM = "A tram stops 9 times in 45 minutes. How many times does it stop?"
+_SHOWN = (
+    (Case("Ira had 14 pens at first.", 14, _PENS), (True, False)),
+    (Case("14 + 3 = 17, so Ira had 17 pens.", 14, _PENS), (False, True)),
+    (Case("45 / 9 = 5 minutes lie between stops. So the tram stops nine times.", 9, _TRAM), (True, True)),
+    (Case("The tram stops every 45 minutes.", 9, _TRAM), (False, False)),
+)
+
+
+def judge_by_rules(responses, answers, questions=None, *, strict: bool = False) -> list[Verdict]:
+    """Call :func:`~geolib.reasoning.judge.judge` on each response; parameters as for :meth:`ModelJudge.__call__`.
+
+    >>> [verdict.kind for verdict in judge_by_rules(["48 clips.", "48 + 24 = 72"], [48, 48])]
+    ['extraction', 'wrong']
+    """
+    cases = _cases("judge_by_rules", responses, answers, questions)
+    return [judge(case.response, case.answer, strict=strict) for case in cases]
+
+
+def as_verdict(correct: bool, redundant: bool) -> Verdict:
+    """Make a verdict of the two decisions; what is not correct is "wrong".
+
+    >>> as_verdict(True, False)
+    Verdict(correct=True, redundant=False, kind='extraction')
+    """
+    kind = ("reasoning" if redundant else "extraction") if correct else "wrong"
+    return Verdict(bool(correct), bool(redundant), kind)
+
+
+def _cases(function: str, responses, answers, questions) -> list[Case]:
+    """Put together what belongs together, or say what does not fit."""
+    if questions is None:
+        questions = [None] * len(responses)
+    for name, given in (("responses", responses), ("answers", answers), ("questions", questions)):
+        if isinstance(given, str):
+            raise TypeError(f"{function}: {name} is one text, but a list was expected")
+        if len(given) != len(responses):
+            raise ValueError(f"{function}: {name} holds {len(given)}, but there are {len(responses)} responses")
+    cases = [Case(*case) for case in zip(responses, answers, questions, strict=True)]
+    for i, (response, answer, question) in enumerate(cases):
+        for name, text in (("response", response), ("question", question)):
+            if not isinstance(text, str) and not (name == "question" and text is None):
+                raise TypeError(f"{function}: {name} {i} is {one_line(text)}, but text was expected")
+        if isinstance(answer, bool | np.bool) or not isinstance(answer, Real):
+            raise TypeError(f"{function}: answer {i} is {one_line(answer)}, but a finite number was expected")
+        if not -np.inf < answer < np.inf:
+            raise ValueError(f"{function}: answer {i} is {answer}, but a finite number was expected")
+    return cases
+
+
+@dataclass(frozen=True)
+class ModelJudge:
+    """A local causal language model as judge.
+
+    Four judged responses are shown to it, then the one to judge. Which word is the more probable next, "yes" or "no",
+    is its verdict on each of the two questions. Nothing is drawn at random, so that verdicts are the same every time.
+
+    A model of 135 million parameters, such as the embedded one, is no judge: ``benchmarks/judges.py`` measures how
+    little it agrees with people.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As :func:`geolib.models.load` returns them. With a chat template, what is shown becomes earlier turns; without
+        one, plain text.
+    batch_size : int
+        Prompts read together.
+    """
+
+    model: object = field(repr=False)
+    tokenizer: object = field(repr=False)
+    _: KW_ONLY
+    batch_size: int = 16
+
+    def __post_init__(self):
+        integer("ModelJudge: batch_size", self.batch_size, 1)
+
+    def __call__(
+        self, responses: Sequence[str], answers: Sequence[float], questions: Sequence[str] | None = None
+    ) -> list[Verdict]:
+        """Judge responses.
+
+        Parameters
+        ----------
+        responses : sequence of str
+        answers : sequence of float
+            The expected numbers.
+        questions : sequence of str, optional
+            Shown to the judge, if given.
+
+        Returns
+        -------
+        list of Verdict
+
+        Raises
+        ------
+        TypeError, ValueError
+            Not as many of each, or not of these types; a chat template that drops or alters what it is given; a prompt
+            beyond the model's window. All before anything is judged.
+        """
+        cases = _cases("ModelJudge", responses, answers, questions)
+        return [as_verdict(*yes) for yes in (self.margins(cases) > 0).tolist()]
+
+    def margins(self, cases: Sequence[Case]) -> np.ndarray:
+        """Log-probability of "yes" less that of "no", shape=[cases, 2]: correct, redundant."""
+        frames = [self._frame(asked) for asked in _ASKED]
+        prompts = [(self._ids(case, *frame[:2]), frame[2]) for case in cases for frame in frames]
+        window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or np.inf
+        for i, (ids, _) in enumerate(prompts):
+            if len(ids) > window:
+                raise ValueError(f"ModelJudge: prompt of response {i // 2} has {len(ids)} tokens, window has {window}")
+        margins = np.empty(len(prompts))
+        by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i][0]))
+        for start in range(0, len(prompts), self.batch_size):
+            batch = by_length[start : start + self.batch_size]
+            margins[batch] = self._read([prompts[i] for i in batch])
+        return margins.reshape(-1, 2)
+
+    @torch.inference_mode()
+    def _read(self, prompts) -> np.ndarray:
+        """Margins of prompts padded on the right, where no token sees the padding."""
+        device = self.model.device
+        rows = [torch.tensor(ids, device=device) for ids, _ in prompts]
+        lengths = torch.tensor([len(row) for row in rows], device=device)
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        seen = torch.arange(ids.shape[1], device=device) < lengths[:, None]
+        states = self.model.base_model(input_ids=ids, attention_mask=seen.long(), use_cache=False).last_hidden_state
+        # The last token's alone: the logits of all would take gigabytes.
+        last = states[torch.arange(len(rows), device=device), lengths - 1]
+        logits = self.model.get_output_embeddings()(last).float()
+        yes, no = logits.gather(1, torch.tensor([words for _, words in prompts], device=device)).unbind(1)
+        return (yes - no).cpu().numpy()
+
+    def _ids(self, case: Case, before, after) -> list[int]:
+        # A special token that is written in a response is mere text.
+        return [
+            *before,
+            *self.tokenizer(str(case), add_special_tokens=False, split_special_tokens=True).input_ids,
+            *after,
+        ]
+
+    def _frame(self, asked: str):
+        """Tokens before a case and after it, up to the answer; and the tokens that "yes" and "no" begin with."""
+        turns = [f"{case}\n{asked}" for case, _ in _SHOWN] + [f"slot\n{asked}"]
+        turns[0] = f"{_TASK}\n\n{turns[0]}"
+        replies = [("no", "yes")[verdict[_ASKED.index(asked)]] for _, verdict in _SHOWN]
+        text = (self._chat if self.tokenizer.chat_template else self._plain)(turns, replies)
+        before, slot, after = text.rpartition("slot")
+        if not slot or any(turn not in before for turn in turns[:-1]):
+            raise ValueError("ModelJudge: the tokenizer's chat template does not keep the text of every turn")
+        space = "" if self.tokenizer.chat_template else " "
+        before, after, yes, no = (
+            self.tokenizer(part, add_special_tokens=False).input_ids
+            for part in (before, after, f"{after}{space}yes", f"{after}{space}no")
+        )
+        # The answer begins where the two texts part: a tokenizer may join a word to the space before it.
+        same = next(i for i, (a, b) in enumerate(zip_longest(yes, no)) if a != b)
+        return before, yes[:same], (yes[same], no[same])
+
+    def _chat(self, turns, replies) -> str:
+        return self.tokenizer.apply_chat_template(_dialog(turns, replies), tokenize=False, add_generation_prompt=True)
+
+    def _plain(self, turns, replies) -> str:
+        start = self.tokenizer.bos_token if self.tokenizer("").input_ids[:1] == [self.tokenizer.bos_token_id] else ""
+        shown = "".join(f"{turn}\nAnswer: {reply}\n\n" for turn, reply in zip(turns, replies, strict=False))
+        return f"{start}{shown}{turns[-1]}\nAnswer:"
+
+
+def _dialog(turns, replies) -> list[dict]:
+    """Messages of a dialog whose last turn has no reply yet."""
+    pairs = zip_longest(turns, replies)
+    said = [(role, text) for pair in pairs for role, text in zip(("user", "assistant"), pair, strict=True)]
+    return [{"role": role, "content": text} for role, text in said if text is not None]
+
+
+_PART = 16  # responses to a part of the store; when every one of a part fails, the endpoint counts as down
+
+
+class NoVerdictError(ValueError):
+    """Some responses have no verdict.
+
+    Attributes
+    ----------
+    verdicts : list of Verdict or None
+        In the order of the responses; None where there is none.
+    """
+
+    def __init__(self, message: str, verdicts: list[Verdict | None]):
+        super().__init__(message)
+        self.verdicts = verdicts
+
+
+class _DownError(Exception):
+    """Every request of a part failed."""
+
+
+@dataclass(frozen=True)
+class EndpointJudge:
+    """A model behind an endpoint that speaks OpenAI's chat completions, as judge, at temperature 0.
+
+    The key is read from the environment variable OPENAI_API_KEY whenever the judge is called, and the address from
+    OPENAI_BASE_URL (without it, OpenAI's own); neither is kept, written or shown. Needs the extra ``endpoint``.
+
+    Every verdict is kept in a folder, under a hash of the model's name, the prompt and the settings, and is asked for
+    once. The address is no part of the hash: where one name stands for two models, use two folders.
+
+    Parameters
+    ----------
+    model : str
+        Its name at the endpoint.
+    store : path, optional
+        Folder of verdicts; by default ``verdicts`` in geolib's cache.
+    timeout : float
+        Seconds that one request may take.
+    max_retries : int
+        How often a request is repeated, with growing pauses, after a failure that may pass (no connection, too late,
+        HTTP 408, 409, 429 and 5xx), or a reply that is not of the form asked for.
+    at_once : int
+        Requests under way at the same time, 1 to 16.
+    progress : bool
+        Whether to show a progress bar.
+    """
+
+    model: str
+    _: KW_ONLY
+    store: str | os.PathLike | None = None
+    timeout: float = 60.0
+    max_retries: int = 3
+    at_once: int = 8
+    progress: bool = False
+
+    def __post_init__(self):
+        if not isinstance(self.model, str) or not self.model.strip():
+            raise ValueError(f"EndpointJudge: model is {one_line(self.model)}, but a model's name was expected")
+        above_zero("EndpointJudge: timeout", self.timeout)
+        integer("EndpointJudge: max_retries", self.max_retries, 0)
+        integer("EndpointJudge: at_once", self.at_once, 1, _PART)
+
+    def __call__(
+        self, responses: Sequence[str], answers: Sequence[float], questions: Sequence[str] | None = None
+    ) -> list[Verdict]:
+        """Judge responses; parameters as for :meth:`ModelJudge.__call__`.
+
+        Returns
+        -------
+        list of Verdict
+
+        Raises
+        ------
+        NoVerdictError
+            The requests of some responses failed, or the replies were of another form. The other responses are judged
+            all the same, unless 16 in a row fail: then the endpoint is taken to be down. What was judged is in the
+            error's ``verdicts`` and in the store; the same call again asks for the rest only.
+        ImportError
+            The extra ``endpoint`` is not installed.
+        TypeError, ValueError
+            Not as many of each, or not of these types; a key or an address that cannot be one.
+        """
+        items = [self._item(case) for case in _cases("EndpointJudge", responses, answers, questions)]
+        keys = [item["key"] for item in items]
+        store = cache_dir() / "verdicts" if self.store is None else self.store
+        rows, failures = _kept(store, keys), {}
+        if missing := list({item["key"]: item for item in items if item["key"] not in rows}.values()):
+            with self._client() as client, ThreadPoolExecutor(self.at_once) as pool, contextlib.suppress(_DownError):
+                run_in_parts(
+                    [missing[start : start + _PART] for start in range(0, len(missing), _PART)],
+                    functools.partial(self._judge_part, client, pool, failures),
+                    folder=store,
+                    progress=self.progress,
+                    label="verdicts",
+                )
+            rows = _kept(store, keys)
+        verdicts = [as_verdict(rows[k]["correct"], rows[k]["redundant"]) if k in rows else None for k in keys]
+        if None in verdicts:
+            reasons = Counter(failures.get(key, "not asked") for key in keys if key not in rows)
+            listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+            raise NoVerdictError(
+                f"EndpointJudge: {verdicts.count(None)} of {len(verdicts)} responses have no verdict ({listed}); "
+                "the others are kept, and the same call again asks for the rest",
+                verdicts,
+            )
+        return verdicts
+
+    def _item(self, case: Case) -> dict:
+        """Messages that ask for a verdict, and the key under which it is kept."""
+        turns = [f"{shown}\n{_FORM}" for shown in (*(shown for shown, _ in _SHOWN), case)]
+        turns[0] = f"{_TASK}\n\n{turns[0]}"
+        replies = [json.dumps(dict(zip(("correct", "calculates"), told, strict=True))) for _, told in _SHOWN]
+        messages = _dialog(turns, replies)
+        settings = {"model": self.model, "messages": messages, "temperature": 0}
+        return {"key": hashlib.sha256(json.dumps(settings).encode()).hexdigest(), "settings": settings}
+
+    def _client(self):
+        try:
+            import openai
+        except ImportError:
+            raise ImportError(
+                'EndpointJudge: openai is not installed, but the extra "endpoint" was expected (pip install openai)'
+            ) from None
+        # Neither is put into a variable, nor into an error: tracebacks show both.
+        if not re.fullmatch(r"[!-~]+", os.environ.get("OPENAI_API_KEY", "")):
+            raise ValueError("EndpointJudge: OPENAI_API_KEY is not set, or holds characters that no key holds")
+        if not re.match(r"https?://[^/\s]", os.environ.get("OPENAI_BASE_URL", "https://of-openai")):
+            raise ValueError("EndpointJudge: OPENAI_BASE_URL is no address, but http(s)://... was expected")
+        with contextlib.suppress(Exception):
+            return openai.OpenAI(timeout=self.timeout, max_retries=self.max_retries)
+        raise ValueError("EndpointJudge: OPENAI_BASE_URL is no address that openai accepts")
+
+    def _judge_part(self, client, pool, failures: dict, part) -> list[dict]:
+        """Rows of those that were judged; why the others were not goes into ``failures``."""
+        rows = []
+        for item, told in zip(part, pool.map(functools.partial(self._ask, client), part), strict=True):
+            if isinstance(told, str):
+                failures[item["key"]] = told
+            else:
+                rows.append({"key": item["key"], "correct": told[0], "redundant": told[1]})
+        if not rows:
+            raise _DownError
+        return rows
+
+    def _ask(self, client, item) -> tuple[bool, bool] | str:
+        """Correct and redundant, or why there is no verdict."""
+        for attempt in range(self.max_retries + 1):
+            time.sleep(min(2.0 ** (attempt - 2), 8.0) if attempt else 0.0)
+            try:
+                body = client.chat.completions.with_raw_response.create(**item["settings"]).text
+            except Exception as error:  # its text may repeat what was sent: no more than its kind is passed on
+                status = getattr(error, "status_code", None)
+                return type(error).__name__ + (f" (HTTP {status})" if status else "")
+            if (told := _told(body)) is not None:
+                return told
+        return "not in the form asked for"
+
+
+def _kept(store, keys) -> dict[str, dict]:
+    with Parts(store) as parts:
+        return parts.read(keys)
+
+
+def _told(body: str) -> tuple[bool, bool] | None:
+    """Read a reply; None if it is of another form."""
+    try:
+        content = json.loads(body)["choices"][0]["message"]["content"]
+        (verdict,) = re.findall(r"\{[^{}]*\}", content)
+        told = json.loads(verdict)
+        correct, redundant = told["correct"], told["calculates"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return (correct, redundant) if isinstance(correct, bool) and isinstance(redundant, bool) else None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two judges agree.
+
+    Attributes
+    ----------
+    kappa : float
+        Cohen's (1960): 1 where they agree everywhere, 0 where they agree as often as by chance. NaN where both give
+        one and the same verdict to everything.
+    interval : tuple of float
+        Of 95 %, from kappa's asymptotic normal distribution, cut at 1; without width where the two agree everywhere.
+    share : float
+        Share of responses on which they agree.
+    n : int
+        Number of responses.
+    """
+
+    kappa: float
+    interval: tuple[float, float]
+    share: float
+    n: int
+
+    def __str__(self):
+        low, high = self.interval
+        return f"kappa {self.kappa:.2f} [{low:.2f}, {high:.2f}], {self.share:.1%} the same, n = {self.n}"
+
+
+def agreement(first: Sequence[Verdict], second: Sequence[Verdict], *, of: str = "correct") -> Agreement:
+    """Cohen's kappa of two judges' verdicts on the same responses.
+
+    >>> yes, no = as_verdict(True, False), as_verdict(False, False)
+    >>> print(agreement([yes, yes, no, no], [yes, no, no, no]))
+    kappa 0.50 [-0.19, 1.00], 75.0% the same, n = 4
+
+    Parameters
+    ----------
+    first, second : sequence of Verdict
+        In the same order.
+    of : {"correct", "redundant"}
+        Which of the two decisions.
+
+    Returns
+    -------
+    Agreement
+
+    Raises
+    ------
+    TypeError, ValueError
+        Something else than verdicts, none, or not as many of each.
+    """
+    if of not in ("correct", "redundant"):
+        raise ValueError(f'agreement: of is {one_line(of)}, but "correct" or "redundant" was expected')
+    if not len(first) == len(second) > 0:
+        raise ValueError(f"agreement: first holds {len(first)} and second {len(second)}, but as many were expected")
+    for name, verdicts in (("first", first), ("second", second)):
+        for i, verdict in enumerate(verdicts):
+            if not isinstance(verdict, Verdict):
+                raise TypeError(f"agreement: {name}[{i}] is {one_line(verdict)}, but a Verdict was expected")
+    table = np.zeros((2, 2))
+    for a, b in zip(first, second, strict=True):
+        table[int(getattr(a, of)), int(getattr(b, of))] += 1
+    n, share = len(first), float(np.trace(table) / len(first))
+    if table.max() == n and share == 1:
+        return Agreement(np.nan, (np.nan, np.nan), share, n)
+    found = cohens_kappa(table)
+    return Agreement(float(found.kappa), (float(found.kappa_low), min(1.0, float(found.kappa_upp))), share, n)

@@ -1,0 +1,187 @@
+"""The decoder with a shared beginning: what it answers and counts is what each prompt gives alone."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from geolib.dimension import attention_dimension
+from geolib.reasoning import decode
+from geolib.reasoning.decode import SharedPrefix, gumbel
+from tests.dimension.architectures import tiny_model
+from tests.tiny import TINY
+
+EPS = (0.1, 0.03)
+ENDS = (2,)
+# One for each thing that attention may be besides a plain softmax: windows, softcap, sinks, positions that are learned
+# or counted from the mask, values of another size than keys, experts, layers without positions.
+KINDS = (
+    "llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "gpt_oss",
+    "phi", "phi3", "olmo2", "opt", "starcoder2", "stablelm", "cohere", "cohere2", "granite", "smollm3", "glm4",
+    "deepseek_v3", "biogpt",
+)  # fmt: skip
+
+
+def prompts(seed=0, shared=20, lengths=(3, 9, 1, 14, 5), vocab=64):
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda n: torch.randint(3, vocab, (n,), generator=generator).tolist()  # noqa: E731
+    return draw(shared), [draw(n) for n in lengths]
+
+
+def alone(model, ids, n):
+    """Greedy answer and measurement of one prompt by itself, with the model's own attention."""
+    tokens, ids = [], torch.tensor([ids])
+    with torch.no_grad():
+        for _ in range(n):
+            token = (
+                model(input_ids=torch.cat([ids, torch.tensor([tokens], dtype=torch.long)], 1)).logits[0, -1].argmax()
+            )
+            if int(token) in ENDS:
+                break
+            tokens.append(int(token))
+    measured = [attention_dimension(model, ids, eps=EPS, rule=rule, statistics=True) for rule in decode.RULES]
+    counts = np.stack([one.per_layer[:, 0, :, 0] for one in measured])
+    return tokens, counts, measured[0].sink_share[0, :, :, 0].mean(-1)
+
+
+def assert_alone(model, answers, before, rests, n):
+    for answer, rest in zip(answers, rests, strict=True):
+        tokens, counts, sink = alone(model, before + rest, n)
+        assert answer.tokens == tokens
+        assert answer.ended == (len(tokens) < n)
+        np.testing.assert_array_equal(answer.counts, counts)
+        np.testing.assert_allclose(answer.sink_share, sink, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_prompt_is_as_if_alone(kind):
+    model = tiny_model(kind)
+    before, rests = prompts()
+    engine = SharedPrefix(model, EPS)
+    engine.check(before + rests[3])
+    assert_alone(model, engine.answer(before, rests, max_new_tokens=6, ends=ENDS), before, rests, 6)
+
+
+@pytest.fixture(scope="module")
+def llama():
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**TINY)).eval()
+
+
+@pytest.mark.parametrize("piece", [4, 7, 1024])
+def test_pieces_do_not_matter(llama, piece, monkeypatch):
+    """A prompt, shared or not, longer than a pass; a batch larger than one."""
+    monkeypatch.setattr(decode, "_PIECE", piece)
+    monkeypatch.setattr(decode, "_BLOCK", 300)
+    before, rests = prompts()
+    answers = SharedPrefix(llama, EPS).answer(before, rests, max_new_tokens=20, ends=ENDS)
+    assert_alone(llama, answers, before, rests, 20)
+
+
+def test_without_anything_shared(llama):
+    _, rests = prompts()
+    assert_alone(llama, SharedPrefix(llama, EPS).answer([], rests, max_new_tokens=5, ends=ENDS), [], rests, 5)
+
+
+def test_what_begins_alike_is_read_once(llama):
+    """From one beginning to the next only the tokens after the common ones are read."""
+    before, rests = prompts()
+    engine, read = SharedPrefix(llama, EPS), []
+    original = engine._pass
+    engine._pass = lambda ids, *rows: read.append(ids.numel()) or original(ids, *rows)
+    for start, expected in ((before[:12], 12), (before, 8), ([*before[:15], 9, 9], 2), (before[:15], 0)):
+        read.clear()
+        answers = engine.answer(start, rests, max_new_tokens=1, ends=ENDS)
+        assert sum(read) == expected + len(rests) * max(map(len, rests))
+        assert_alone(llama, answers, start, rests, 1)
+
+
+def test_the_model_stays_as_it_was(llama):
+    llama.train()
+    before = llama.config._attn_implementation
+    SharedPrefix(llama, EPS).answer([5, 6], [[7]], max_new_tokens=2, ends=ENDS)
+    assert llama.config._attn_implementation == before
+    assert llama.training
+    llama.eval()
+
+
+def test_sharpness_scales_the_scores_of_its_layers(llama):
+    """The intervention equals a model whose own scaling is another in those layers, shared tokens included."""
+    before, rests = prompts()
+    engine = SharedPrefix(llama, EPS, {0: 2.0, 2: 0.5})
+    answers = engine.answer(before, rests, max_new_tokens=6, ends=ENDS)
+    scaled = [(llama.model.layers[0].self_attn, 2.0), (llama.model.layers[2].self_attn, 0.5)]
+    try:
+        for attention, factor in scaled:
+            attention.scaling *= factor
+        assert_alone(llama, answers, before, rests, 6)
+    finally:
+        for attention, factor in scaled:
+            attention.scaling /= factor
+    plain = SharedPrefix(llama, EPS).answer(before, rests, max_new_tokens=1, ends=ENDS)
+    assert any((a.counts != b.counts).any() for a, b in zip(answers, plain, strict=True))
+
+
+def test_signs_of_watched_modules(llama):
+    before, rests = prompts()
+    gates = [layer.mlp.gate_proj for layer in llama.model.layers]
+    answers = SharedPrefix(llama, EPS, watched=gates).answer(before, rests, max_new_tokens=2, ends=ENDS)
+    for answer, rest in zip(answers, rests, strict=True):
+        heard = []
+        hooks = [gate.register_forward_hook(lambda *a, to=heard: to.append(a[2][0, -1] > 0)) for gate in gates]
+        with torch.no_grad():
+            llama(input_ids=torch.tensor([before + rest]))
+        for hook in hooks:
+            hook.remove()
+        np.testing.assert_array_equal(np.unpackbits(answer.signs), torch.cat(heard).numpy())
+
+
+def test_an_answer_stops_where_it_is_told(llama):
+    before, rests = prompts()
+    answers = SharedPrefix(llama, EPS).answer(
+        before, rests, max_new_tokens=9, ends=(), stop=lambda tokens: len(tokens) == 4
+    )
+    assert all(len(answer.tokens) == 4 and answer.ended for answer in answers)
+
+
+@pytest.mark.parametrize("kind", ["bloom", "diffllama", "mamba"])
+def test_what_cannot_be_followed_is_refused(kind):
+    with pytest.raises(ValueError, match=r"^Sweep: model is a \w+, which .*; expected one plain softmax per head"):
+        SharedPrefix(tiny_model(kind), EPS).answer([5, 6], [[7]], max_new_tokens=2, ends=ENDS)
+
+
+def test_a_model_that_attends_otherwise_is_refused(llama, monkeypatch):
+    """The check compares logits: an attention that is not followed faithfully does not pass."""
+    monkeypatch.setattr(decode, "_shared_attention", _flat)
+    with pytest.raises(ValueError, match=r"logits differ by"):
+        SharedPrefix(llama, EPS).check(list(range(3, 30)))
+
+
+def _flat(module, query, key, value, mask, scaling=None, **kwargs):
+    return decode._RUNNING.get()._attend(module, query, key, value, scaling / 4, None, None, None), None
+
+
+def test_nan_is_refused(llama):
+    norm = llama.model.layers[1].input_layernorm.weight
+    kept = norm.detach().clone()
+    try:
+        norm.data[0] = torch.nan
+        with pytest.raises(ValueError, match=r"^Sweep: model gives NaN attention in layer 2"):
+            SharedPrefix(llama, EPS).answer([5, 6], [[7]], max_new_tokens=2, ends=ENDS)
+    finally:
+        norm.data[:] = kept
+
+
+def test_gumbel_draws_from_the_softmax():
+    logits = torch.tensor([[0.0, 1.0, 2.0]])
+    choose = gumbel(0.5, ["row"])
+    drawn = np.bincount([int(choose(logits, [0])) for _ in range(4000)], minlength=3) / 4000
+    np.testing.assert_allclose(drawn, (logits[0] / 0.5).softmax(-1), atol=0.03)  # four standard errors
+
+
+def test_gumbel_does_not_depend_on_the_batch():
+    logits = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    together = gumbel(1.0, ["a", "b", "c"])
+    apart = gumbel(1.0, ["b"])
+    for _ in range(5):
+        assert int(together(logits, [0, 1, 2])[1]) == int(apart(logits[1:2], [0]))

@@ -1,0 +1,150 @@
+"""The book's runs: made of distinct conditions, reproducible row by row, published without text."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from geolib.partition import gate_names
+from geolib.reasoning import Question, Runs, available_questions, generate_questions, load_questions, load_run, publish
+from geolib.reasoning.runs import NAMES, results_folder
+from tests.tiny import TINY
+
+QUESTIONS = generate_questions(210, seed=5)
+TRAIN = [Question(f"Pens {i}?", float(i), i, steps=f"{i} = {i}") for i in range(12)]
+
+
+@pytest.fixture(scope="module")
+def runs(embedded, tmp_path_factory):
+    """A model that is made in no time, with the real tokenizer."""
+    torch.manual_seed(0)
+    config = LlamaConfig(**TINY | {"vocab_size": 49152, "max_position_embeddings": 8192})
+    model = LlamaForCausalLM(config).eval()
+    store = tmp_path_factory.mktemp("store")
+    settings = {"max_new_tokens": 3, "progress": False, "n_wrong": 4, "n_right": 4, "gates": gate_names(model)}
+    return Runs(model, embedded[1], QUESTIONS, train=TRAIN, store=store, **settings)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_labels_tell_the_parts_of_a_run_apart(runs, name):
+    labels = [
+        (*part.labels.values(), part.asked, condition.name, condition.example_set, condition.shots)
+        for part in runs.parts(name)
+        for condition in part.conditions
+    ]
+    assert len(set(labels)) == len(labels)
+
+
+def test_a_selection_is_of_the_evaluation_set_and_answered_so(runs):
+    wrong = runs._asked("wrong")
+    evaluation = {question.index for question in runs.split.evaluation}
+    rows = runs.run("bare").set_index("question")
+    assert len(wrong) == 4
+    assert {question.index for question in wrong} <= evaluation
+    assert not rows.correct[[question.index for question in wrong]].any()
+    assert runs._asked("half of wrong") == wrong[:2]
+    assert len(rows) == len(QUESTIONS)
+
+
+def test_repeats_ask_the_same_questions_in_other_ways(runs):
+    rows = runs.run("repeats")
+    asked = [set(group.question) for _, group in rows.groupby(["condition", "temperature", "seed"])]
+    assert len(asked) == 5  # as before, reworded, and drawn three times
+    assert all(one == asked[0] for one in asked)
+    assert sorted(rows.groupby(["temperature", "seed"]).size()) == [4, 4, 4, 8]
+
+
+def test_gates_that_change(runs):
+    rows = runs.run("shots")
+    changed = np.stack(rows.gates_changed)
+    assert changed.shape == (len(rows), 3)
+    assert (changed[rows.shots == 0] == 0).all()
+    assert (changed[rows.shots > 0] > 0).any()
+    assert changed.max() <= TINY["intermediate_size"]
+
+
+def test_the_intervention_changes_id_and_no_prompt(runs):
+    rows = runs.run("intervention")
+    five = rows[rows.shots == 5]
+    assert five.groupby("question").prompt_tokens.nunique().eq(1).all()
+    sharp = five[(five.layers == "all")].set_index(["question", "sharpness"]).sink_share
+    first = five.question.iloc[0]
+    assert not np.allclose(sharp[first, 0.5], sharp[first, 2.0])
+    assert set(five.layers) == {"none", "all", "first third", "middle third", "last third"}
+
+
+def test_a_row_again(runs):
+    rows = runs.run("right") if len(runs._asked("right")) else runs.run("ablations")
+    for _, row in rows.sample(4, random_state=0).iterrows():
+        again = runs.again("right" if len(runs._asked("right")) else "ablations", row)
+        assert again.response == row.response
+        np.testing.assert_array_equal(again["id_relative_0.01"], row["id_relative_0.01"])
+
+
+def test_published_and_read_back(runs, tmp_path):
+    rows = runs.run("shots")
+    manifest = publish(rows, "shots", tmp_path, runs=runs, source="generated", command="geolib sweep --run shots")
+    read, stored = load_run("shots", tmp_path)
+    assert stored == manifest == json.loads((tmp_path / "shots.json").read_text())
+    assert not {"response", "expected", "signs"} & set(read)
+    shared = [column for column in read if not isinstance(read[column].iloc[0], np.ndarray)]
+    pd.testing.assert_frame_equal(read[shared], rows[shared])
+    for column in ("id_absolute_0.1", "gates_changed"):
+        np.testing.assert_array_equal(np.stack(read[column]), np.stack(rows[column]))
+    np.testing.assert_allclose(np.stack(read.sink_share), np.stack(rows.sink_share), atol=1e-3)
+    # No text of a question or a response, in any encoding that grep would find.
+    raw = (tmp_path / "shots.parquet").read_bytes()
+    assert not any(question.text[:20].encode() in raw for question in QUESTIONS)
+
+
+def test_what_is_not_published(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"^load_run: there is no run 'shots' in "):
+        load_run("shots", tmp_path)
+
+
+def test_rows_that_are_not_those_of_the_manifest(runs, tmp_path):
+    publish(runs.run("shots"), "shots", tmp_path, runs=runs, source="generated", command="")
+    manifest = json.loads((tmp_path / "shots.json").read_text())
+    (tmp_path / "shots.json").write_text(json.dumps(manifest | {"rows": 1}))
+    with pytest.raises(ValueError, match=r"^load_run: .*shots.parquet holds 44 rows, but its manifest says 1"):
+        load_run("shots", tmp_path)
+
+
+def test_no_such_run(runs):
+    with pytest.raises(ValueError, match=r"^run: name is 'walk', but one of bare, shots"):
+        runs.run("walk")
+    row = runs.run("shots").iloc[0]
+    with pytest.raises(ValueError, match=r"^again: run 'shots' has no such row"):
+        runs.again("shots", row.copy().replace(0, 99))
+
+
+PUBLISHED = sorted(path.stem for path in results_folder().glob("*.parquet"))
+
+
+@pytest.fixture(scope="module")
+def real(embedded):
+    questions, source = available_questions()
+    if source != "gsm8k-zero":
+        pytest.skip("GSM8K-Zero is neither here nor within reach")
+    return Runs(*embedded, questions, train=load_questions(source="gsm8k-train"), gates=gate_names(embedded[0]))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_published_rows_computed_anew(real, seed):
+    """Rows drawn from all published files: the same prompt, the same counts, the same verdict."""
+    rng = np.random.default_rng(seed)
+    name = PUBLISHED[rng.integers(len(PUBLISHED))]
+    rows, manifest = load_run(name)
+    assert manifest["questions"] == "gsm8k-zero"
+    row = rows.iloc[rng.integers(len(rows))]
+    again = real.again(name, row)
+    for column in ("prompt_tokens", "new_tokens", "truncated", "correct", "strict", "redundant", "kind"):
+        assert again[column] == row[column]
+    for column in (column for column in rows if column.startswith("id_")):
+        # In a batch sums are taken in another order: an entry at the threshold may fall on its other side.
+        assert (np.abs(again[column] - row[column]) <= 1).all()
+        assert (again[column] == row[column]).mean() > 0.9
+    np.testing.assert_allclose(again.sink_share, row.sink_share.astype(float), atol=2e-3)
