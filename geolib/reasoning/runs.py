@@ -281,7 +281,7 @@ def publish(rows: pd.DataFrame, name: str, folder, *, runs: Runs, source: str, c
         "skipped": len(rows.attrs.get("skipped", ())),
         "questions": source,
         "questions_sha256": hashlib.sha256(texts.encode()).hexdigest(),
-        "model": runs.model.config.name_or_path or type(runs.model).__name__,
+        "model": Path(runs.model.config.name_or_path).name or type(runs.model).__name__,  # no path of this machine's
         "model_sha256": fingerprint(runs.model),
         "judge_sha256": hashlib.sha256(Path(inspect.getfile(judge)).read_bytes()).hexdigest(),
         "seconds": round(float(rows.seconds.sum()), 1),
