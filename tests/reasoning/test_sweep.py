@@ -252,7 +252,7 @@ def test_without_a_template_an_answer_ends_at_a_blank_line(model, tokenizer, mon
 
 def test_batches_are_sized_by_memory(model, tokenizer, monkeypatch):
     sweep = small(model, tokenizer, batch_size=None)
-    assert sweep._rows_that_fit(50) == 64
+    assert 16 < sweep._rows_that_fit(50) <= 256
     tight = SimpleNamespace(total=2 * 2**30)
     monkeypatch.setattr("geolib.reasoning.sweep.psutil.virtual_memory", lambda: tight)
     assert 1 <= sweep._rows_that_fit(8000) < sweep._rows_that_fit(200) < 64
