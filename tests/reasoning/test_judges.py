@@ -238,9 +238,7 @@ class Handler(BaseHTTPRequestHandler):
         payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         response = payload["messages"][-1]["content"].partition("Response: ")[2].partition("\n")[0]
         with self.server.lock:
-            self.server.asked.append(
-                {"response": response, "path": self.path, "headers": dict(self.headers), **payload}
-            )
+            self.server.asked.append({"response": response, "path": self.path, "headers": self.headers, **payload})
             script = self.server.script.get(response, self.server.script.get("*", []))
             step = (script.pop(0) if len(script) > 1 else script[0]) if script else good
         try:
@@ -275,7 +273,7 @@ def sends(body, kind="application/json"):
 
 
 def hang(handler):
-    handler.server.released.wait(20)
+    handler.server.released.wait(60)
 
 
 def hang_up(handler):
@@ -304,7 +302,7 @@ def server(monkeypatch):
 
 
 def endpoint(folder, **settings):
-    return EndpointJudge("a-model", store=folder, **{"max_retries": 1, "timeout": 10} | settings)
+    return EndpointJudge("a-model", store=folder, **{"max_retries": 1, "timeout": 60} | settings)
 
 
 def test_what_is_asked_and_what_comes_back(server, tmp_path):
@@ -379,7 +377,7 @@ FAILURES = {
 def test_failures_cost_one_response_and_show_no_key(server, tmp_path, caplog, capfd, name):
     script, tries, reason = FAILURES[name]
     server.script = {"bad": list(script)}
-    judge_ = endpoint(tmp_path, max_retries=tries - 1 or 1, timeout=0.3 if name == "hangs" else 10)
+    judge_ = endpoint(tmp_path, max_retries=tries - 1 or 1, timeout=1 if name == "hangs" else 60)
     with caplog.at_level(logging.DEBUG), pytest.raises(NoVerdictError) as raised:
         judge_(["1", "bad", "2"], [1, 1, 1])
     error, yes = raised.value, as_verdict(True, False)
@@ -425,7 +423,7 @@ def test_an_endpoint_that_goes_down_half_way_loses_nothing(server, tmp_path):
 
 
 def test_requests_are_under_way_at_once(server, tmp_path):
-    together = threading.Barrier(4, timeout=20)
+    together = threading.Barrier(4, timeout=60)
 
     def meet(handler):
         together.wait()
