@@ -287,6 +287,32 @@ def test_sweep(capsys, tmp_path):
     assert "6 rows" in out
 
 
+def test_runs_of_the_book(capsys, tmp_path):
+    """On a model and questions of one's own: prompts beyond the window are counted, and nothing is answered twice."""
+    save_tiny(tmp_path / "model")
+    lines = [{"question": f"Ann has {n} pens. How many?", "answer": n} for n in range(60)]
+    (tmp_path / "q.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    arguments = ["sweep", "--model", str(tmp_path / "model"), "--questions", str(tmp_path / "q.jsonl")]
+    arguments += ["--max-new-tokens", "2", "--out", str(tmp_path / "out"), "--json", "--run"]
+    status, out, err = run(capsys, *arguments, "bare", "shots")
+    bare, shots = map(json.loads, out.splitlines())
+    assert (status, bare["rows"], bare["skipped"]) == (0, 60, 0)
+    assert shots["skipped"] > 0
+    assert f"{shots['skipped']} prompts do not fit" in err
+    rows = read_parquet(tmp_path / "out" / "shots.parquet")
+    assert len(rows) == shots["rows"]
+    assert len(rows) + shots["skipped"] == 48 * 11  # a fifth of the questions is shown, never asked
+    parts = sorted((tmp_path / "out" / "batches").glob("*.parquet"))
+    assert run(capsys, *arguments, "shots")[0] == 0
+    assert sorted((tmp_path / "out" / "batches").glob("*.parquet")) == parts
+    status, out, err = run(capsys, *arguments, "bare", "walk")
+    assert (status, out) == (1, "")
+    assert err == (
+        "geolib: run: name is 'walk', but one of bare, shots, ablations, repeats, right, chain, many, other-sets, "
+        "intervention was expected\n"
+    )
+
+
 def test_models(capsys):
     report = json.loads(run(capsys, "models", "--fetch", "--json")[1])
     assert report["folder"].startswith(report["cache"])

@@ -7,6 +7,7 @@ may call "no-answer" is "wrong" to them.
 """
 
 import contextlib
+import copy
 import functools
 import hashlib
 import json
@@ -161,42 +162,44 @@ class ModelJudge:
 
     def margins(self, cases: Sequence[Case]) -> np.ndarray:
         """Log-probability of "yes" less that of "no", shape=[cases, 2]: correct, redundant."""
-        frames = [self._frame(asked) for asked in _ASKED]
-        prompts = [(self._prompt_ids(case, frame), frame[2]) for case in cases for frame in frames]
-        window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or np.inf
-        for i, (ids, _) in enumerate(prompts):
-            if len(ids) > window:
-                raise ValueError(
-                    f"ModelJudge: response {i // 2} makes a prompt of {len(ids)} tokens, but the window has {window}"
-                )
-        margins = np.empty(len(prompts))
-        by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i][0]))
-        for start in range(0, len(prompts), self.batch_size):
-            batch = by_length[start : start + self.batch_size]
-            margins[batch] = self._read([prompts[i] for i in batch])
+        margins = np.stack([self._margins(cases, *self._frame(asked)) for asked in _ASKED], axis=1)
         if not np.isfinite(margins).all():
             raise ValueError("ModelJudge: model gives log-probabilities that are not finite")
-        return margins.reshape(-1, 2)
+        return margins
 
     @torch.inference_mode()
-    def _read(self, prompts) -> np.ndarray:
-        """Margins of prompts padded on the right, where no token sees the padding."""
-        device = self.model.device
-        rows = [torch.tensor(ids, device=device) for ids, _ in prompts]
-        lengths = torch.tensor([len(row) for row in rows], device=device)
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        seen = torch.arange(ids.shape[1], device=device) < lengths[:, None]
-        states = self.model.base_model(input_ids=ids, attention_mask=seen.long(), use_cache=False).last_hidden_state
-        # The last token's alone: the logits of all would take gigabytes.
-        last = states[torch.arange(len(rows), device=device), lengths - 1]
-        logits = self.model.get_output_embeddings()(last).float()
-        yes, no = logits.gather(1, torch.tensor([words for _, words in prompts], device=device)).unbind(1)
-        return (yes - no).cpu().numpy()
-
-    def _prompt_ids(self, case: Case, frame) -> list[int]:
+    def _margins(self, cases, before, after, words) -> np.ndarray:
+        """Answer one question about every case; what is shown before it is read once."""
         # A special token that is written in a response is mere text.
-        written = self.tokenizer(str(case), add_special_tokens=False, split_special_tokens=True).input_ids
-        return [*frame[0], *written, *frame[1]]
+        texts = [self.tokenizer(str(c), add_special_tokens=False, split_special_tokens=True).input_ids for c in cases]
+        window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or np.inf
+        for i, text in enumerate(texts):
+            if (length := len(before) + len(text) + len(after)) > window:
+                raise ValueError(
+                    f"ModelJudge: response {i} makes a prompt of {length} tokens, but the window has {window}"
+                )
+        margins, read = np.empty(len(cases)), self.model.base_model
+        shown = read(input_ids=self._tensor(before)[None], use_cache=True).past_key_values
+        by_length = sorted(range(len(cases)), key=lambda i: len(texts[i]))
+        for start in range(0, len(cases), self.batch_size):
+            batch = by_length[start : start + self.batch_size]
+            rows = [self._tensor(texts[i] + after) for i in batch]
+            # Padded on the right: no token sees the padding, and only the last before it is looked at.
+            ids, last = (
+                torch.nn.utils.rnn.pad_sequence(rows, batch_first=True),
+                self._tensor([len(r) - 1 for r in rows]),
+            )
+            seen = torch.arange(-len(before), ids.shape[1], device=ids.device) <= last[:, None]
+            cache = copy.deepcopy(shown)
+            cache.batch_repeat_interleave(len(rows))
+            states = read(input_ids=ids, attention_mask=seen.long(), past_key_values=cache).last_hidden_state
+            states = states[torch.arange(len(rows), device=ids.device), last]
+            yes, no = self.model.get_output_embeddings()(states)[:, list(words)].float().unbind(1)
+            margins[batch] = (yes - no).cpu().numpy()
+        return margins
+
+    def _tensor(self, ids) -> torch.Tensor:
+        return torch.tensor(ids, device=self.model.device)
 
     def _frame(self, asked: str):
         """Tokens before a case and after it, up to the answer; and the tokens that "yes" and "no" begin with."""
@@ -417,10 +420,11 @@ class Agreement:
     Attributes
     ----------
     kappa : float
-        Cohen's (1960): 1 where they agree everywhere, 0 where they agree as often as by chance. NaN where both give
-        one and the same verdict to everything.
+        Cohen's (1960): 1 where they agree everywhere, 0 where no more often than by chance. NaN where both give one
+        and the same verdict to everything.
     interval : tuple of float
-        Of 95 %, from kappa's asymptotic normal distribution, cut at 1; without width where the two agree everywhere.
+        Of 95 %, from kappa's asymptotic normal distribution, cut at -1 and 1; of no width where they agree everywhere.
+        NaN where one of them gives the same verdict to everything.
     share : float
         Share of responses on which they agree.
     n : int
@@ -442,7 +446,7 @@ def agreement(first: Sequence[Verdict], second: Sequence[Verdict], *, of: str = 
 
     >>> yes, no = as_verdict(True, False), as_verdict(False, False)
     >>> print(agreement([yes, yes, no, no], [yes, no, no, no]))
-    kappa 0.50 [-0.19, 1.00], 75.0% the same, n = 4
+    kappa 0.50 [-0.23, 1.00], 75.0% the same, n = 4
 
     Parameters
     ----------
@@ -474,7 +478,10 @@ def agreement(first: Sequence[Verdict], second: Sequence[Verdict], *, of: str = 
     for a, b in zip(first, second, strict=True):
         table[int(getattr(a, of)), int(getattr(b, of))] += 1
     n, share = len(first), float(np.trace(table) / len(first))
-    if table.max() == n and share == 1:
-        return Agreement(np.nan, (np.nan, np.nan), share, n)
-    found = cohens_kappa(table)
-    return Agreement(float(found.kappa), (float(found.kappa_low), min(1.0, float(found.kappa_upp))), share, n)
+    if n in table.sum(0) or n in table.sum(1):
+        return Agreement(np.nan if share == 1 else 0.0, (np.nan, np.nan), share, n)
+    with np.errstate(invalid="ignore"):  # the variance may round to less than 0 where it is 0
+        found = cohens_kappa(table)
+    half = float(np.nan_to_num(found.kappa_upp - found.kappa))
+    interval = (max(-1.0, float(found.kappa) - half), min(1.0, float(found.kappa) + half))
+    return Agreement(float(found.kappa), interval, share, n)

@@ -116,9 +116,9 @@ def test_rows_that_are_not_those_of_the_manifest(runs, tmp_path):
 def test_no_such_run(runs):
     with pytest.raises(ValueError, match=r"^run: name is 'walk', but one of bare, shots"):
         runs.run("walk")
-    row = runs.run("shots").iloc[0]
+    row = dict(runs.run("shots").iloc[0])
     with pytest.raises(ValueError, match=r"^again: run 'shots' has no such row"):
-        runs.again("shots", row.copy().replace(0, 99))
+        runs.again("shots", row | {"shots": 99})
 
 
 PUBLISHED = sorted(path.stem for path in results_folder().glob("*.parquet"))

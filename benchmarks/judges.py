@@ -1,0 +1,151 @@
+"""How far to trust the judge: the published figures reproduced, and agreement with verdicts given by hand.
+
+    python benchmarks/judges.py [--json book/results/judges.json] [--without-model]
+
+The published answers are those of Chiang and Lee (arXiv:2401.11467), read from the folder published_answers in
+GEOLIB_DATA. The 200 verdicts by hand are in book/results/hand_judged.json, without the responses: those of
+SmolLM2-135M-Instruct are computed again or read from geolib's cache, and a response that is not the one that was read
+is left out and counted. SmolLM2-135M judging itself is there to show that it is no judge.
+"""
+
+import argparse
+import datetime
+import hashlib
+import inspect
+import json
+import math
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from geolib import __version__
+from geolib.models import cache_dir, load
+from geolib.reasoning import Sweep, exploration_split, judge, load_questions
+from geolib.reasoning.judges import ModelJudge, agreement, as_verdict, judge_by_rules
+
+ROOT = Path(__file__).parents[1]
+HAND = ROOT / "book" / "results" / "hand_judged.json"
+OWN = "smollm2-135m"
+# In percent: share of responses with a calculation; accuracy without one; accuracy with one.
+PUBLISHED = {"gpt-3.5-turbo-0613": (47.1, 96.6, 60.7), "Llama-2-70b-chat-hf": (80.3, 87.7, 46.3)}
+
+
+def published_answers(model):
+    """Responses and expected numbers, in the order of GSM8K-Zero."""
+    folder = Path(os.environ.get("GEOLIB_DATA") or ROOT.parent / "shared" / "data") / "published_answers"
+    records = [json.loads(line) for line in (folder / f"{model}.jsonl").read_text("utf-8").splitlines()]
+    return [record["response"] for record in records], [record["answer"] for record in records]
+
+
+def figures(verdicts):
+    """Return the three published figures, in percent."""
+    correct, redundant = np.array([(v.correct, v.redundant) for v in verdicts]).T
+    return tuple(
+        100 * float(share) for share in (redundant.mean(), correct[~redundant].mean(), correct[redundant].mean())
+    )
+
+
+def own_responses(rows, model, tokenizer):
+    """Responses of SmolLM2-135M, by index and shots."""
+    asked, shown = exploration_split(load_questions(), 128)
+    found = {}
+    for shots in sorted({row["shots"] for row in rows}):
+        wanted = {row["index"] for row in rows if row["shots"] == shots}
+        questions = [question for question in asked if question.index in wanted]
+        store = cache_dir() / "sweeps" / "judges"
+        settings = {"model": model, "tokenizer": tokenizer, "store": store, "progress": False}
+        for row in Sweep(questions=questions, examples=shown, shots=(shots,), **settings).run().itertuples():
+            found[row.question, shots] = row.response
+    return found
+
+
+def hand_judged(model, tokenizer):
+    """Rows judged by hand, each with its response, question and expected number; and how many are left out."""
+    rows = json.loads(HAND.read_text("utf-8"))["rows"]
+    questions = {question.index: question for question in load_questions()}
+    own = own_responses([row for row in rows if row["source"] == OWN], model, tokenizer)
+    published = {source: published_answers(source)[0] for source in PUBLISHED}
+    kept = []
+    for row in rows:
+        source, index = row["source"], row["index"]
+        response = own[index, row["shots"]] if source == OWN else published[source][index]
+        if hashlib.sha256(response.encode()).hexdigest().startswith(row["sha256"]):
+            question = questions[index]
+            kept.append(row | {"response": response, "question": question.text, "answer": question.answer})
+    return kept, len(rows) - len(kept)
+
+
+def agreements(rows, judges):
+    """Cohen's kappa of each judge against the verdicts by hand, for each source and all of them."""
+    parts = {source: [row["source"] == source for row in rows] for source in (*PUBLISHED, OWN)}
+    parts |= {"all": [True] * len(rows), "all but the doubtful": [not row.get("doubtful") for row in rows]}
+    hand = [as_verdict(row["correct"], row["redundant"]) for row in rows]
+    found = []
+    for name, verdicts in judges.items():
+        for of in ("correct", "redundant"):
+            if name == "rules, strict" and of == "redundant":  # the same as by the default reading
+                continue
+            for part, inside in parts.items():
+                first, second = ([v for v, is_in in zip(vs, inside, strict=True) if is_in] for vs in (hand, verdicts))
+                result = agreement(first, second, of=of)
+                numbers = {"kappa": result.kappa, "low": result.interval[0], "high": result.interval[1]}
+                numbers = {key: None if math.isnan(value) else round(value, 4) for key, value in numbers.items()}
+                yes = {"by_hand": first, "by_judge": second}
+                yes = {key: sum(getattr(verdict, of) for verdict in vs) for key, vs in yes.items()}
+                numbers |= {"share": round(result.share, 4), "n": result.n} | yes
+                found.append({"judge": name, "of": of, "responses": part} | numbers)
+                print(f"{name:26}{of:11}{part:22}{result}; yes: by hand {yes['by_hand']}, by judge {yes['by_judge']}")
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="file to write the numbers to")
+    parser.add_argument("--without-model", action="store_true", help="rules only")
+    arguments = parser.parse_args()
+
+    published = []
+    print(f"{'percent':22}{'calculates':>12}{'right without':>15}{'right with':>12}")
+    for model, reported in PUBLISHED.items():
+        responses, answers = published_answers(model)
+        both = {
+            name: figures(judge_by_rules(responses, answers, strict=name == "strict")) for name in ("judge", "strict")
+        }
+        for name, row in {"published": reported, **both}.items():
+            print(f"{model if name == 'published' else '  ' + name:22}{row[0]:>12.1f}{row[1]:>15.1f}{row[2]:>12.1f}")
+        rounded = {name: [round(share, 2) for share in row] for name, row in both.items()}
+        published.append({"model": model, "n": len(responses), "published": reported, **rounded})
+
+    model, tokenizer = load(device="cpu")
+    rows, left_out = hand_judged(model, tokenizer)
+    print(f"\n{len(rows)} responses judged by hand; {left_out} left out, whose text is another one here")
+    columns = [[row[name] for row in rows] for name in ("response", "answer", "question")]
+    judges = {"rules": judge_by_rules(*columns), "rules, strict": judge_by_rules(*columns, strict=True)}
+    seconds = None
+    if not arguments.without_model:
+        start = time.perf_counter()
+        judges["SmolLM2-135M (no judge)"] = ModelJudge(model, tokenizer)(*columns)
+        seconds = round(time.perf_counter() - start, 1)
+    found = agreements(rows, judges)
+
+    if arguments.json:
+        manifest = {
+            "command": "python benchmarks/judges.py" + " --without-model" * arguments.without_model,
+            "judge_sha256": hashlib.sha256(Path(inspect.getsourcefile(judge)).read_bytes()).hexdigest(),
+            "hand_judged_sha256": hashlib.sha256(HAND.read_bytes()).hexdigest(),
+            "left_out": left_out,
+            "model_judge_seconds": seconds,
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "versions": {"geolib": __version__, "python": platform.python_version()}
+            | {package: version(package) for package in ("torch", "transformers", "numpy", "statsmodels")},
+        }
+        table = {"manifest": manifest, "published": published, "agreement": found}
+        arguments.json.write_text(json.dumps(table, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
