@@ -87,7 +87,7 @@ def test_functions_are_short(source):
 
 def test_what_the_appendix_asks_for_is_found_by_a_chapter_that_it_needs():
     appendix = ROOT / "notebooks" / "appendix" / "reported-and-reproduced.md"
-    asked = set(re.findall(r'chapter\("(\w+)"\)', appendix.read_text("utf-8")))
+    asked = set(re.findall(r'(?:chapter|published)\("(\w+)"\)', appendix.read_text("utf-8")))
     needed = [ROOT / f"{name}.md" for name in pair.read(appendix).metadata["needs"]]
     cells = [cell for source in needed for cell in code_cells(source) if "findings" in cell.metadata.get("tags", ())]
     assert asked

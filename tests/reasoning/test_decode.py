@@ -29,7 +29,10 @@ def prompts(seed=0, shared=20, lengths=(3, 9, 1, 14, 5), vocab=64):
 
 
 def alone(model, ids, n):
-    """Greedy answer and measurement of one prompt by itself, with the model's own attention."""
+    """Greedy answer and measurement of one prompt by itself, with the model's own attention.
+
+    Counts are bracketed by those a hair above and below eps: where a weight lies on the threshold, rounding decides.
+    """
     tokens, ids = [], torch.tensor([ids])
     with torch.no_grad():
         for _ in range(n):
@@ -39,17 +42,20 @@ def alone(model, ids, n):
             if int(token) in ENDS:
                 break
             tokens.append(int(token))
-    measured = [attention_dimension(model, ids, eps=EPS, rule=rule, statistics=True) for rule in decode.RULES]
-    counts = np.stack([one.per_layer[:, 0, :, 0] for one in measured])
-    return tokens, counts, measured[0].sink_share[0, :, :, 0].mean(-1)
+    around = [eps * hair for hair in (1 + 1e-5, 1 - 1e-5) for eps in EPS]
+    measured = [attention_dimension(model, ids, eps=around, rule=rule, statistics=True) for rule in decode.RULES]
+    fewest, most = np.split(np.stack([one.per_layer[:, 0, :, 0] for one in measured]), 2, axis=1)
+    return tokens, (fewest, most), measured[0].sink_share[0, :, :, 0].mean(-1)
 
 
 def assert_alone(model, answers, before, rests, n):
     for answer, rest in zip(answers, rests, strict=True):
-        tokens, counts, sink = alone(model, before + rest, n)
+        tokens, (fewest, most), sink = alone(model, before + rest, n)
         assert answer.tokens == tokens
         assert answer.ended == (len(tokens) < n)
-        np.testing.assert_array_equal(answer.counts, counts)
+        assert (fewest <= answer.counts).all()
+        assert (answer.counts <= most).all()
+        assert (most - fewest).sum() <= 2
         np.testing.assert_allclose(answer.sink_share, sink, atol=1e-5)
 
 
