@@ -1,20 +1,13 @@
 """Part III: the GSM8K-Zero experiments."""
 
 from geolib.reasoning.analysis import (
-    Effect,
-    Estimate,
-    Mediation,
     Paired,
     association,
     binned_share,
     dose_response,
-    fixed_effects,
     holm,
     id_change,
-    layer_profile,
-    logistic,
     mean_change,
-    mediation,
     paired_share,
     permutation_test,
 )
@@ -30,6 +23,8 @@ from geolib.reasoning.protocol import (
     worked_examples,
 )
 from geolib.reasoning.questions import Question, available_questions, load_questions
+from geolib.reasoning.regressions import Effect, Mediation, fixed_effects, layer_profile, logistic, mediation
+from geolib.reasoning.resampling import Estimate
 from geolib.reasoning.runs import Part, Runs, load_run, publish
 from geolib.reasoning.sweep import Sweep
 
