@@ -11,6 +11,7 @@ from geolib.reasoning.analysis import (
     paired_share,
     permutation_test,
 )
+from geolib.reasoning.choosing import choice_of, mean_rises, rises
 from geolib.reasoning.generated import generate_questions
 from geolib.reasoning.judge import Verdict, judge
 from geolib.reasoning.prompts import Condition, Frame, build_prompt, frame, question_ids
@@ -45,6 +46,7 @@ __all__ = [
     "available_questions",
     "binned_share",
     "build_prompt",
+    "choice_of",
     "dose_response",
     "example_sets",
     "exploration_split",
@@ -60,11 +62,13 @@ __all__ = [
     "load_run",
     "logistic",
     "mean_change",
+    "mean_rises",
     "mediation",
     "paired_share",
     "permutation_test",
     "publish",
     "question_ids",
+    "rises",
     "split",
     "worked_examples",
 ]

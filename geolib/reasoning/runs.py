@@ -11,7 +11,7 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,7 @@ import pandas as pd
 
 from geolib import __version__
 from geolib.parts import fingerprint, read_parquet, write_parquet
+from geolib.reasoning import choosing
 from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition
 from geolib.reasoning.protocol import example_sets, split, worked_examples
@@ -36,6 +37,8 @@ TEMPERATURE = 0.7
 # Layers whose attention is sharpened or flattened, as shares of the depth; by how much.
 GROUPS = {"all": (0, 1), "first third": (0, 1 / 3), "middle third": (1 / 3, 2 / 3), "last third": (2 / 3, 1)}
 FACTORS = (0.5, 0.8, 1.25, 2.0)
+# Examples that are chosen, and questions whose prompts they are chosen by.
+N_SHOWN, N_EXPLORED = 3, 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +47,14 @@ class Part:
 
     Attributes
     ----------
-    asked : {"all", "wrong", "half of wrong", "right"}
-        Which questions: all, or those selected by their answers with no example.
+    asked : {"all", "wrong", "half of wrong", "right", "explored", "held out"}
+        Which questions: all, those selected by their answers with no example, or those by which examples are chosen and
+        others, selected by nothing.
     conditions : sequence of Condition
+    paired : bool
+        Whether each question has a condition of its own, as for :class:`Sweep`.
+    max_new_tokens : int, optional
+        Where it is not that of the other parts.
     temperature, seed
         Of the decoding, as for :class:`Sweep`.
     layers : str
@@ -57,6 +65,8 @@ class Part:
 
     asked: str
     conditions: Sequence[Condition]
+    paired: bool = False
+    max_new_tokens: int | None = None
     temperature: float = 0.0
     seed: int = 0
     layers: str = "none"
@@ -83,7 +93,7 @@ class Runs:
     store : path, optional
         Folder of finished batches, shared by all runs.
     n_wrong, n_right : int
-        How many questions are selected.
+        How many questions are selected; ``"choosing"`` asks as many as ``n_right``, right or wrong.
     gates : sequence of str
         Names of the MLPs' gate modules: how many gates change sign against the 0-shot prompt is then recorded.
     **settings
@@ -103,11 +113,11 @@ class Runs:
         gates: Sequence[str] = (),
         **settings,
     ):
-        self.model, self.train, self.gates = model, train, tuple(gates)
+        self.model, self.tokenizer, self.train, self.gates = model, tokenizer, train, tuple(gates)
         self.questions, self.split = list(questions), split(questions)
         self.n_wrong, self.n_right = n_wrong, n_right
         self._sweep = partial(Sweep, model=model, tokenizer=tokenizer, store=store, watched=self.gates, **settings)
-        self._bare_cache = None
+        self._bare_cache = self._explored_cache = None
 
     def run(self, name: str) -> pd.DataFrame:
         """Answer one run's prompts, or read them from the store.
@@ -141,7 +151,7 @@ class Runs:
                 labels = {"condition": condition.name, "example_set": condition.example_set, "shots": condition.shots}
                 if all(row[key] == value for key, value in (labels | part.labels).items()):
                     question = next(question for question in self.questions if question.index == row["question"])
-                    alone = Part(asked="one", conditions=[condition], **part.labels)
+                    alone = replace(part, asked="one", conditions=[condition])
                     return self._ask(alone, [question], store=None, progress=False).iloc[0]
         raise ValueError(f"again: run {name!r} has no such row")
 
@@ -150,6 +160,13 @@ class Runs:
         if name not in NAMES:
             raise ValueError(f"run: name is {name!r}, but one of {', '.join(NAMES)} was expected")
         return getattr(self, f"_{name.replace('-', '_')}")()
+
+    @property
+    def hashes(self) -> dict:
+        """Of the questions and of the model, as manifests hold them."""
+        texts = json.dumps([[question.text, question.answer] for question in self.questions])
+        questions = hashlib.sha256(texts.encode()).hexdigest()
+        return {"questions_sha256": questions, "model_sha256": fingerprint(self.model)}
 
     def _bare(self):
         return [Part(asked="all", conditions=[Condition()])]
@@ -198,6 +215,41 @@ class Runs:
         ]
         return [Part(asked="wrong", conditions=[Condition(), *five]), *scaled]
 
+    def _choosing(self):
+        """Show three of the pool, chosen in several ways, none of which looks at an answer."""
+        pool, held_out = self.split.pool, self._asked("held out")
+        # What would be answered to one example is not asked: a rise is seen in the prompt.
+        explored = [
+            Part(asked="explored", conditions=[Condition()]),
+            Part(asked="explored", conditions=choosing.alone(pool), max_new_tokens=1),
+        ]
+
+        def shown(places, number):
+            return Condition(examples=[pool[place] for place in places], example_set=number)
+
+        sets = choosing.choices(self._explored_rows(explored), choosing.lengths(self.tokenizer, pool), N_SHOWN)
+        for_all = [shown(places, number) for number, places in sets.items()]
+        nearest = zip(held_out, choosing.nearest(pool, held_out, N_SHOWN), strict=True)
+        own = [shown(places, choosing.NEAREST + question.index) for question, places in nearest]
+        return [
+            *explored,
+            Part(asked="held out", conditions=[Condition(), *for_all]),
+            Part(asked="held out", conditions=own, paired=True),
+        ]
+
+    def _explored_rows(self, parts):
+        """Rows that examples are chosen by: those published, where they are of this model and these questions."""
+        try:
+            rows, manifest = load_run("choosing")
+            if all(manifest[key] == value for key, value in self.hashes.items()):
+                return rows
+        except FileNotFoundError:
+            pass
+        if self._explored_cache is None:
+            asked = [self._ask(part, self._asked(part.asked)) for part in parts]
+            self._explored_cache = pd.concat(asked, ignore_index=True)
+        return self._explored_cache
+
     def _examples(self, sets, shots=SHOTS, kind="examples"):
         drawn = example_sets(self.questions, min(N_SETS, max(1, len(self.split.pool) // max(SHOTS))))
         sets = [s for s in sets if s < len(drawn)]
@@ -207,13 +259,20 @@ class Runs:
         return [condition for kind in CONTROLS for condition in self._examples(range(1), shots, kind)]
 
     def _asked(self, which: str) -> list[Question]:
-        """Draw questions of the evaluation set that were answered right, or wrong, with no example."""
+        """Draw questions of the evaluation set: answered right or wrong with no example, or whatever the answer."""
         if which == "all":
             return self.questions
-        rows = self._bare_rows()
-        answered = set(rows.question[rows.correct == (which == "right")])
-        pool = [question for question in self.split.evaluation if question.index in answered]
-        drawn = np.random.default_rng(0).permutation(len(pool))[: self.n_right if which == "right" else self.n_wrong]
+        explored = [*self.split.exploration, *self.split.evaluation][:N_EXPLORED]
+        if which == "explored":
+            return explored
+        if which == "held out":
+            pool = [question for question in self.split.evaluation if question not in explored]
+        else:
+            rows = self._bare_rows()
+            answered = set(rows.question[rows.correct == (which == "right")])
+            pool = [question for question in self.split.evaluation if question.index in answered]
+        wanted = self.n_right if which in ("right", "held out") else self.n_wrong
+        drawn = np.random.default_rng(0).permutation(len(pool))[:wanted]
         asked = [pool[i] for i in sorted(drawn)]
         return asked[: len(asked) // 2] if which == "half of wrong" else asked
 
@@ -227,6 +286,8 @@ class Runs:
         start, end = GROUPS.get(part.layers, (0, 0))
         sharpness = dict.fromkeys(range(round(start * depth), round(end * depth)), part.sharpness)
         how = {"temperature": part.temperature, "seed": part.seed, "sharpness": sharpness or None}
+        how |= {"max_new_tokens": part.max_new_tokens} if part.max_new_tokens else {}
+        how["paired"] = part.paired
         rows = self._sweep(questions=questions, conditions=part.conditions, **how, **settings).run()
         return rows.assign(**part.labels)
 
@@ -242,7 +303,7 @@ class Runs:
         return rows.drop(columns="signs").assign(gates_changed=changed)
 
 
-NAMES = ("bare", "shots", "ablations", "repeats", "right", "chain", "many", "other-sets", "intervention")
+NAMES = ("bare", "shots", "ablations", "repeats", "right", "chain", "many", "other-sets", "intervention", "choosing")
 
 
 def publish(rows: pd.DataFrame, name: str, folder, *, runs: Runs, source: str, command: str) -> dict:
@@ -274,15 +335,13 @@ def publish(rows: pd.DataFrame, name: str, folder, *, runs: Runs, source: str, c
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    texts = json.dumps([[question.text, question.answer] for question in runs.questions])
     manifest = {
         "run": name,
         "rows": len(rows),
         "skipped": len(rows.attrs.get("skipped", ())),
         "questions": source,
-        "questions_sha256": hashlib.sha256(texts.encode()).hexdigest(),
         "model": Path(runs.model.config.name_or_path).name or type(runs.model).__name__,  # no path of this machine's
-        "model_sha256": fingerprint(runs.model),
+        **runs.hashes,
         "judge_sha256": hashlib.sha256(Path(inspect.getfile(judge)).read_bytes()).hexdigest(),
         "seconds": round(float(rows.seconds.sum()), 1),
         "command": command,

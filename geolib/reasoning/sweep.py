@@ -48,6 +48,8 @@ class Sweep:
         Numbers of examples.
     conditions : sequence of Condition, optional
         In place of ``examples`` and ``shots``, for anything else that may stand around a question.
+    paired : bool
+        Whether the i-th condition is for the i-th question alone; otherwise each is for all questions.
     only_wrong : bool
         Step 1 of the paper's protocol: ask everything with no example, and go on with what was answered wrong.
         Then ``shots`` must hold 0, or ``conditions`` one without examples, lead and hint.
@@ -78,6 +80,7 @@ class Sweep:
     examples: Sequence[Question] = ()
     shots: Sequence[int] = (0, 1, 3, 5)
     conditions: Sequence[Condition] = ()
+    paired: bool = False
     only_wrong: bool = False
     eps: float | Sequence[float] = (0.1, 0.05, 0.01)
     max_new_tokens: int = 256
@@ -96,6 +99,11 @@ class Sweep:
             self._check_conditions()
         else:
             self._check_shots()
+        if self.paired and (self.only_wrong or len(self.conditions) != len(self.questions)):
+            raise ValueError(
+                f"Sweep: paired is True, but {len(self.conditions)} conditions for {len(self.questions)} questions, "
+                f"with only_wrong {self.only_wrong}, were given; expected one for each, and all of them asked"
+            )
         for name in ("max_new_tokens", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -167,7 +175,9 @@ class Sweep:
         engine, skipped = SharedPrefix(self.model, self._thresholds, self.sharpness, self._watched_modules()), []
         frames, questions = [], self.questions
         for group in filter(None, (bare, rest)):
-            prompts = [p for condition in group for p in self._prompts(condition, questions, model_hash, skipped)]
+            asked = [[question] for question in questions] if self.paired else [questions] * len(group)
+            pairs = zip(group, asked, strict=True)
+            prompts = [p for condition, some in pairs for p in self._prompts(condition, some, model_hash, skipped)]
             if prompts:
                 frames.append(self._answer(engine, prompts))
             if group is bare and frames:

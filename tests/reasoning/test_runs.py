@@ -10,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from geolib.partition import gate_names
 from geolib.reasoning import Question, Runs, available_questions, generate_questions, load_questions, load_run, publish
+from geolib.reasoning.choosing import CHOICES, choice_of
 from geolib.reasoning.runs import NAMES, results_folder
 from tests.tiny import TINY
 
@@ -74,6 +75,42 @@ def test_the_intervention_changes_id_and_no_prompt(runs):
     first = five.question.iloc[0]
     assert not np.allclose(sharp[first, 0.5], sharp[first, 2.0])
     assert set(five.layers) == {"none", "all", "first third", "middle third", "last third"}
+
+
+def chosen_sets(runs):
+    return {one.example_set: one.examples for part in runs.parts("choosing") for one in part.conditions}
+
+
+@pytest.fixture(scope="module")
+def choosing(runs):
+    return runs.run("choosing")
+
+
+def test_examples_are_chosen_for_other_questions_than_those_asked(runs, choosing):
+    chosen = choosing[choosing.shots == 3]
+    held_out = {question.index for question in runs._asked("held out")}
+    assert len(held_out) == 4
+    asked = chosen.question.groupby(chosen.example_set.map(choice_of)).agg(set)
+    assert asked.to_dict() == dict.fromkeys([*CHOICES.values(), "nearest"], held_out)
+    explored = choosing[choosing.shots == 1]
+    assert not held_out & set(explored.question)
+    assert (explored.new_tokens <= 1).all()
+    for row in (explored.iloc[0], chosen.iloc[0], chosen.iloc[-1], choosing[choosing.shots == 0].iloc[-1]):
+        assert runs.again("choosing", row).response == row.response
+
+
+def test_published_rises_decide_what_is_shown(runs, choosing, tmp_path, monkeypatch):
+    monkeypatch.setenv("GEOLIB_RESULTS", str(tmp_path))
+    before = chosen_sets(runs)
+    turned = choosing.assign(**{"id_relative_0.1": [-row for row in choosing["id_relative_0.1"]]})
+    publish(turned, "choosing", tmp_path, runs=runs, source="generated", command="")
+    after = chosen_sets(runs)
+    assert (after[10], after[12]) == (before[12], before[10])
+    assert after[11] == before[11]
+    # Those of another model decide nothing here.
+    path = tmp_path / "choosing.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_sha256": "another"}))
+    assert chosen_sets(runs) == before
 
 
 def test_a_row_again(runs):
