@@ -309,7 +309,7 @@ def test_runs_of_the_book(capsys, tmp_path):
     assert (status, out) == (1, "")
     assert err == (
         "geolib: run: name is 'walk', but one of bare, shots, ablations, repeats, right, chain, many, other-sets, "
-        "intervention was expected\n"
+        "intervention, choosing was expected\n"
     )
 
 
