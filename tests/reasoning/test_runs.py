@@ -1,6 +1,7 @@
 """The book's runs: made of distinct conditions, reproducible row by row, published without text."""
 
 import json
+from copy import copy
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,15 @@ def test_a_selection_is_of_the_evaluation_set_and_answered_so(runs):
     assert not rows.correct[[question.index for question in wrong]].any()
     assert runs._asked("half of wrong") == wrong[:2]
     assert len(rows) == len(QUESTIONS)
+
+
+def test_some_of_the_evaluation_set_are_asked_at_all(runs):
+    few = copy(runs)
+    few.n_asked, few._bare_cache = 20, None
+    rows = few.run("bare")
+    assert len(rows) == 20
+    assert set(rows.question) < {question.index for question in runs.split.evaluation}
+    assert set(few.run("shots").question) <= set(rows.question[~rows.correct])
 
 
 def test_repeats_ask_the_same_questions_in_other_ways(runs):
@@ -153,6 +163,8 @@ def test_rows_that_are_not_those_of_the_manifest(runs, tmp_path):
 def test_no_such_run(runs):
     with pytest.raises(ValueError, match=r"^run: name is 'walk', but one of bare, shots"):
         runs.run("walk")
+    with pytest.raises(ValueError, match=r"^Runs: n_asked is 0, "):
+        Runs(runs.model, runs.tokenizer, QUESTIONS, n_asked=0)
     row = dict(runs.run("shots").iloc[0])
     with pytest.raises(ValueError, match=r"^again: run 'shots' has no such row"):
         runs.again("shots", row | {"shots": 99})
