@@ -173,7 +173,7 @@ def write_parquet(frame: pd.DataFrame, path: str | os.PathLike) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=_WRITING) as folder:
         whole = Path(folder) / path.name
         _map_cells(frame, lambda cell: list(cell) if _is_array(cell) and cell.ndim == 2 else cell).to_parquet(
-            whole, index=False, write_page_checksum=True
+            whole, index=False, compression="zstd", write_page_checksum=True
         )
         whole.replace(path)
 
