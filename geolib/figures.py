@@ -55,6 +55,13 @@ def _axes(columns=1, *, height=3.1, width=7.0, **kwargs):
     return figure, axes[0]
 
 
+def _plain_log(axis, subs=(1, 2, 5)):
+    """Name places of a logarithmic axis by plain numbers."""
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
+
+
 @_figure
 def mosaic(partitions: Mapping[str, object]):
     """Plane partitions side by side, a colour per region by how many neurons are active there (figure 1).
@@ -110,9 +117,7 @@ def profiles(panels: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel="ID,
         ax.set(title=title, xlabel="layer", ylabel=ylabel)
         if log:
             ax.set_yscale("log")
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.yaxis.set_major_formatter("{x:g}")
-            ax.yaxis.set_minor_locator(NullLocator())
+            _plain_log(ax.yaxis)
         else:
             ax.set_ylim(bottom=0)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -450,7 +455,11 @@ def bands(panels: Mapping[str, Mapping[str, tuple]], *, xlabel, ylabel, log="y")
             ax.plot(x, ys[1], marker=marker, color=color, label=label)
         ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
         ax.set(**{f"{axis}scale": "log" for axis in log})
-        if "x" in log and len(x) < 5:  # few values: name them, rather than powers of ten
+        for axis in (getattr(ax, f"{axis}axis") for axis in log):
+            low, high = axis.get_view_interval()
+            if low > 1e-3 and high < 1e4 and high > 5 * low:  # few decades: plain numbers, rather than powers of ten
+                _plain_log(axis)
+        if "x" in log and len(x) < 5:  # few values: name them
             ax.set_xticks(x, [f"{value:g}" for value in x])
             ax.xaxis.minorticks_off()
         ax.legend(fontsize=8)
@@ -482,9 +491,7 @@ def estimates(panels: Mapping[str, Mapping[str, object]], *, xlabel, log=False):
         ax.set_yticks(places, rows)
         ax.set(title=title, xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5), xscale="log" if log else "linear")
         if log:  # plain numbers: odds ratios span few powers of ten
-            ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5)))
-            ax.xaxis.set_major_formatter("{x:g}")
-            ax.xaxis.set_minor_locator(NullLocator())
+            _plain_log(ax.xaxis, subs=(1, 1.5, 2, 3, 5))
         ax.grid(visible=False, axis="y")
     return figure
 
