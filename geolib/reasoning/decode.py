@@ -21,6 +21,7 @@ from geolib.dimension.rows import count_weights
 RULES = ("absolute", "relative")
 _NAME = "geolib_shared"
 _PIECE = 1024  # tokens read in one pass: more gain nothing and take memory
+_STEP = 128  # the same, of a beginning
 _BLOCK = 2**21  # attention scores held at a time
 _TOLERANCE = {torch.float32: 1e-3}  # of logits, relative to their largest; other types round to a few per cent
 _COARSE = 5e-2
@@ -174,14 +175,21 @@ class SharedPrefix:
     # What is shared
 
     def _read_shared(self, before):
-        """Hold the keys and values of `before`, keeping what is there already."""
+        """Hold the keys and values of `before`, keeping what is there already.
+
+        Steps begin at multiples of their length, and one that was not full is read again: a token's keys are then the
+        same bit by bit, whatever was shared before, and a run that was stopped ends like one that was not.
+        """
+        if before == self._shared:
+            return
         same = next((i for i, (a, b) in enumerate(zip(self._shared, before, strict=False)) if a != b), None)
         same = min(len(self._shared), len(before)) if same is None else same
+        same -= same % _STEP
         for layer in self._layers.values():
             layer.key, layer.value = layer.key[:, :same], layer.value[:, :same]
         self._shared = self._shared[:same]
-        for start in range(same, len(before), _PIECE):
-            piece = before[start : start + _PIECE]
+        for start in range(same, len(before), _STEP):
+            piece = before[start : start + _STEP]
             self._start([piece], room=len(piece))
             self._pass(torch.tensor([piece], device=self.model.device))
             for layer in self._layers.values():

@@ -6,7 +6,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from geolib.dimension import attention_dimension
-from geolib.reasoning import decode
+from geolib.reasoning import decode, generate_questions
 from geolib.reasoning.decode import SharedPrefix, gumbel
 from tests.dimension.architectures import tiny_model
 from tests.tiny import TINY
@@ -78,6 +78,7 @@ def llama():
 def test_pieces_do_not_matter(llama, piece, monkeypatch):
     """A prompt, shared or not, longer than a pass; a batch larger than one."""
     monkeypatch.setattr(decode, "_PIECE", piece)
+    monkeypatch.setattr(decode, "_STEP", piece)
     monkeypatch.setattr(decode, "_BLOCK", 300)
     before, rests = prompts()
     answers = SharedPrefix(llama, EPS).answer(before, rests, max_new_tokens=20, ends=ENDS)
@@ -89,17 +90,32 @@ def test_without_anything_shared(llama):
     assert_alone(llama, SharedPrefix(llama, EPS).answer([], rests, max_new_tokens=5, ends=ENDS), [], rests, 5)
 
 
-def test_what_begins_alike_is_read_once(llama):
-    """From one beginning to the next only the tokens after the common ones are read."""
+def test_what_begins_alike_is_read_once(llama, monkeypatch):
+    """From one beginning to the next only the steps after the common ones are read."""
+    monkeypatch.setattr(decode, "_STEP", 4)
     before, rests = prompts()
     engine, read = SharedPrefix(llama, EPS), []
     original = engine._pass
     engine._pass = lambda ids, *rows: read.append(ids.numel()) or original(ids, *rows)
-    for start, expected in ((before[:12], 12), (before, 8), ([*before[:15], 9, 9], 2), (before[:15], 0)):
+    for start, expected in ((before[:12], 12), (before, 8), (before, 0), ([*before[:15], 9, 9], 5), (before[:15], 3)):
         read.clear()
         answers = engine.answer(start, rests, max_new_tokens=1, ends=ENDS)
         assert sum(read) == expected + len(rests) * max(map(len, rests))
         assert_alone(llama, answers, start, rests, 1)
+
+
+def test_what_was_shared_before_leaves_no_trace(model, tokenizer):
+    """Bit by bit: a run that goes on after a stop, with nothing shared yet, ends as an undisturbed one does."""
+    example = tokenizer(" ".join(question.text for question in generate_questions(12, seed=0))).input_ids
+    grown, fresh = SharedPrefix(model, EPS), SharedPrefix(model, EPS)
+    for length in (30, 97, 150, 301, 260):
+        before, rests = example[:length], [example[400:420], example[410:440]]
+        one, other = (engine.answer(before, rests, max_new_tokens=2, ends=ENDS) for engine in (grown, fresh))
+        fresh = SharedPrefix(model, EPS)
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a.sink_share, b.sink_share)
+            np.testing.assert_array_equal(a.counts, b.counts)
+            assert a.tokens == b.tokens
 
 
 def test_the_model_stays_as_it_was(llama):

@@ -62,7 +62,7 @@ def test_cut_answers_say_so(rows):
 
 
 def assert_same(first, second):
-    pd.testing.assert_frame_equal(first.drop(columns="seconds"), second.drop(columns="seconds"))
+    pd.testing.assert_frame_equal(first.drop(columns="seconds"), second.drop(columns="seconds"), check_exact=True)
 
 
 def test_only_wrong_goes_on_with_the_wrong(model, tokenizer):
