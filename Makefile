@@ -9,7 +9,9 @@ ifneq ($(wildcard ../shared/data/gsm8k_zero.jsonl),)
 export GEOLIB_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: book test lint pair constraints clean help
+ALONE ?=
+
+.PHONY: book test check alone lint pair constraints clean help
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,7 +31,13 @@ book: $(READY) ## Execute the notebooks and render the book to book/_build/html
 
 test: lint ## Run the tests
 	@$(BIN)/geolib models --fetch
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+alone: $(READY) ## Run each .ipynb as Colab does, with nothing else at hand (ALONE="notebooks/start ...": these)
+	$(BIN)/python book/alone.py $(ALONE)
+
+check: $(READY) ## Look at the built book in a browser: links, errors, accessibility
+	$(BIN)/python book/check.py
 
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .

@@ -34,11 +34,27 @@ KERNEL = "book"
 README_FIGURE = "fig-mosaic"
 # One file that holds every TeX extension and all glyphs: no page has to ask for anything else.
 MATHJAX = "es5/tex-svg-full.js"
-NOT_STAGED = ("_build", "node_modules", "package*.json", ".npmrc", "*.py", "__pycache__", "profiles.yml", "readme.png")
+NOT_STAGED = ("_build", "node_modules", "package*.json", ".npmrc", "*.py", "__pycache__")
+NOT_STAGED += ("profiles.yml", "repository.yml", "colab.txt", "readme.png")
 PROGRESS = re.compile(r"\r[^\r\n]*")  # a progress bar, which a terminal would have overwritten
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 LOADED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//[^\s\"'>]+")
 LINKED = re.compile(r"<link\b(?=[^>]*\brel=[\"']?(?:stylesheet|preload|preconnect|icon))[^>]*(?:https?:)?//[^>]+")
+
+# What the theme and its extensions write, and a browser or a screen reader stumbles over.
+MENDED = (
+    # Live code is not offered; its settings come twice, which is an error, and name an address outside.
+    (re.compile(r"\s*<script>const THEBE_JS_URL.*?</script>"), ""),
+    (re.compile(r"\s*<script async=\"async\" src=\"[^\"]*sphinx-thebe\.js[^\"]*\"></script>"), ""),
+    # The field's text says what it is, and its key.
+    (re.compile(r'(<button class="btn search-button-field[^>]*?) title="Search" aria-label="Search"'), r"\1"),
+    # The button is labelled; the icons' titles would be another name for it.
+    (re.compile(r'(<i class="theme-switch [^>]*?) title="[^"]*"'), r"\1"),
+    # What folds says so itself: "Show code cell source".
+    (re.compile(r'(<summary) aria-label="Toggle hidden content"'), r"\1"),
+    # Roles that are deprecated, of a list that holds more than its items.
+    (re.compile(r' role="doc-biblioentry"|(?<=<div) role="list"(?= class="citation-list")'), ""),
+)
 
 
 class BuildError(RuntimeError):
@@ -199,10 +215,10 @@ def _finish(notebook: Notebook, build: Path, returncode: int) -> None:
     """Keep the executed copy of a notebook that succeeded; stop the build for one that did not."""
     run = build / "run" / notebook.name
     executed = run / "executed.ipynb"
-    problem = _problem(executed) if executed.exists() else None
-    if problem or returncode:
+    wrong = problem(executed) if executed.exists() else None
+    if wrong or returncode:
         log = ANSI.sub("", (run / "log.txt").read_text("utf-8", errors="replace")).strip()
-        reason = problem or log.split("\n")[-1]
+        reason = wrong or log.split("\n")[-1]
         raise BuildError(f"{notebook.name} failed: {reason}\n\n(the whole traceback: {run / 'log.txt'})")
     notebook.executed.parent.mkdir(parents=True, exist_ok=True)
     earlier = _copies(notebook)
@@ -213,8 +229,8 @@ def _finish(notebook: Notebook, build: Path, returncode: int) -> None:
     print(f"{notebook.name}: executed", flush=True)
 
 
-def _problem(path: Path) -> str | None:
-    """Say why an executed copy must not be rendered; None if every cell ran, and ran well."""
+def problem(path: Path) -> str | None:
+    """Say why an executed copy must not be used; None if every cell ran, and ran well."""
     try:
         cells = _code_cells(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError):
@@ -238,14 +254,14 @@ def _stderr(cell: dict) -> str:
 
 
 def _code_cells(notebook: dict) -> list[dict]:
-    """List a notebook's code cells, without the one in which papermill sets the parameters."""
+    """List a notebook's code cells, without the one that installs and the one in which papermill sets parameters."""
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    return [cell for cell in code if "injected-parameters" not in cell["metadata"].get("tags", ())]
+    return [cell for cell in code if not {pair.SETUP, "injected-parameters"} & set(cell["metadata"].get("tags", ()))]
 
 
 def _read_executed(notebook: Notebook) -> dict | None:
     """Read a notebook's executed copy; None if there is none, or none that may be rendered."""
-    if not notebook.executed.exists() or _problem(notebook.executed):
+    if not notebook.executed.exists() or problem(notebook.executed):
         return None
     return json.loads(notebook.executed.read_text("utf-8"))
 
@@ -302,6 +318,10 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
         shutil.copy(script, local)
         settings = config.setdefault("sphinx", {}).setdefault("config", {})
         settings |= {"html_extra_path": ["extra"], "mathjax_path": f"mathjax/{script.name}"}
+    if home := pair.repository(root):
+        config |= {"repository": {"url": home.address, "branch": home.branch, "path_to_book": ""}}
+        config |= {"launch_buttons": {"colab_url": pair.COLAB, "notebook_interface": "classic"}}
+        config.setdefault("html", {}).update(use_repository_button=True, use_issues_button=True)
     (staged / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
     return staged
 
@@ -364,6 +384,7 @@ def render(staged: Path, build: Path) -> bool:
     if done.returncode or not (pages / "index.html").exists():
         said = ANSI.sub("", done.stderr or done.stdout).replace(f"{staged}{os.sep}", "")
         raise BuildError(f"jupyter-book could not render the book without warnings:\n{said.strip()}")
+    mend(pages)
     if (staged / "extra").exists() and (asked := outside_requests(pages)):
         raise BuildError("pages ask for what is not in the book:\n" + "\n".join(asked))
     for source in (pages / "_sources" / "notebooks").rglob("*.ipynb"):  # what the download button gives
@@ -374,6 +395,16 @@ def render(staged: Path, build: Path) -> bool:
     stamp.write_text(digest, encoding="utf-8")
     shutil.rmtree(fresh)
     return True
+
+
+def mend(pages: Path) -> None:
+    """Put right, in built pages, what no setting of the theme can."""
+    for page in pages.rglob("*.html"):
+        old = new = page.read_text("utf-8")
+        for pattern, put in MENDED:
+            new = pattern.sub(put, new)
+        if new != old:
+            page.write_text(new, encoding="utf-8")
 
 
 def outside_requests(pages: Path) -> list[str]:

@@ -5,9 +5,13 @@
 
 Colab shows a MyST directive as a raw fence, so each one that the book uses has a plain rendering here, and one
 that has none stops the command. Figures, theorems, exercises and equations carry the numbers of the built book.
+
+What only Colab needs is added: a button, a cell that installs the package, and a form for the parameters. Their
+addresses, and those in the README, come from ``book/repository.yml``.
 """
 
 import argparse
+import ast
 import hashlib
 import posixpath
 import re
@@ -38,6 +42,12 @@ INLINE = re.compile(
     re.DOTALL,
 )
 
+COLAB = "https://colab.research.google.com"
+PACKAGE = "geometry-of-reasoning"  # the distribution: PyPI's geolib is another project
+SETUP = "setup"  # tag of the cell that installs
+CHOICES = {"profile": ["quick", "full"], "rule": ["absolute", "relative"]}
+README_MARK = re.compile(r"(<!-- colab: written by make pair -->\n).*?(<!-- /colab -->)", re.DOTALL)
+
 
 class PairError(ValueError):
     """A source that has no plain rendering: one line, naming the file and what is wrong in it."""
@@ -64,6 +74,79 @@ def chapters(root: Path = ROOT) -> dict[str, str]:
     return pages
 
 
+class Repository(NamedTuple):
+    """Where the book lives: ``Repository("https://github.com/owner/name", "main")``."""
+
+    address: str
+    branch: str
+
+    @property
+    def requirement(self) -> str:
+        """What pip installs: the package from the repository, in whatever versions are there."""
+        return f"{PACKAGE} @ git+{self.address}@{self.branch}"
+
+    def button(self, path: str) -> str:
+        """Markdown that opens a notebook in Colab."""
+        name = self.address.removeprefix("https://github.com/")
+        return f"[Open in Colab]({COLAB}/github/{name}/blob/{self.branch}/{path})"
+
+
+def repository(root: Path = ROOT) -> Repository | None:
+    """Read ``book/repository.yml``; None where there is none, and then there is nothing of Colab's."""
+    path = root / "book" / "repository.yml"
+    if not path.exists():
+        return None
+    given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        found = Repository(**given)
+    except TypeError:  # other keys, or no mapping
+        raise PairError(f"repository.yml: holds {given!r}, but an address and a branch were expected") from None
+    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", str(found.address)):
+        raise PairError(f"repository.yml: address is {found.address!r}, but https://github.com/OWNER/NAME was expected")
+    if not re.fullmatch(r"[\w./-]+", str(found.branch)):
+        raise PairError(f"repository.yml: branch is {found.branch!r}, but a branch's name was expected")
+    return found
+
+
+def setup_cell(home: Repository) -> str:
+    """Write the cell that installs the package where it is not there: with open ranges, so that nothing is replaced.
+
+    A folder or a wheel in ``GEOLIB_SOURCE`` is installed instead, which is how the notebooks are tried alone.
+    """
+    return f"""\
+# @title Set-up: run this first. It installs the book's package where it is missing, as in Colab.
+import importlib, os
+from importlib import metadata
+
+try:
+    metadata.version("{PACKAGE}")
+except metadata.PackageNotFoundError:
+    source = os.environ.get("GEOLIB_SOURCE", "{home.requirement}")
+    %pip install --quiet "{{source}}"
+    importlib.invalidate_caches()
+print("{PACKAGE}", metadata.version("{PACKAGE}"), "is installed")"""
+
+
+def form(source: str) -> str:
+    """Turn assignments into fields of a Colab form; what is no plain value on one line stays as it is."""
+    lines, kinds = source.split("\n"), {bool: "boolean", int: "integer", float: "number", str: "string"}
+    for node in reversed(ast.parse(source).body):
+        if not isinstance(node, ast.Assign) or len(node.targets) > 1 or node.lineno != node.end_lineno:
+            continue
+        line = lines[node.lineno - 1]
+        value, comment = line[: node.end_col_offset], line[node.end_col_offset :].strip(" #")
+        try:
+            name, literal = node.targets[0].id, ast.literal_eval(node.value)
+        except (AttributeError, ValueError):
+            continue
+        kind = f'{{type:"{kinds.get(type(literal), "raw")}"}}'
+        if name in CHOICES:
+            kind = str(CHOICES[name]).replace("'", '"')
+        field = f"{value}  # @param {kind}"
+        lines[node.lineno - 1 : node.lineno] = [f"# @markdown `{name}`: {comment}", field] if comment else [field]
+    return "\n".join(["# @title Settings: change them here, then run the cell", *lines])
+
+
 def read(source: Path):
     """Read a MyST source as a notebook whose Markdown cells still hold MyST."""
     import jupytext
@@ -87,6 +170,7 @@ class Pairs:
         extensions = set(config["parse"]["myst_enable_extensions"])
         self.markdown = create_md_parser(MdParserConfig(enable_extensions=extensions), RendererHTML)
         self.root, self.chapters, self.citations = root, chapters(root), _citations(root)
+        self.home = repository(root)
         names = {path.relative_to(root).with_suffix("").as_posix() for path in _files(root, ".md")}
         in_toc = [name for name in self.chapters if name in names]
         self.docs = in_toc + sorted(names - set(in_toc))  # the order in which the book numbers its figures
@@ -152,12 +236,17 @@ class Pairs:
         cells = []
         for cell in read(self.root / f"{self.doc}.md").cells:
             if cell.cell_type == "code":
-                cells.append(new_code_cell(cell.source, metadata=_code_metadata(cell)))
+                source, metadata = cell.source, _code_metadata(cell)
+                if "parameters" in metadata.get("tags", ()):
+                    source, metadata = form(source), metadata | {"cellView": "form"}
+                cells.append(new_code_cell(source, metadata=metadata))
                 figure = cell.metadata.get("mystnb", {}).get("figure", {})
                 if "caption" in figure:
                     cells.append(new_markdown_cell(self._caption("Fig.", figure["caption"], figure.get("name"))))
             elif source := self.plain(cell.source):
                 cells.append(new_markdown_cell(source))
+        if self.home:
+            self._add_setup(cells)
         seen = Counter()
         for cell in cells:
             content = f"{cell.cell_type}\n{cell.source}"
@@ -165,6 +254,16 @@ class Pairs:
             cell.id = hashlib.sha256(f"{content}\n{seen[content]}".encode()).hexdigest()[:12]
         kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
         return nbformat.writes(new_notebook(cells=cells, metadata={"kernelspec": kernel})) + "\n"
+
+    def _add_setup(self, cells) -> None:
+        """Put a button under the title, and the cell that installs before all other code."""
+        from nbformat.v4 import new_code_cell, new_markdown_cell
+
+        if not cells or cells[0].cell_type != "markdown":
+            cells.insert(0, new_markdown_cell(""))
+        title, _, rest = cells[0].source.partition("\n")
+        cells[0].source = f"{title}\n\n{self.home.button(f'{self.doc}.ipynb')}\n{rest}".strip()
+        cells.insert(1, new_code_cell(setup_cell(self.home), metadata={"tags": [SETUP], "cellView": "form"}))
 
     # Blocks
 
@@ -412,11 +511,29 @@ def _files(root: Path, suffix: str) -> list[Path]:
     return [path for path in found if ".ipynb_checkpoints" not in path.parts]
 
 
+def readme(root: Path, home: Repository) -> dict[Path, str]:
+    """Render the README's lines on Colab: ``{path: text}``; nothing where it has no place for them."""
+    path = root / "README.md"
+    text = path.read_text("utf-8") if path.exists() else ""
+    button = home.button(f"{next(iter(chapters(root)))}.ipynb")
+    lines = f"""\
+{button}, or any other notebook of the book. Its first cell installs the package:
+
+```
+%pip install --quiet "{home.requirement}"
+```
+"""
+    return {path: README_MARK.sub(lambda mark: f"{mark[1]}{lines}{mark[2]}", text)} if README_MARK.search(text) else {}
+
+
 def stale(root: Path = ROOT) -> tuple[dict[Path, str], list[Path]]:
     """Find the paired notebooks to write, ``{path: text}``, and those whose source is gone."""
     texts = Pairs(root).render()
+    notebooks = set(texts)
+    if home := repository(root):
+        texts |= readme(root, home)
     old = {path: text for path, text in texts.items() if not path.exists() or path.read_text("utf-8") != text}
-    return old, sorted(set(_files(root, ".ipynb")) - set(texts))
+    return old, sorted(set(_files(root, ".ipynb")) - notebooks)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -80,11 +80,13 @@ def load(name: str = EMBEDDED, *, device=None, dtype=None):
 
     source = embedded_folder() if name == EMBEDDED else name
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    # Some releases of transformers take it for True, and log at the first decoding that they ignore it.
+    settings = {"clean_up_tokenization_spaces": False} if name == EMBEDDED else {}
     try:
         # The embedded model loads in half a second, and a bar in a log or on a page is noise.
         with _no_bars() if name == EMBEDDED or not sys.stderr.isatty() else contextlib.nullcontext():
             model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or "auto", trust_remote_code=False)
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **settings)
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(

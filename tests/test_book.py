@@ -177,7 +177,7 @@ def test_a_copy_that_is_not_whole_and_well_is_never_used(root, cell, problem):
     text = json.dumps({"cells": [good, good | cell], "metadata": {}}) if cell else '{"cells": [{"cell_ty'
     notebook.executed.write_text(text)
     assert build._read_executed(notebook) is None
-    assert problem in build._problem(notebook.executed)
+    assert problem in build.problem(notebook.executed)
 
 
 def test_what_a_notebook_depends_on_is_in_its_key(root, monkeypatch):

@@ -47,8 +47,12 @@ def test_pairs_are_in_step():
 def test_paired_notebook_has_the_code_and_no_outputs(source):
     notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
     nbformat.validate(notebook)
-    paired = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert [cell.source for cell in paired] == [cell.source for cell in code_cells(source)]
+    setup, *paired = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert setup.source == pair.setup_cell(pair.repository(ROOT))
+    for cell, ours in zip(paired, code_cells(source), strict=True):
+        is_form = "parameters" in ours.metadata.get("tags", ())
+        assert cell.source == (pair.form(ours.source) if is_form else ours.source)
+        assert ast.dump(ast.parse(plain_python(cell))) == ast.dump(ast.parse(plain_python(ours)))
     assert all(cell.outputs == [] and cell.execution_count is None for cell in paired)
 
 
@@ -60,6 +64,15 @@ def test_paired_notebook_shows_no_raw_myst(source):
             assert not re.search(r"\{[a-z][\w:-]*\}`", cell.source)
             assert not re.search(r"^\([\w:-]+\)=", cell.source, re.MULTILINE)
             assert not re.search(r"!\[\s*\]\(", cell.source), "an image needs an alternative text"
+
+
+@each_source
+def test_colab_opens_this_very_notebook(source):
+    """The button under the title leads to the notebook that it is in."""
+    title = nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells[0].source
+    home, path = pair.repository(ROOT), source.relative_to(ROOT).with_suffix(".ipynb").as_posix()
+    in_colab = f"https://colab.research.google.com/github/{home.address.split('/', 3)[3]}/blob/{home.branch}/{path}"
+    assert re.fullmatch(rf"# .+\n\n\[Open in Colab\]\({re.escape(in_colab)}\)(\n\n.+)?", title, re.DOTALL)
 
 
 @each_source
@@ -256,3 +269,67 @@ def test_a_pair_without_a_source_is_named(render, tmp_path, capsys):
     (tmp_path / "notebooks" / "c.ipynb").write_text("{}")
     assert pair.main(["--root", str(tmp_path), "--check"]) == 1
     assert "notebooks/c.ipynb: has no source" in capsys.readouterr().out
+
+
+# What only Colab needs
+
+
+@pytest.mark.parametrize(
+    ("source", "fields"),
+    [
+        ("n = 3", ['n = 3  # @param {type:"integer"}']),
+        ("x = 0.5   # of it", ["# @markdown `x`: of it", 'x = 0.5  # @param {type:"number"}']),
+        ("b = True", ['b = True  # @param {type:"boolean"}']),
+        ('name = "a # b"', ['name = "a # b"  # @param {type:"string"}']),
+        ("sizes = (1, 2)", ['sizes = (1, 2)  # @param {type:"raw"}']),
+        ('profile = "quick"', ['profile = "quick"  # @param ["quick", "full"]']),
+        ('rule = "absolute"', ['rule = "absolute"  # @param ["absolute", "relative"]']),
+        ("a, b = 1, 2", ["a, b = 1, 2"]),
+        ('text = (\n    "one"\n)', ["text = (", '    "one"', ")"]),
+        ("n = 2 * m", ["n = 2 * m"]),
+        ("import os", ["import os"]),
+    ],
+)
+def test_forms(source, fields):
+    title, *lines = pair.form(source).split("\n")
+    assert title.startswith("# @title ")
+    assert lines == fields
+
+
+def test_one_setting_makes_every_address(render, tmp_path):
+    """Button, set-up and README follow repository.yml, and a stale README is named."""
+    render("Text.")
+    (tmp_path / "book" / "repository.yml").write_text("address: https://github.com/me/fork\nbranch: trunk\n")
+    (tmp_path / "README.md").write_text("# R\n<!-- colab: written by make pair -->\nold\n<!-- /colab -->\nEnd.\n")
+    assert tmp_path / "README.md" in pair.stale(tmp_path)[0]
+    assert pair.main(["--root", str(tmp_path)]) == 0
+    readme, notebook = ((tmp_path / name).read_text() for name in ("README.md", "notebooks/a.ipynb"))
+    for text in (readme, notebook):
+        assert "geometry-of-reasoning @ git+https://github.com/me/fork@trunk" in text
+        assert "https://colab.research.google.com/github/me/fork/blob/trunk/" in text
+    assert "old" not in readme
+    assert readme.endswith("<!-- /colab -->\nEnd.\n")
+    assert pair.main(["--root", str(tmp_path), "--check"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("address: https://github.com/me/fork\n", "an address and a branch were expected"),
+        ("- a\n", "an address and a branch were expected"),
+        ("address: github.com/me/fork\nbranch: main\n", "address is 'github.com/me/fork'"),
+        ('address: https://github.com/me/fork"\nbranch: main\n', "address is"),
+        ("address: https://github.com/me/fork\nbranch: a b\n", "branch is 'a b'"),
+    ],
+)
+def test_a_setting_that_is_none_is_refused(render, tmp_path, text, named, capsys):
+    render("Text.")
+    (tmp_path / "book" / "repository.yml").write_text(text)
+    assert pair.main(["--root", str(tmp_path)]) == 1
+    assert named in capsys.readouterr().err
+
+
+def test_the_setup_pins_nothing():
+    requirement = pair.repository(ROOT).requirement
+    assert re.fullmatch(r"geometry-of-reasoning @ git\+https://github\.com/[\w.-]+/[\w.-]+@[\w./-]+", requirement)
+    assert "==" not in pair.setup_cell(pair.repository(ROOT))

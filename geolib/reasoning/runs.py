@@ -374,8 +374,11 @@ def publish(rows: pd.DataFrame, name: str, folder, *, runs: Runs, source: str, c
 
 
 def results_folder() -> Path:
-    """Where published runs are: the folder that GEOLIB_RESULTS names, else ``book/results`` beside the package."""
-    return Path(os.environ.get("GEOLIB_RESULTS") or Path(__file__).parents[2] / "book" / "results")
+    """Where published runs are: the folder that GEOLIB_RESULTS names, else that of the checkout, else the wheel's."""
+    package = Path(__file__).parents[1]
+    folders = [package.parent / "book" / "results", package / "results"]
+    return Path(os.environ.get("GEOLIB_RESULTS") or next(filter(Path.is_dir, folders), folders[0]))
+
 
 
 def load_run(name: str, folder=None) -> tuple[pd.DataFrame, dict]:

@@ -1,0 +1,140 @@
+"""Look at the built book as readers do, in a browser whose network is cut: every page, light and dark.
+
+    python book/check.py
+
+A page fails when it asks for anything that is not in the book, logs an error, breaks a link, or breaks a rule of axe
+(https://github.com/dequelabs/axe-core) whose impact is serious or critical; and so do headings that skip a level. Needs
+Chromium (Debian: ``apt-get install chromium``), or a browser that the variable CHROMIUM names.
+"""
+
+import functools
+import http.server
+import os
+import posixpath
+import shutil
+import sys
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pair
+
+PAGES = pair.ROOT / "book" / "_build" / "html"
+AXE = pair.ROOT / "book" / "node_modules" / "axe-core" / "axe.min.js"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+REDIRECT = 'http-equiv="Refresh"'  # the first page, which leads to the start
+IMPACTS = ("serious", "critical")
+RULES = ("heading-order", "page-has-heading-one", "empty-heading", "image-alt", "duplicate-id")  # whatever their impact
+
+
+class _Links(HTMLParser):
+    """What a page links to, and what can be linked to in it."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.targets, self.ids = [], {""}
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.ids |= {given[name] for name in ("id", "name") if given.get(name)}
+        if tag == "a" and given.get("href"):
+            self.targets.append(given["href"])
+
+
+def dead_links(pages: Path) -> list[str]:
+    """List links within the book that lead nowhere."""
+    found = {
+        page.relative_to(pages).as_posix(): _Links(page.read_text("utf-8"))
+        for page in sorted(pages.rglob("*.html"))
+        if "_static" not in page.parts
+    }
+    dead = []
+    for name, links in found.items():
+        for target in dict.fromkeys(links.targets):
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc:
+                continue
+            path = (
+                posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(parts.path))) if parts.path else name
+            )
+            if not (pages / path).is_file() or (path in found and unquote(parts.fragment) not in found[path].ids):
+                dead.append(f"{name}: {target} leads nowhere")
+    return dead
+
+
+def serve(pages: Path) -> http.server.ThreadingHTTPServer:
+    """Serve the pages on a free port of this machine."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=pages))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def look(browser, home: str, name: str, scheme: str, axe: str) -> list[str]:
+    """Open one page and say what is wrong with it."""
+    wrong = []
+    context = browser.new_context(color_scheme=scheme, viewport={"width": 1300, "height": 1000})
+    page = context.new_page()
+
+    def request(route):
+        if route.request.url.startswith((home, "data:", "blob:")):
+            return route.continue_()
+        wrong.append(f"asks for {route.request.url}")
+        return route.abort()
+
+    page.route("**/*", request)
+    page.on("console", lambda message: wrong.append(f"logs {message.text}") if message.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(f"throws {error}"))
+    page.on("response", lambda got: wrong.append(f"gets {got.status} for {got.url}") if got.status >= 400 else None)
+    page.goto(f"{home}/{name}", wait_until="load")
+    page.wait_for_function(
+        "!window.MathJax || !MathJax.startup || !MathJax.startup.promise || MathJax.startup.promise.then(() => true)"
+    )
+    page.evaluate(axe)
+    for broken in page.evaluate("axe.run().then(result => result.violations)"):
+        if broken["impact"] in IMPACTS or broken["id"] in RULES:
+            where = broken["nodes"][0]["html"][:160]
+            wrong.append(f"axe, {broken['impact']}, {broken['id']} at {len(broken['nodes'])} places, such as {where}")
+    context.close()
+    return [f"{name}, {scheme}: {problem}" for problem in dict.fromkeys(wrong)]
+
+
+def main() -> int:
+    """Run the command; return its exit code."""
+    if not (PAGES / "index.html").is_file():
+        print(f"check: there is no book in {PAGES}; run make book first", file=sys.stderr)
+        return 1
+    browser_path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    wrong = dead_links(PAGES)
+    names = [
+        path.relative_to(PAGES).as_posix()
+        for path in sorted(PAGES.rglob("*.html"))
+        if "_static" not in path.parts and REDIRECT not in path.read_text("utf-8")
+    ]
+    if browser_path is None or not AXE.is_file():
+        lacks = "no browser (Debian: apt-get install chromium)" if browser_path is None else "no axe-core (npm)"
+        wrong.append(f"there is {lacks}: only the links were looked at")
+    else:
+        from playwright.sync_api import sync_playwright
+
+        server, axe = serve(PAGES), AXE.read_text("utf-8")
+        home = f"http://127.0.0.1:{server.server_address[1]}"
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+            for scheme in ("light", "dark"):
+                for name in names:
+                    wrong += look(browser, home, name, scheme, axe)
+            browser.close()
+        server.shutdown()
+    print("\n".join([*wrong, f"{len(names)} pages, light and dark: {len(wrong)} things wrong"]))
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
