@@ -380,7 +380,6 @@ def results_folder() -> Path:
     return Path(os.environ.get("GEOLIB_RESULTS") or next(filter(Path.is_dir, folders), folders[0]))
 
 
-
 def load_run(name: str, folder=None) -> tuple[pd.DataFrame, dict]:
     """Read a published run.
 
