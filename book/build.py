@@ -311,6 +311,7 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
         nbformat.write(page, staged / f"{notebook.name}.ipynb")
     (staged / "timings.json").write_text(json.dumps({"profile": profile, "seconds": seconds}, indent=1), "utf-8")
     (staged / "timings.md").write_text(_timings_table(seconds, profile), encoding="utf-8")
+    (staged / "shell.md").write_text(_shell_help(), encoding="utf-8")
     config = _read_yaml(root / "book" / "_config.yml")
     if script := _mathjax(root / "book"):
         local = staged / "extra" / "_static" / "mathjax" / script.name  # outside _static, whose scripts all load
@@ -341,6 +342,19 @@ def _timings_table(seconds: dict[str, float], profile: str) -> str:
     rows.append(f"| all, one after the other | {sum(seconds.values()):.1f} |")
     caption = f"Profile `{profile}`, {os.cpu_count()} cores."
     return "\n".join([caption, "", "| notebook | seconds |", "|:--|--:|", *rows, ""])
+
+
+def _shell_help() -> str:
+    """Collect what each command of the shell says of itself."""
+    import click
+
+    from geolib.cli import group
+
+    helps = (
+        command.get_help(click.Context(command, info_name=f"geolib {name}", max_content_width=84))
+        for name, command in sorted(group.commands.items())
+    )
+    return "\n\n".join(f"```text\n{text}\n```" for text in helps) + "\n"
 
 
 def _mathjax(book: Path) -> Path | None:

@@ -2,9 +2,9 @@
 
     python book/check.py
 
-A page fails when it asks for anything that is not in the book, logs an error, breaks a link, or breaks a rule of axe
-(https://github.com/dequelabs/axe-core) whose impact is serious or critical; and so do headings that skip a level. Needs
-Chromium (Debian: ``apt-get install chromium``), or a browser that the variable CHROMIUM names.
+A page fails when it asks for anything that is not in the book, logs an error, breaks a link, is too large, or breaks a
+rule of axe (https://github.com/dequelabs/axe-core) whose impact is serious or critical; and so do headings that skip a
+level. Needs Chromium (Debian: ``apt-get install chromium``), or a browser that the variable CHROMIUM names.
 """
 
 import functools
@@ -24,6 +24,8 @@ PAGES = pair.ROOT / "book" / "_build" / "html"
 AXE = pair.ROOT / "book" / "node_modules" / "axe-core" / "axe.min.js"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 REDIRECT = 'http-equiv="Refresh"'  # the first page, which leads to the start
+SHARED = ("/_static/", "/mathjax/")
+LIMIT = 1.5e6  # bytes of a page and its figures; what all pages share is loaded once
 IMPACTS = ("serious", "critical")
 RULES = ("heading-order", "page-has-heading-one", "empty-heading", "image-alt", "duplicate-id")  # whatever their impact
 
@@ -78,7 +80,7 @@ def serve(pages: Path) -> http.server.ThreadingHTTPServer:
 
 def look(browser, home: str, name: str, scheme: str, axe: str) -> list[str]:
     """Open one page and say what is wrong with it."""
-    wrong = []
+    wrong, sizes = [], []
     context = browser.new_context(color_scheme=scheme, viewport={"width": 1300, "height": 1000})
     page = context.new_page()
 
@@ -91,7 +93,14 @@ def look(browser, home: str, name: str, scheme: str, axe: str) -> list[str]:
     page.route("**/*", request)
     page.on("console", lambda message: wrong.append(f"logs {message.text}") if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(f"throws {error}"))
-    page.on("response", lambda got: wrong.append(f"gets {got.status} for {got.url}") if got.status >= 400 else None)
+
+    def response(got):
+        if got.status >= 400:
+            wrong.append(f"gets {got.status} for {got.url}")
+        if not urlsplit(got.url).path.startswith(SHARED):
+            sizes.append(int(got.headers.get("content-length", 0)))
+
+    page.on("response", response)
     page.goto(f"{home}/{name}", wait_until="load")
     page.wait_for_function(
         "!window.MathJax || !MathJax.startup || !MathJax.startup.promise || MathJax.startup.promise.then(() => true)"
@@ -102,6 +111,8 @@ def look(browser, home: str, name: str, scheme: str, axe: str) -> list[str]:
             where = broken["nodes"][0]["html"][:160]
             wrong.append(f"axe, {broken['impact']}, {broken['id']} at {len(broken['nodes'])} places, such as {where}")
     context.close()
+    if sum(sizes) > LIMIT:
+        wrong.append(f"weighs {sum(sizes) / 1e6:.1f} MB, but at most {LIMIT / 1e6} was expected")
     return [f"{name}, {scheme}: {problem}" for problem in dict.fromkeys(wrong)]
 
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "book"))
 
 import build  # noqa: E402
+import check  # noqa: E402
 import pair  # noqa: E402
 
 HEADER = """---
@@ -297,6 +298,58 @@ def test_without_npm_the_build_says_so_and_goes_on(root, monkeypatch, capsys):
 def test_outside_requests(tmp_path, tag, asks):
     (tmp_path / "page.html").write_text(f"<html>{tag}</html>")
     assert bool(build.outside_requests(tmp_path)) == asks
+
+
+@pytest.mark.parametrize(
+    ("tag", "mended"),
+    [
+        ('a\n<script>const THEBE_JS_URL = "https://a.b"; const thebe_selector = ".x"</script>\nb', "a\nb"),
+        ('a\n<script async="async" src="../_static/sphinx-thebe.js?v=1"></script>\nb', "a\nb"),
+        (
+            '<button class="btn search-button-field pst-js-only" title="Search" aria-label="Search" data-x="1">',
+            '<button class="btn search-button-field pst-js-only" data-x="1">',
+        ),
+        ('<button class="btn search-button" title="Search" aria-label="Search">', None),  # an icon: its only name
+        ('<i class="theme-switch fa-solid" data-mode="dark"  title="Dark"></i>', None),
+        ('<summary aria-label="Toggle hidden content">', "<summary>"),
+        ('<div class="citation" id="id1" role="doc-biblioentry">', '<div class="citation" id="id1">'),
+        ('<div role="list" class="citation-list">', '<div class="citation-list">'),
+        ('<div role="list" class="mine">', None),
+    ],
+)
+def test_mends_what_the_theme_writes(tmp_path, tag, mended):
+    page = tmp_path / "page.html"
+    page.write_text(tag)
+    build.mend(tmp_path)
+    if "theme-switch" in tag:
+        mended = tag.replace(' title="Dark"', "")
+    assert page.read_text() == (tag if mended is None else mended)
+
+
+@pytest.mark.parametrize(
+    ("target", "dead"),
+    [
+        ("b.html", False),
+        ("b.html#here", False),
+        ("#top", False),
+        ("#", False),
+        ("sub/../b.html", False),
+        ("picture.png", False),
+        ("https://a.b/none.html", False),
+        ("mailto:a@b", False),
+        ("c.html", True),
+        ("b.html#there", True),
+        ("#bottom", True),
+        ("../b.html", True),
+    ],
+)
+def test_dead_links(tmp_path, target, dead):
+    (tmp_path / "a.html").write_text(f'<p id="top"><a href="{target}">x</a></p>')
+    (tmp_path / "b.html").write_text('<p id="here"></p>')
+    (tmp_path / "picture.png").write_bytes(b"")
+    (tmp_path / "sub").mkdir()
+    found = check.dead_links(tmp_path)
+    assert found == ([f"a.html: {target} leads nowhere"] if dead else [])
 
 
 def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):

@@ -25,10 +25,10 @@ class MinkowskiDimension:
     rank : int
         Dimension of the Minkowski sum: the rank of all differences within the heads.
     bound : int
-        min(width, sum over heads of min(|S_h| - 1, rank O_h)); with a sink |S_h| in place of |S_h| - 1. The rank of
-        O_h stands for that of O_h^T V_h^T, which is the same unless the value projection loses dimensions.
+        ``min(width, sum over heads of min(|S_h| - 1, rank O_h))``; with a sink ``|S_h|`` in place of ``|S_h| - 1``. The
+        rank of O_h stands for that of O_h^T V_h^T, which is the same unless the value projection loses dimensions.
     paper_bound : int
-        Sum over heads of |S_h| (arXiv 2407.02678, eq. 7).
+        Sum over heads of ``|S_h|`` (arXiv 2407.02678, eq. 7).
     saturation : int
         From how many tokens on, all in every support, ``bound`` no longer grows.
     per_head : int array, shape=[heads]

@@ -76,7 +76,7 @@ def gate_regions(model, input_ids, attention_mask=None, *, layer, radius=0.1, n_
         Whose MLP, from 0; negative counts from the last. A sequence is one pass too.
     radius : float
         Distance of the neighbours, relative to the norm of the token's own MLP input: neighbour k of input x is
-        x + radius |x| u_k. Positive.
+        ``x + radius |x| u_k``. Positive.
     n_neighbours : int
         Number of neighbours, at least 1.
     seed : int

@@ -35,7 +35,7 @@ class ReluNetwork:
 
     Examples
     --------
-    The absolute value, |x| = relu(x) + relu(-x):
+    The absolute value, ``|x| = relu(x) + relu(-x)``:
 
     >>> network = ReluNetwork([[[1], [-1]]], [[0, 0]], readout=([[1, 1]], [0]))
     >>> network([[-3], [2]])
