@@ -24,7 +24,7 @@ PAGES = pair.ROOT / "book" / "_build" / "html"
 AXE = pair.ROOT / "book" / "node_modules" / "axe-core" / "axe.min.js"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 REDIRECT = 'http-equiv="Refresh"'  # the first page, which leads to the start
-SHARED = ("/_static/", "/mathjax/")
+SHARED = "/_static/"
 LIMIT = 1.5e6  # bytes of a page and its figures; what all pages share is loaded once
 IMPACTS = ("serious", "critical")
 RULES = ("heading-order", "page-has-heading-one", "empty-heading", "image-alt", "duplicate-id")  # whatever their impact
