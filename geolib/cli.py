@@ -330,6 +330,59 @@ def _run_and_publish(names, loaded, questions, source, out, settings, as_json):
         click.echo(json.dumps(manifest) if as_json else f"{name}: {manifest['rows']} rows in {out / name}.parquet")
 
 
+@group.command(cls=_Spreading)
+@_model
+@click.option("--questions", "path", type=click.Path(path_type=Path), help="JSON lines of question and answer.")
+@click.option("-n", "n_questions", type=int, default=24, show_default=True, help="Number of questions.")
+@click.option("--shots", type=int, multiple=True, default=(0, 1, 3, 5), show_default=True, help="0 1 3; 0 among them.")
+@click.option("--max-new-tokens", type=int, default=256, show_default=True, help="Longest answer.")
+@click.option("--batch-size", type=int, help="Prompts at once; by default as many as fit into memory.")
+@click.option("--out", type=click.Path(path_type=Path), default="report.html", show_default=True, help="The page.")
+@click.option("--store", type=click.Path(path_type=Path), help="Folder of finished batches; by default in the cache.")
+@_json
+def report(model, path, n_questions, shots, max_new_tokens, batch_size, out, store, as_json):
+    """One page about a model: ID by layer, answers by number of examples, the paper's figure."""
+    import datetime
+    from importlib.metadata import version
+
+    from geolib import models
+    from geolib.parts import fingerprint, write_text
+    from geolib.reasoning import Sweep, available_questions, exploration_split
+    from geolib.report import report as written
+
+    if 0 not in shots:
+        raise ValueError(f"report: shots is {shots}, but 0 was expected among them: changes of ID are against it")
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise ValueError(f"report: out is {str(out)!r}, but a file in a folder that is there was expected")
+    available, source = available_questions(path)
+    asked, shown = exploration_split(available, n_questions, n_examples=max(1, *shots))
+    loaded, tokenizer = models.load(model)
+    rows = Sweep(
+        model=loaded,
+        tokenizer=tokenizer,
+        questions=asked,
+        examples=shown,
+        shots=shots,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        store=store or models.cache_dir() / "sweeps" / "report",
+        progress=sys.stderr.isatty(),
+    ).run()
+    about = {
+        "model": model,
+        "questions": source,
+        "examples": ", ".join(map(str, sorted(shots))),
+        "prompts beyond the window": len(rows.attrs["skipped"]),
+        "decoding": f"greedy, at most {max_new_tokens} new tokens",
+        "prompts": "chat template" if tokenizer.chat_template else "plain text",
+        "weights (SHA-256)": fingerprint(loaded),
+        "made": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d} by geolib {__version__}, torch {version('torch')}, "
+        f"transformers {version('transformers')}",
+    }
+    write_text(written(rows, about), out)
+    click.echo(json.dumps({"out": str(out), "rows": len(rows)}) if as_json else f"{len(rows)} answers: {out}")
+
+
 @group.command()
 @click.option("--fetch", is_flag=True, help="Fetch and convert the embedded model now.")
 @_json

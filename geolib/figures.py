@@ -1,6 +1,7 @@
 """One look for all figures. Each function draws what it is given and returns the figure; nothing is computed here."""
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -112,7 +113,7 @@ def profiles(panels: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel="ID,
     """Values per layer: a panel per rule, a line per prompt."""
     figure, axes = _axes(len(panels))
     for ax, (title, lines) in zip(axes, panels.items(), strict=True):
-        for marker, (label, y) in zip(_MARKERS, lines.items(), strict=False):
+        for marker, (label, y) in zip(itertools.cycle(_MARKERS), lines.items(), strict=False):
             ax.plot(np.arange(1, len(y) + 1), y, marker=marker, markersize=3, label=label)
         ax.set(title=title, xlabel="layer", ylabel=ylabel)
         if log:

@@ -178,6 +178,15 @@ def write_parquet(frame: pd.DataFrame, path: str | os.PathLike) -> None:
         whole.replace(path)
 
 
+def write_text(text: str, path: str | os.PathLike) -> None:
+    """Write ``text`` to ``path``, whole or not at all."""
+    path = Path(path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=_WRITING) as folder:
+        whole = Path(folder) / path.name
+        whole.write_text(text, encoding="utf-8")
+        whole.replace(path)
+
+
 def read_parquet(path: str | os.PathLike) -> pd.DataFrame:
     """Read what :func:`write_parquet` wrote; checksums are verified, and nested lists are arrays again."""
     frame = pd.read_parquet(path, page_checksum_verification=True)

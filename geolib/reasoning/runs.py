@@ -21,7 +21,7 @@ import pandas as pd
 
 from geolib import __version__
 from geolib.checks import integer
-from geolib.parts import fingerprint, read_parquet, write_parquet
+from geolib.parts import fingerprint, read_parquet, write_parquet, write_text
 from geolib.reasoning import choosing
 from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition
@@ -366,10 +366,7 @@ def publish(rows: pd.DataFrame, name: str, folder, *, runs: Runs, source: str, c
     kept = kept.assign(**{c: [cell.astype(small[c]) for cell in kept[c]] for c in lists})
     kept.attrs = {}
     write_parquet(kept, folder / f"{name}.parquet")
-    text = json.dumps(manifest, indent=1) + "\n"
-    part = folder / f".{name}.json.part"
-    part.write_text(text)
-    part.replace(folder / f"{name}.json")
+    write_text(json.dumps(manifest, indent=1) + "\n", folder / f"{name}.json")
     return manifest
 
 

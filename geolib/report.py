@@ -1,0 +1,105 @@
+"""One page about one model: its ID layer by layer, a few-shot sweep, the paper's figure. A single file, no script."""
+
+import base64
+import io
+from collections.abc import Mapping
+
+import jinja2
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from statsmodels.stats.proportion import proportion_confint
+
+from geolib import figures
+from geolib.reasoning import association, binned_share, id_change
+
+_EPS = 0.1
+_RULES = ("absolute", "relative")
+_SHOWN = 4  # questions whose answers are printed
+_LINES = 4  # of a figure, or they hide each other
+# Values are escaped: what a model has answered is shown, never run.
+_PAGES = jinja2.Environment(
+    loader=jinja2.PackageLoader("geolib", "."), autoescape=True, undefined=jinja2.StrictUndefined
+)
+
+
+def report(rows: pd.DataFrame, about: Mapping[str, object]) -> str:
+    """Write the page about one sweep.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        As :meth:`geolib.reasoning.Sweep.run` returns them, with 0 among the numbers of examples.
+    about : mapping of str to object
+        ``model`` and ``questions``, and what else tells how the rows were made; printed at the end.
+
+    Returns
+    -------
+    str
+        HTML that loads nothing.
+
+    Raises
+    ------
+    ValueError
+        There are no rows without examples.
+    """
+    if not (rows.shots == 0).any():
+        raise ValueError(
+            f"report: rows has {sorted(rows.shots.unique().tolist())} examples, but 0 was expected among them"
+        )
+    panels = {rule: _profiles(rows, rule) for rule in _RULES}
+    changes = {rule: id_change(rows, rule=rule, eps=_EPS) for rule in _RULES} if rows.shots.any() else {}
+    varied = {rule: table for rule, table in changes.items() if table.change.nunique() > 1}
+    shares = {f"{rule} rule": binned_share(table) for rule, table in varied.items()}
+    shown = rows[rows.question.isin(rows.question.unique()[:_SHOWN])].sort_values(["question", "shots"])
+    return _PAGES.get_template("report.html").render(
+        title=about["model"],
+        about=about,
+        n_questions=rows.question.nunique(),
+        n_rows=len(rows),
+        profiles=_png(figures.profiles({f"{rule} rule": lines for rule, lines in panels.items()})),
+        table=_by_shots(rows),
+        changes=_png(figures.share_by_change(shares)) if shares else None,
+        associations={rule: _association(table) for rule, table in changes.items()},
+        shown=shown,
+    )
+
+
+def _profiles(rows, rule) -> dict[str, np.ndarray]:
+    """Median over questions of each layer's ID, by number of examples: the fewest, the most, and some between."""
+    groups = rows.groupby("shots")[f"id_{rule}_{_EPS:g}"]
+    all_shots = sorted(groups.groups)
+    some = np.unique(np.linspace(0, len(all_shots) - 1, _LINES).round().astype(int))
+    return {f"{all_shots[i]} examples": np.median(np.stack(list(groups.get_group(all_shots[i]))), axis=0) for i in some}
+
+
+def _by_shots(rows) -> pd.DataFrame:
+    found = []
+    for shots, group in rows.groupby("shots"):
+        low, high = proportion_confint(group.correct.sum(), len(group), method="wilson")
+        last = {rule: np.stack(list(group[f"id_{rule}_{_EPS:g}"]))[:, -1].mean() for rule in _RULES}
+        found.append(
+            {
+                "examples": shots,
+                "answers": len(group),
+                "right": f"{group.correct.mean():.0%} [{low:.0%}, {high:.0%}]",
+                "calculates": f"{group.redundant.mean():.0%}",
+                "prompt tokens": f"{group.prompt_tokens.mean():.0f}",
+                **{f"last-layer ID, {rule}": f"{value:.1f}" for rule, value in last.items()},
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def _association(table) -> str:
+    try:
+        return str(association(table))
+    except ValueError as error:  # all right, all wrong, or too few
+        return f"none ({error})"
+
+
+def _png(figure: Figure) -> str:
+    """Write a figure as a data address."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160, bbox_inches="tight")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
