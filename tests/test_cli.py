@@ -1,5 +1,6 @@
 """The shell: what it prints, and how it fails."""
 
+import functools
 import json
 import re
 import signal
@@ -179,7 +180,10 @@ def test_interrupted_then_two_at_once(capsys, tmp_path, tiny):
     code = "import torch; torch.set_num_threads(1); from geolib.cli import main; main()"
 
     def start():
-        return subprocess.Popen([sys.executable, "-c", code, *disturbed], stdout=-1, stderr=-1, text=True)
+        # Tests that a shell runs in the background have SIGINT ignored, and hand that down.
+        default = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        command = [sys.executable, "-c", code, *disturbed]
+        return subprocess.Popen(command, stdout=-1, stderr=-1, text=True, preexec_fn=default)
 
     parts = tmp_path / "rows.parquet.parts"
     first, deadline = start(), time.monotonic() + 120

@@ -16,6 +16,7 @@ from scipy.special import expit
 from scipy.stats import norm
 from statsmodels.discrete.conditional_models import ConditionalLogit
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 from geolib.reasoning.analysis import holm, id_change
 from geolib.reasoning.resampling import (
@@ -67,7 +68,10 @@ def _or_reason(fit):
 
     @functools.wraps(fit)
     def tried(*args, **kwargs) -> Effect:
-        with np.errstate(over="raise", invalid="raise"), warnings.catch_warnings():
+        # A design of some thousand rows is too small for several threads, which then wait for one another (3x slower
+        # with two processes at once).
+        one_thread = threadpool_limits(1, user_api="blas")
+        with one_thread, np.errstate(over="raise", invalid="raise"), warnings.catch_warnings():
             warnings.simplefilter("error", ConvergenceWarning)
             try:
                 return fit(*args, **kwargs)
