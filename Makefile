@@ -11,7 +11,7 @@ endif
 
 ALONE ?=
 
-.PHONY: book test check alone lint pair constraints clean help
+.PHONY: book test check alone assignments lint pair constraints clean help
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ alone: $(READY) ## Run each .ipynb as Colab does, with nothing else at hand (ALO
 
 check: $(READY) ## Look at the built book in a browser: links, errors, accessibility
 	$(BIN)/python book/check.py
+
+assignments: $(READY) ## Make the assignments' zip: the students' notebooks and, with solutions, yours
+	@$(BIN)/python book/assignment.py --check
 
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .

@@ -23,6 +23,7 @@ import time
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -34,8 +35,9 @@ KERNEL = "book"
 README_FIGURE = "fig-mosaic"
 # One file that holds every TeX extension and all glyphs: no page has to ask for anything else.
 MATHJAX = "es5/tex-svg-full.js"
-NOT_STAGED = ("_build", "node_modules", "package*.json", ".npmrc", "*.py", "__pycache__")
-NOT_STAGED += ("profiles.yml", "repository.yml", "colab.txt", "readme.png")
+NOT_STAGED = ("_build", "node_modules", "package*.json", ".npmrc", "[!q]*.py", "__pycache__")
+NOT_STAGED += ("profiles.yml", "repository.yml", "colab.txt", "readme.png", "assignments")
+NOT_SEARCHED = ["404.html", "genindex.html", "search.html"]
 PROGRESS = re.compile(r"\r[^\r\n]*")  # a progress bar, which a terminal would have overwritten
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 LOADED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//[^\s\"'>]+")
@@ -103,8 +105,9 @@ def find_notebooks(root: Path, profile: str) -> list[Notebook]:
     for name in in_order:
         source, paired = root / f"{name}.md", root / f"{name}.ipynb"
         key = hashlib.sha256(common)
-        for part in (source.read_bytes(), paired.read_bytes(), json.dumps(parameters[name]).encode()):
-            key.update(hashlib.sha256(part).digest())
+        # What is said around the code may change without the code being run again.
+        code = [[cell.source, cell.metadata] for cell in sources[name].cells if cell.cell_type == "code"]
+        key.update(json.dumps([code, parameters[name]], sort_keys=True).encode())
         for needed in needs[name]:
             key.update(found[needed].executed.name.encode())
         executed = root / "book" / "_build" / "executed" / profile / f"{name}.{key.hexdigest()[:20]}.ipynb"
@@ -322,7 +325,14 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
     if home := pair.repository(root):
         config |= {"repository": {"url": home.address, "branch": home.branch, "path_to_book": ""}}
         config |= {"launch_buttons": {"colab_url": pair.COLAB, "notebook_interface": "classic"}}
-        config.setdefault("html", {}).update(use_repository_button=True, use_issues_button=True)
+        settings = {"use_repository_button": True, "use_issues_button": True, "baseurl": home.pages}
+        config.setdefault("html", {}).update(settings)
+        sphinx = config.setdefault("sphinx", {})
+        # Cards and the map of the site need whole addresses; so does the page for what is not there, at any depth.
+        sphinx.setdefault("extra_extensions", []).extend(["sphinxext.opengraph", "sphinx_sitemap"])
+        settings = {"ogp_site_url": home.pages, "notfound_urls_prefix": urlsplit(home.pages).path}
+        settings |= {"sitemap_url_scheme": "{link}", "sitemap_show_lastmod": False, "sitemap_excludes": NOT_SEARCHED}
+        sphinx.setdefault("config", {}).update(settings)
     (staged / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
     return staged
 

@@ -45,8 +45,8 @@ class _Links(HTMLParser):
             self.targets.append(given["href"])
 
 
-def dead_links(pages: Path) -> list[str]:
-    """List links within the book that lead nowhere."""
+def dead_links(pages: Path, base: str = "/") -> list[str]:
+    """List links within the book, which is published at ``base``, that lead nowhere."""
     found = {
         page.relative_to(pages).as_posix(): _Links(page.read_text("utf-8"))
         for page in sorted(pages.rglob("*.html"))
@@ -58,20 +58,22 @@ def dead_links(pages: Path) -> list[str]:
             parts = urlsplit(target)
             if parts.scheme or parts.netloc:
                 continue
-            path = (
-                posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(parts.path))) if parts.path else name
-            )
+            path = posixpath.normpath(posixpath.join(base + posixpath.dirname(name), unquote(parts.path)))
+            path = path.removeprefix(base) if parts.path else name
             if not (pages / path).is_file() or (path in found and unquote(parts.fragment) not in found[path].ids):
                 dead.append(f"{name}: {target} leads nowhere")
     return dead
 
 
-def serve(pages: Path) -> http.server.ThreadingHTTPServer:
-    """Serve the pages on a free port of this machine."""
+def serve(pages: Path, base: str = "/") -> http.server.ThreadingHTTPServer:
+    """Serve the pages below ``base`` on a free port of this machine."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):
             pass
+
+        def translate_path(self, path):
+            return super().translate_path(path.removeprefix(base.rstrip("/")) if path.startswith(base) else "/none")
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=pages))
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -97,11 +99,11 @@ def look(browser, home: str, name: str, scheme: str, axe: str) -> list[str]:
     def response(got):
         if got.status >= 400:
             wrong.append(f"gets {got.status} for {got.url}")
-        if not urlsplit(got.url).path.startswith(SHARED):
+        if SHARED not in urlsplit(got.url).path:
             sizes.append(int(got.headers.get("content-length", 0)))
 
     page.on("response", response)
-    page.goto(f"{home}/{name}", wait_until="load")
+    page.goto(f"{home}{name}", wait_until="load")
     page.wait_for_function(
         "!window.MathJax || !MathJax.startup || !MathJax.startup.promise || MathJax.startup.promise.then(() => true)"
     )
@@ -122,7 +124,9 @@ def main() -> int:
         print(f"check: there is no book in {PAGES}; run make book first", file=sys.stderr)
         return 1
     browser_path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    wrong = dead_links(PAGES)
+    home = pair.repository()
+    base = urlsplit(home.pages).path if home else "/"
+    wrong = dead_links(PAGES, base)
     names = [
         path.relative_to(PAGES).as_posix()
         for path in sorted(PAGES.rglob("*.html"))
@@ -134,13 +138,13 @@ def main() -> int:
     else:
         from playwright.sync_api import sync_playwright
 
-        server, axe = serve(PAGES), AXE.read_text("utf-8")
-        home = f"http://127.0.0.1:{server.server_address[1]}"
+        server, axe = serve(PAGES, base), AXE.read_text("utf-8")
+        address = f"http://127.0.0.1:{server.server_address[1]}{base}"
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
             for scheme in ("light", "dark"):
                 for name in names:
-                    wrong += look(browser, home, name, scheme, axe)
+                    wrong += look(browser, address, name, scheme, axe)
             browser.close()
         server.shutdown()
     print("\n".join([*wrong, f"{len(names)} pages, light and dark: {len(wrong)} things wrong"]))

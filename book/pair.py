@@ -22,6 +22,8 @@ from typing import NamedTuple
 
 import yaml
 
+import quiz
+
 ROOT = Path(__file__).resolve().parent.parent
 ADMONITIONS = ("note", "tip", "hint", "important", "warning", "caution", "attention", "danger", "error", "seealso")
 PROOFS = [
@@ -84,6 +86,12 @@ class Repository(NamedTuple):
     def requirement(self) -> str:
         """What pip installs: the package from the repository, in whatever versions are there."""
         return f"{PACKAGE} @ git+{self.address}@{self.branch}"
+
+    @property
+    def pages(self) -> str:
+        """Where GitHub Pages shows the book."""
+        owner, name = self.address.removeprefix("https://github.com/").split("/")
+        return f"https://{owner.lower()}.github.io/{name}/"
 
     def button(self, path: str) -> str:
         """Markdown that opens a notebook in Colab."""
@@ -299,9 +307,26 @@ class Pairs:
             return f"{image}\n\n{self._caption('Fig.', body, label)}" if name == "figure" and body.strip() else image
         if name == "table":
             return f"{self._caption('Table', argument, label)}\n\n{self.plain(body)}"
+        if name == "quiz":
+            return self._quiz(body)
         if name == "code-block":
             return f"```{argument}\n{body.rstrip()}\n```"
         raise self._error(f"directive {{{name}}} has no plain Markdown rendering in book/pair.py")
+
+    def _quiz(self, body: str) -> str:
+        """Each question with its options in a list, and what is said of them in a fold."""
+        try:
+            questions = quiz.read(body)
+        except quiz.QuizError as error:
+            raise self._error(f"quiz: {error}") from None
+        shown = ["**Self-test**"]
+        for number, question in enumerate(questions, 1):
+            options = list(zip("ABCDEFGH", question.options, strict=False))
+            shown.append(f"{number}. {self._inline(question.text)}")
+            shown.append("\n".join(f"   - {letter}: {self._inline(option.text)}" for letter, option in options))
+            said = (f"- {letter}: {'right' if o.right else 'no'}. {self._inline(o.why)}" for letter, o in options)
+            shown.append(_box("Answer", "\n".join(said), True))
+        return "\n\n".join(shown)
 
     def _equation(self, content: str, label: str | None) -> str:
         tag = ""

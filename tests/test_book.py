@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -81,6 +82,15 @@ Prove it.
 Done.
 ```
 
+```{quiz}
+What is $1 + 1$?
+
+- [ ] 1
+  One is left over.
+- [x] 2
+  See {eq}`eq-one`.
+```
+
 ```{code-cell}
 1 + 1
 ```
@@ -92,7 +102,7 @@ def root(tmp_path):
     """Lay out a book of two notebooks, as the real one is laid out."""
     book = tmp_path / "book"
     book.mkdir()
-    for name in ("_config.yml", "references.bib", "bibliography.md", "execution-times.md"):
+    for name in ("_config.yml", "references.bib", "bibliography.md", "execution-times.md", "quiz.py", "repository.yml"):
         shutil.copy(ROOT / "book" / name, book)
     shutil.copytree(ROOT / "book" / "_static", book / "_static")
     (tmp_path / "constraints.txt").write_text("numpy==2.4.6\n")
@@ -199,6 +209,8 @@ def test_what_a_notebook_depends_on_is_in_its_key(root, monkeypatch):
     write(root, "needs: [notebooks/second]\n", first=FIRST)
     before = keys(root)
     write(root, second=SECOND.replace("True.", "Very true."))
+    assert keys(root) == before, "no code has changed"
+    write(root, second=SECOND.replace("1 + 1", "1 + 3"))
     assert keys(root)["first"] != before["first"], "what it needs has changed"
 
 
@@ -341,6 +353,8 @@ def test_mends_what_the_theme_writes(tmp_path, tag, mended):
         ("b.html#there", True),
         ("#bottom", True),
         ("../b.html", True),
+        ("/book/b.html#here", False),
+        ("/b.html", True),
     ],
 )
 def test_dead_links(tmp_path, target, dead):
@@ -348,8 +362,16 @@ def test_dead_links(tmp_path, target, dead):
     (tmp_path / "b.html").write_text('<p id="here"></p>')
     (tmp_path / "picture.png").write_bytes(b"")
     (tmp_path / "sub").mkdir()
-    found = check.dead_links(tmp_path)
+    found = check.dead_links(tmp_path, "/book/")
     assert found == ([f"a.html: {target} leads nowhere"] if dead else [])
+
+
+def test_renders_without_a_home(root, capsys):
+    (root / "book" / "repository.yml").unlink()
+    write(root)
+    assert build.main(["--root", str(root)]) == 0, capsys.readouterr().err
+    html = root / "book" / "_build" / "html"
+    assert not (html / "sitemap.xml").exists()
 
 
 def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):
@@ -367,6 +389,11 @@ def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):
     assert "injected-parameters" not in first.read_text()
     assert "quick []" in first.read_text()
     assert 'alt="A red square"' in first.read_text()
+    assert "<strong>Right. </strong>See <a" in second.read_text()
+    home = pair.repository(root)
+    assert f"<loc>{home.pages}notebooks/first.html</loc>" in (html / "sitemap.xml").read_text()
+    assert f'property="og:url" content="{home.pages}notebooks/first.html"' in first.read_text()
+    assert f'href="{urlsplit(home.pages).path}_static/' in (html / "404.html").read_text()
     if (html / "_static" / "mathjax").exists():
         assert build.outside_requests(html) == []
     else:

@@ -1,0 +1,136 @@
+"""Assignments: solutions pass, blanks fail where they should, and nothing that is to be hidden is handed out."""
+
+import json
+import re
+import sys
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "book"))
+import assignment  # noqa: E402
+
+HEADER = """---
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+
+"""
+SOURCE = (
+    HEADER
+    + """# Sums
+
+```{code-cell}
+---
+nbgrader: {grade_id: add, solution: true}
+---
+def add(a, b):
+    ### BEGIN SOLUTION
+    return a + b
+    ### END SOLUTION
+```
+
+```{code-cell}
+---
+nbgrader: {grade_id: add-check, points: 2}
+---
+assert add(1, 2) == 3
+### BEGIN HIDDEN TESTS
+assert add(2, 2) == 4
+### END HIDDEN TESTS
+```
+
+```{code-cell}
+print("as it was")
+```
+
++++
+
+Why?
+
++++ {"nbgrader": {"grade_id": "why", "points": 1, "solution": true}}
+
+One point for a reason.
+"""
+)
+
+
+def notebook(tmp_path, text=SOURCE):
+    source = tmp_path / "sums.md"
+    source.write_text(text)
+    return assignment.instructor(source)
+
+
+def test_the_release_holds_blanks_and_nothing_hidden(tmp_path):
+    whole = notebook(tmp_path)
+    release = assignment.student(whole)
+    assert [cell.source for cell in release.cells[1:]] == [
+        "def add(a, b):\n    # YOUR CODE HERE\n    raise NotImplementedError()",
+        "assert add(1, 2) == 3",
+        'print("as it was")',
+        "Why?",
+        "YOUR ANSWER HERE",
+    ]
+    assert "return a + b" in whole.cells[1].source, "the instructor's copy is as it was"
+    marks = [cell.metadata.get("nbgrader") for cell in release.cells]
+    assert marks[1]["solution"]
+    assert not marks[1]["grade"]
+    assert not marks[1]["locked"]
+    assert marks[2]["grade"]
+    assert marks[2]["locked"]
+    assert marks[2]["points"] == 2
+    assert marks[3] is None
+    assert marks[5]["grade"]
+    assert marks[5]["solution"]
+    assert marks[5]["cell_type"] == "markdown"
+    nbformat.validate(release)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problems"),
+    [
+        ("", "", []),
+        ("return a + b", "return a - b", ["add-check fails with its solution"]),
+        ("assert add(1, 2) == 3", "add", ["add-check passes with a blank"]),
+        ('print("as it was")', "add(1, 2)", ["cell 3 fails and holds no blank"]),
+    ],
+)
+def test_says_what_fails_where_it_should_not(tmp_path, old, new, problems):
+    assert assignment.wrong_in(notebook(tmp_path, SOURCE.replace(old, new))) == problems
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("grade_id: add-check", "grade_id: add", "grade_id is 'add'"),
+        ("grade_id: add-check, ", "", "grade_id is None"),
+        ("points: 2", "marks: 2", "nbgrader has 'marks'"),
+        ("### BEGIN SOLUTION", "", "add holds no solution"),
+    ],
+)
+def test_refuses_a_source_that_makes_no_assignment(tmp_path, old, new, named):
+    with pytest.raises(assignment.AssignmentError, match=named):
+        notebook(tmp_path, SOURCE.replace(old, new))
+
+
+def test_the_pack(tmp_path, capsys):
+    target = tmp_path / "pack.zip"
+    names = assignment.write(ROOT, target)
+    assert names == ["dimension", "partitions", "reasoning"]
+    with zipfile.ZipFile(target) as pack:
+        files = [f"{folder}/{name}/{name}.ipynb" for name in names for folder in ("source", "release")]
+        assert set(pack.namelist()) == {"README.txt", *files}
+        for file in files:
+            text = pack.read(file).decode()
+            assert all(not cell.get("outputs") for cell in json.loads(text)["cells"])
+            assert bool(re.search("SOLUTION|HIDDEN|How to mark", text)) == file.startswith("source")
+
+
+@pytest.mark.parametrize("name", ["dimension", "partitions", "reasoning"])
+def test_solutions_pass_and_blanks_fail_where_they_should(name):
+    assert assignment.wrong_in(assignment.instructor(ROOT / "book" / "assignments" / f"{name}.md")) == []
