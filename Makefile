@@ -11,10 +11,10 @@ endif
 
 ALONE ?=
 
-.PHONY: book test check alone assignments lint pair constraints clean help
+.PHONY: book test check alone assignments slides pdf epub lint pair constraints clean help
 
 help: ## Show what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z ]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
@@ -41,6 +41,12 @@ check: $(READY) ## Look at the built book in a browser: links, errors, accessibi
 
 assignments: $(READY) ## Make the assignments' zip: the students' notebooks and, with solutions, yours
 	@$(BIN)/python book/assignment.py --check
+
+slides: $(READY) ## Make slides of each part of the built book, with notes, in book/_build/slides
+	@$(BIN)/python book/slides.py
+
+pdf epub: $(READY) ## Make one PDF, one EPUB of the built book, in book/_build/print
+	@$(BIN)/python book/printed.py $@
 
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .

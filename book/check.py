@@ -118,12 +118,17 @@ def look(browser, home: str, name: str, scheme: str, axe: str) -> list[str]:
     return [f"{name}, {scheme}: {problem}" for problem in dict.fromkeys(wrong)]
 
 
+def find_browser() -> str | None:
+    """Say where the browser is."""
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 def main() -> int:
     """Run the command; return its exit code."""
     if not (PAGES / "index.html").is_file():
         print(f"check: there is no book in {PAGES}; run make book first", file=sys.stderr)
         return 1
-    browser_path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    browser_path = find_browser()
     home = pair.repository()
     base = urlsplit(home.pages).path if home else "/"
     wrong = dead_links(PAGES, base)

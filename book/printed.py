@@ -1,0 +1,228 @@
+"""Make one PDF and one EPUB of the built book.
+
+    python book/printed.py pdf         book/_build/print/geometry-of-reasoning.pdf
+    python book/printed.py epub        book/_build/print/geometry-of-reasoning.epub
+
+Both begin with one long page, put together from the built ones: links between pages lead to places in it, what was
+folded is open (but for the code of figures, which is left out), and what a figure shows without a script stays.
+Chromium prints that page; pandoc turns it into an EPUB whose equations are MathML.
+"""
+
+import argparse
+import html
+import json
+import posixpath
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import yaml
+
+import pair
+
+ROOT = pair.ROOT
+NAME = "geometry-of-reasoning"
+LEFT_OUT = (
+    "script, style, .headerlink, .thebelab-cell, .copybtn, input, label, button, noscript, .toggle-button,"
+    " details.above-input, details.below-input, .cell.tag_hide-input > .cell_input, a[target=_blank].colab"
+)
+MATHJAX = """
+window.MathJax = {
+  options: {ignoreHtmlClass: "mathjax_ignore", processHtmlClass: "math|output_area"},
+  svg: {scale: 0.92},
+};
+"""
+
+
+class PrintError(RuntimeError):
+    """What stops a print, in one line."""
+
+
+def parts(root: Path) -> list[tuple[str, list[str]]]:
+    """Titles of the parts, and the pages of each, in order; the first has no title."""
+    toc = yaml.safe_load((root / "book" / "_toc.yml").read_text("utf-8"))
+    listed = [("", [toc["root"]])]
+    return listed + [(part["caption"], [page["file"] for page in part["chapters"]]) for part in toc["parts"]]
+
+
+def _place(page: str, fragment: str) -> str:
+    """Name a place of the long page: ids are unique on a page, and need not be in the book."""
+    return f"{page.replace('/', '-')}--{fragment}"
+
+
+def read(path: Path):
+    """Read the text of a built page."""
+    from bs4 import BeautifulSoup
+
+    text = BeautifulSoup(path.read_text("utf-8"), "html.parser").select_one("article.bd-article > section")
+    if text is None:
+        raise PrintError(f"{path.name} holds no chapter; run make book again")
+    return text
+
+
+def prepare(text, name: str, tops: dict[str, str]) -> None:
+    """Make a page a chapter: nothing that is for a screen, every id and link in terms of the whole book."""
+    from bs4 import BeautifulSoup
+
+    for tag in text.select(LEFT_OUT):
+        tag.decompose()
+    for tag in text.select("details"):
+        tag["open"] = ""
+    for tag in text.select(".dropdown, .toggle"):
+        tag["class"] = [one for one in tag["class"] if one not in ("dropdown", "toggle")]
+    # Headings stand at the top level, where a printer looks for chapters; they take the names of their sections.
+    for section in [text, *text.select("section")]:
+        if heading := section.find(["h1", "h2", "h3", "h4", "h5", "h6"]):
+            heading["id"] = section["id"]
+    for section in text.select("section"):
+        section.unwrap()
+    for tag in text.select("[id]"):
+        tag["id"] = _place(name, tag["id"])
+    for tag in text.select("dt[id], figure[id], table[id]"):  # where pandoc does not see an id, or not always
+        place = BeautifulSoup("", "html.parser").new_tag("span", id=tag["id"])
+        del tag["id"]
+        (tag.find(["figcaption", "caption"]) or tag).insert(0, place)
+    for tag in text.select("a[href]"):
+        target = urlsplit(tag["href"])
+        if target.scheme or target.netloc:
+            continue
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(target.path)))
+        page = path.removesuffix(".html") if target.path else name
+        if page in tops:
+            tag["href"] = "#" + _place(page, unquote(target.fragment) or tops[page])
+        else:
+            tag.unwrap()  # the general index, a file to download: not in print
+    for tag in text.select("img[src]"):
+        if not tag["src"].startswith("data:"):
+            tag["src"] = posixpath.normpath(posixpath.join("../html", posixpath.dirname(name), tag["src"]))
+
+
+def put_stills(text, notebook: Path) -> None:
+    """Put the stills of figures that move in their places; a reader of EPUBs may know no scripts and no drawings."""
+    cells = json.loads(notebook.read_text("utf-8"))["cells"] if notebook.exists() else []
+    stills = {
+        cell["metadata"]["mystnb"]["figure"]["name"]: output["data"]["image/png"]
+        for cell in cells
+        for output in cell.get("outputs", ())
+        if "figure" in cell["metadata"].get("mystnb", {}) and "image/png" in output.get("data", {})
+    }
+    for drawing in text.select("figure .geolib-figure"):
+        figure = drawing.find_parent("figure")
+        label = drawing.svg["aria-label"]
+        drawing.clear()
+        drawing.name, drawing.attrs = "img", {"alt": label, "src": f"data:image/png;base64,{stills[figure['id']]}"}
+
+
+def whole(root: Path, stills: bool) -> str:
+    """Put the built pages together as one."""
+    build = root / "book" / "_build"
+    pages = build / "html"
+    config = yaml.safe_load((root / "book" / "_config.yml").read_text("utf-8"))
+    listed = parts(root)
+    names = [page for _, chapters in listed for page in chapters]
+    if missing := [name for name in names if not (pages / f"{name}.html").is_file()]:
+        raise PrintError(f"there is no {missing[0]}.html in {pages}; run make book first")
+    if (script := next((pages / "_static" / "mathjax").glob("*.js"), None)) is None:
+        raise PrintError("the book has no MathJax of its own; install npm and run make book again")
+    texts = {name: read(pages / f"{name}.html") for name in names}
+    tops = {name: text["id"] for name, text in texts.items()}
+    for name, text in texts.items():
+        if stills:
+            put_stills(text, build / "stage" / f"{name}.ipynb")
+        prepare(text, name, tops)
+    contents = []
+    for title, chapters in listed:
+        lines = (
+            f'<li><a href="#{_place(name, tops[name])}">{html.escape(texts[name].h1.get_text())}</a></li>'
+            for name in chapters
+        )
+        contents.append((f"<p>{html.escape(title)}</p>" if title else "") + f"<ul>{''.join(lines)}</ul>")
+    title = html.escape(config["title"])
+    return f"""\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{title}</title>
+<meta name="author" content="{html.escape(config["author"])}">
+<link rel="stylesheet" href="../html/_static/pygments.css">
+<link rel="stylesheet" href="../../print.css">
+<script>{MATHJAX}</script>
+<script src="../html/_static/mathjax/{script.name}"></script>
+</head>
+<body>
+<div class="title"><p class="name">{title}</p><p>An executable companion to <em>Reasoning in Large Language Models: A
+Geometric Perspective</em> (arXiv 2407.02678)</p></div>
+<nav>{"".join(contents)}</nav>
+{"".join(text.decode_contents() for text in texts.values())}
+</body>
+</html>
+"""
+
+
+def pdf(page: Path, target: Path) -> None:
+    """Print the long page: with page numbers, and the headings as an outline."""
+    from playwright.sync_api import sync_playwright
+
+    import check
+
+    browser_path = check.find_browser()
+    if browser_path is None:
+        raise PrintError("there is no browser (Debian: apt-get install chromium)")
+    footer = '<div style="width:100%;font-size:8px;text-align:center"><span class="pageNumber"></span></div>'
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        tab = browser.new_page()
+        tab.set_default_timeout(120_000)
+        tab.goto(page.as_uri(), wait_until="load")
+        tab.wait_for_function("window.MathJax.startup && MathJax.startup.promise.then(() => true)")
+        if failed := tab.locator("mjx-merror").count():
+            raise PrintError(f"{failed} equations could not be set")
+        margin = {"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"}
+        tab.pdf(
+            path=target, format="A4", margin=margin, outline=True, tagged=True, print_background=True,
+            display_header_footer=True, header_template="<span></span>", footer_template=footer,
+        )  # fmt: skip
+        browser.close()
+
+
+def epub(page: Path, target: Path, config: dict) -> None:
+    """Let pandoc make the EPUB: a file for each chapter, MathML, a table of contents."""
+    import pypandoc
+
+    command = [pypandoc.get_pandoc_path(), page.name, "--from", "html+tex_math_single_backslash", "--to", "epub3"]
+    command += ["--mathml", "--split-level=1", "--toc-depth=2"]
+    command += ["--metadata", f"title={config['title']}", "--metadata", f"author={config['author']}"]
+    command += ["--metadata", "lang=en", "--output", str(target)]
+    done = subprocess.run(command, cwd=page.parent, capture_output=True, text=True, check=False)
+    if done.returncode or done.stderr.strip():
+        raise PrintError(f"pandoc: {done.stderr.strip()[:2000]}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(description="Make one file of the built book.")
+    parser.add_argument("format", choices=["pdf", "epub"])
+    parser.add_argument("--root", type=Path, default=ROOT, help="the repository (default: this one)")
+    options = parser.parse_args(arguments)
+    folder = options.root / "book" / "_build" / "print"
+    folder.mkdir(parents=True, exist_ok=True)
+    page, target = folder / "book.html", folder / f"{NAME}.{options.format}"
+    part = target.with_stem(f"{target.stem}-part")
+    try:
+        page.write_text(whole(options.root, stills=options.format == "epub"), encoding="utf-8")
+        if options.format == "pdf":
+            pdf(page, part)
+        else:
+            epub(page, part, yaml.safe_load((options.root / "book" / "_config.yml").read_text("utf-8")))
+    except PrintError as error:
+        print(f"printed: {error}", file=sys.stderr)
+        return 1
+    part.replace(target)
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

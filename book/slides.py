@@ -1,0 +1,145 @@
+"""Make slides of each part from its executed chapters: reveal.js, with speaker notes, and nothing from the network.
+
+    python book/slides.py        book/_build/slides/part-1.html, and so on
+
+A chapter gives its question, each figure with its caption, the table of what the paper reports and what we measured,
+and its key points. What the chapter says before a figure is in the notes of its slide.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+import build
+import pair
+
+ROOT = pair.ROOT
+CAPTION = re.compile(r"\*(Fig\. [\d.]+ .*?)\*(?:\n\n|$)", re.DOTALL)
+LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\([^()\s]+\)")
+POINTS, COMPARED = "Key points", "What the paper"
+
+
+class SlidesError(RuntimeError):
+    """What stops the slides, in one line."""
+
+
+class Slide(NamedTuple):
+    """One slide; ``body`` and ``notes`` are HTML, ``image`` is a PNG in base64."""
+
+    title: str
+    body: str
+    notes: str = ""
+    image: str = ""
+    alt: str = ""
+
+
+def to_html(text: str) -> str:
+    """Turn a chapter's plain Markdown into HTML; links lead nowhere from a slide, and become their words."""
+    from markdown_it import MarkdownIt
+    from mdit_py_plugins.dollarmath import dollarmath_plugin
+
+    def mathematics(content, options):
+        opening, closing = ("\\[", "\\]") if options["display_mode"] else ("\\(", "\\)")
+        content = content.replace("&", "&amp;").replace("<", "&lt;")
+        return f"{opening}{content}{closing}"
+
+    reader = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin, renderer=mathematics)
+    return reader.render(LINK.sub(r"\1", text))
+
+
+def slides_of(name: str, executed: dict, source) -> list[Slide]:
+    """Read a chapter's slides off its executed copy; alternative texts are in its source."""
+    shown = iter(cell for cell in source.cells if cell.cell_type == "code")
+    found, title, heading, before, points = [], name, "", "", []
+    waiting = None  # a figure whose caption comes next
+    for cell in executed["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            if {pair.SETUP, "injected-parameters"} & set(cell["metadata"].get("tags", ())):
+                continue
+            image = next((o["data"]["image/png"] for o in cell["outputs"] if "image/png" in o.get("data", {})), None)
+            alt = next(shown).metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+            waiting = (image, alt) if image else None
+            continue
+        if waiting and (caption := CAPTION.match(text)):
+            image, alt = waiting
+            found.append(Slide(heading or title, to_html(caption[1]), to_html(before), "".join(image), alt))
+            text = text[caption.end() :]
+        waiting = None
+        for block in re.split(r"^(?=#{1,2} )", text, flags=re.MULTILINE):
+            first, _, rest = block.partition("\n")
+            if first.startswith("# "):
+                title = first.removeprefix("# ").strip()
+                question = re.search(r"\*\*Question\.\*\* (.+?)(?:\n\n|$)", rest, re.DOTALL)
+                aim = re.search(r"\*\*Afterwards you can\*\* (.+?)(?:\n\n|$)", rest, re.DOTALL)
+                asked = to_html(question[1]) if question else ""
+                found.append(Slide(title, asked, to_html(f"Afterwards they can {aim[1]}") if aim else ""))
+                before = rest
+                continue
+            if first.startswith("## "):
+                heading, block = first.removeprefix("## ").strip(), rest
+            if heading.startswith(COMPARED) and (table := re.search(r"(?:^\|.*\n?)+", block, re.MULTILINE)):
+                found.append(Slide(heading, to_html(table[0]), to_html(block.replace(table[0], ""))))
+            elif heading == POINTS and (listed := re.match(r"\s*((?:- .*\n(?:  .*\n)*)+)", block)):
+                points.append(Slide(f"{title}: key points", to_html(listed[1])))
+            before = block
+    return [*found, *points]
+
+
+def write(root: Path, folder: Path) -> list[Path]:
+    """Write the slides of every numbered part, with what they load beside them."""
+    import jinja2
+
+    book = root / "book"
+    reveal = book / "node_modules" / "reveal.js"
+    mathjax = book / "node_modules" / "mathjax" / build.MATHJAX
+    if missing := [path for path in (reveal / "dist" / "reveal.js", mathjax) if not path.is_file()]:
+        raise SlidesError(f"there is no {missing[0]}; run: npm ci --prefix book")
+    notebooks = {notebook.name: notebook for notebook in build.find_notebooks(root, "quick")}
+    look = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    template = look.from_string((book / "slides.html").read_text("utf-8"))
+    fresh = folder.with_name(f"{folder.name}-part")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(reveal / "dist", fresh / "reveal", ignore=shutil.ignore_patterns("*.map", "*.esm.js"))
+    shutil.copytree(reveal / "plugin" / "notes", fresh / "reveal" / "notes")
+    shutil.copy(mathjax, fresh / "reveal")
+    pages = []
+    toc = yaml.safe_load((book / "_toc.yml").read_text("utf-8"))
+    for number, part in enumerate((part for part in toc["parts"] if part.get("numbered")), 1):
+        chapters = []
+        for name in (page["file"] for page in part["chapters"] if page["file"] in notebooks):
+            executed = notebooks[name].executed
+            if not executed.exists():
+                raise SlidesError(f"{name} is not executed; run make book first")
+            chapters.append(slides_of(name, json.loads(executed.read_text("utf-8")), pair.read(notebooks[name].source)))
+        text = template.render(title=part["caption"], chapters=chapters, mathjax=mathjax.name)
+        (fresh / f"part-{number}.html").write_text(text, encoding="utf-8")
+        pages.append(folder / f"part-{number}.html")
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
+    return pages
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(description="Make slides of each part.")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the repository (default: this one)")
+    options = parser.parse_args(arguments)
+    try:
+        pages = write(options.root, options.root / "book" / "_build" / "slides")
+    except (SlidesError, build.BuildError) as error:
+        print(f"slides: {error}", file=sys.stderr)
+        return 1
+    for page in pages:
+        print(f"{page}: {page.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
