@@ -14,7 +14,7 @@ ALONE ?=
 .PHONY: book test check alone assignments slides pdf epub lint pair constraints clean help
 
 help: ## Show what can be made
-	@grep -hE '^[a-z ]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
@@ -45,8 +45,11 @@ assignments: $(READY) ## Make the assignments' zip: the students' notebooks and,
 slides: $(READY) ## Make slides of each part of the built book, with notes, in book/_build/slides
 	@$(BIN)/python book/slides.py
 
-pdf epub: $(READY) ## Make one PDF, one EPUB of the built book, in book/_build/print
-	@$(BIN)/python book/printed.py $@
+pdf: $(READY) ## Make one PDF of the built book, in book/_build/print
+	@$(BIN)/python book/printed.py pdf
+
+epub: $(READY) ## Make one EPUB of the built book, in book/_build/print
+	@$(BIN)/python book/printed.py epub
 
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .
