@@ -153,7 +153,7 @@ def execute(notebooks: list[Notebook], build: Path, jobs: int) -> set[str]:
                     graph.done(notebook.name)
                 else:
                     found = {key: say for name in notebook.needs for key, say in _findings(by_name[name]).items()}
-                    running[notebook.name] = _start(notebook, build, found)
+                    running[notebook.name] = _start(notebook, build, found, jobs)
             for name, process in list(running.items()):
                 if process.poll() is not None:
                     del running[name]
@@ -182,7 +182,7 @@ def _findings(notebook: Notebook) -> dict:
     return found
 
 
-def _start(notebook: Notebook, build: Path, findings: dict) -> subprocess.Popen:
+def _start(notebook: Notebook, build: Path, findings: dict, jobs: int) -> subprocess.Popen:
     """Start papermill on a notebook, in an empty folder; the parameter `findings` is what others handed on, if any."""
     run = build / "run" / notebook.name
     shutil.rmtree(run, ignore_errors=True)
@@ -193,10 +193,11 @@ def _start(notebook: Notebook, build: Path, findings: dict) -> subprocess.Popen:
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     kernel.write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}), "utf-8")
     # Every core for each: most of the time one long notebook runs alone. Threads that wait must then sleep, not spin,
-    # or two notebooks at once would stall each other.
-    threads = str(os.cpu_count() or 1)
+    # or two notebooks at once would stall each other; OpenBLAS's spin whatever one says, so these are shared out.
+    threads = os.cpu_count() or 1
     environment = dict(os.environ, JUPYTER_PATH=str(build / "jupyter"), IPYTHONDIR=str(build / "ipython"))
-    environment |= {f"{library}_NUM_THREADS": threads for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA")}
+    environment |= {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "NUMEXPR", "NUMBA")}
+    environment["OPENBLAS_NUM_THREADS"] = str(max(1, threads // jobs))
     environment |= {
         "OMP_WAIT_POLICY": "PASSIVE",
         "JUPYTER_PLATFORM_DIRS": "1",
