@@ -11,7 +11,7 @@ endif
 
 ALONE ?=
 
-.PHONY: book test check alone assignments slides pdf epub lint pair constraints clean help
+.PHONY: book test check alone assignments slides pdf epub links lint pair constraints clean help
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ pdf: $(READY) ## Make one PDF of the built book, in book/_build/print
 
 epub: $(READY) ## Make one EPUB of the built book, in book/_build/print
 	@$(BIN)/python book/printed.py epub
+
+links: $(READY) ## Try every link that leads out of the built book (needs the network)
+	@$(BIN)/jupyter-book build book/_build/stage --path-output book/_build/links --builder linkcheck --quiet
 
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .

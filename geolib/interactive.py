@@ -175,6 +175,64 @@ def film(x, target, frames: Mapping[int, tuple], *, bins, label: str, still: Fig
     return Interactive(_fragment("film.js", body, reel), still)
 
 
+def by_threshold(eps, counts: Mapping[str, Sequence], *, label: str, still: Figure, start: int = 0) -> Interactive:
+    """ID over the layers, a line per rule, with the threshold under a slider.
+
+    Parameters
+    ----------
+    eps : array-like, shape=[thresholds]
+        Increasing.
+    counts : mapping of str to array-like, shape=[thresholds, layers]
+        ID by threshold and layer, for each rule.
+    label : str
+        What the figure shows, for readers who cannot see it.
+    still : matplotlib.figure.Figure
+        For print.
+    start : int
+        Which threshold is shown first.
+
+    Returns
+    -------
+    Interactive
+
+    Raises
+    ------
+    ValueError
+        If thresholds do not increase, or counts are not one for each threshold and layer.
+    """
+    eps, tables = np.asarray(eps, dtype=float), {name: np.asarray(table) for name, table in counts.items()}
+    shapes = {table.shape for table in tables.values()}
+    if (
+        not _increase(eps)
+        or len(shapes) != 1
+        or len(shape := shapes.pop()) != 2
+        or shape[0] != len(eps)
+        or shape[1] < 2
+    ):
+        raise ValueError(
+            f"by_threshold: counts have shapes {[*map(np.shape, counts.values())]}, but ({len(eps)}, layers) "
+            "was expected, of thresholds that increase"
+        )
+    heights = {name: np.log10(1 + table) for name, table in tables.items()}
+    panel = _Panel(24, 580, 280, (1, shape[1]), (0, 1.05 * max(1, *(height.max() for height in heights.values()))))
+    layers = np.arange(1, shape[1] + 1)
+    steps = []
+    for k, threshold in enumerate(eps):
+        paths = [_path(panel(np.stack([layers, height[k]], axis=1))) for height in heights.values()]
+        spans = (f"{name} from {table[k].min():g} to {table[k].max():g}" for name, table in tables.items())
+        steps.append([*paths, f"Threshold {threshold:.2g}: {', '.join(spans)}."])
+    inks = zip(steps[start], tables, figures.CYCLE, ("", "8 4", "2 4"), strict=False)
+    lines = [
+        f'<path class="geolib-line" d="{d}" stroke="{ink}" stroke-width="2.5" stroke-dasharray="{dash}" fill="none"/>'
+        for d, _, ink, dash in inks
+    ]
+    names = ", ".join(f"{name} ({style})" for name, style in zip(tables, ("full", "dashed", "dotted"), strict=False))
+    drawing = panel.svg("".join(lines), xlabel="layer", ylabel=escape(f"log₁₀(1 + ID): {names}"))
+    controls = f'<div class="geolib-controls" hidden>{_slider("Threshold", len(eps) - 1, start)}</div>'
+    body = f"{_svg(drawing, panel.bottom, label)}{controls}<p>{escape(steps[start][-1])}</p>"
+    return Interactive(_fragment("steps.js", body, steps), still)
+
+
 def head_by_head(
     tokens: Sequence[str], edges, *, label: str, eps=0.1, layer=None, head=None, still: Figure | None = None
 ) -> Interactive:

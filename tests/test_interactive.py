@@ -89,6 +89,11 @@ def make_heads(still, label="heads", tokens=("a", " b", "c"), edges=EDGES, **kwa
     return interactive.head_by_head(tokens, edges, label=label, still=still, **kwargs)
 
 
+def make_steps(still, label="thresholds", start=1, **counts):
+    counts = counts or {"absolute": [[9, 3, 0], [0, 1, 0]], "relative": [[99, 9, 9], [9, 9, 0]]}
+    return interactive.by_threshold([0.01, 0.1], counts, label=label, still=still, start=start)
+
+
 def drawn(page):
     """Paths that stand without scripts: those of other tokens, and those of the last."""
     tags = [tag for tag, _, _ in page.elements]
@@ -158,6 +163,39 @@ def test_slider_is_a_native_one_with_a_name(still):
     assert (slider["type"], slider["min"], slider["max"]) == ("range", "0", "1")
     assert slider["aria-label"]
     assert page.one("button")[1] == "Play"
+
+
+def test_thresholds_draw_each_rule_on_one_scale(still):
+    page = Page(make_steps(still).html)
+    first, second = page.data()
+    assert first[-1] == "Threshold 0.01: absolute from 0 to 9, relative from 9 to 99."
+    assert second[-1] == page.one("p")[1] == "Threshold 0.1: absolute from 0 to 1, relative from 0 to 9."
+    lines = [line for line, _ in page.all("path") if line.get("class") == "geolib-line"]
+    assert [line["d"] for line in lines] == second[:-1], "what stands without a script"
+    assert len({line["stroke-dasharray"] for line in lines}) == 2, "told apart without colours"
+    heights = [float(pair.split()[1]) for pair in re.split("[ML]", first[0])[1:]]
+    foot, one = heights[2], heights[2] - heights[0]  # log10(1 + 9) is 1
+    assert heights[1] == pytest.approx(foot - one * np.log10(4), abs=0.1)
+    assert float(re.split("[ML]", first[1])[1].split()[1]) == pytest.approx(foot - 2 * one, abs=0.15)
+    slider, _ = page.one("input")
+    assert (slider["type"], slider["value"], slider["max"], slider["aria-label"]) == ("range", "1", "1", "Threshold")
+
+
+@pytest.mark.parametrize(
+    ("eps", "counts"),
+    [
+        ([0.1, 0.01], {"a": [[1, 2], [3, 4]]}),
+        ([0.1], {"a": [[1, 2]]}),
+        ([0.1, 0.2], {}),
+        ([0.1, 0.2], {"a": [[1, 2], [3, 4], [5, 6]]}),
+        ([0.1, 0.2], {"a": [1, 2]}),
+        ([0.1, 0.2], {"a": [[1, 2], [3, 4]], "b": [[1, 2, 3], [3, 4, 5]]}),
+        ([0.1, 0.2], {"a": [[1], [2]]}),
+    ],
+)
+def test_thresholds_refuse(still, eps, counts):
+    with pytest.raises(ValueError, match=r"^by_threshold: counts have shapes \[.*\], but \(\d, layers\) was expected"):
+        interactive.by_threshold(eps, counts, label="", still=still)
 
 
 def test_every_edge_of_every_head_is_there(still):
@@ -249,7 +287,12 @@ HOSTILE = '</script><img src=x onerror="alert(1)">\'"&'
 
 def test_no_text_breaks_out(partition, still):
     heads = make_heads(still, HOSTILE, tokens=[HOSTILE[:12], HOSTILE, "c"])
-    for figure in (interactive.hover_mosaic(partition, label=HOSTILE), make_film(still, HOSTILE), heads):
+    for figure in (
+        interactive.hover_mosaic(partition, label=HOSTILE),
+        make_film(still, HOSTILE),
+        heads,
+        make_steps(still, HOSTILE),
+    ):
         page = Page(figure.html)
         assert page.all("img") == []
         named = [attributes["aria-label"] for attributes, _ in page.all("svg") if "aria-label" in attributes]
@@ -262,6 +305,7 @@ def test_nothing_is_asked_from_outside_and_no_id_can_clash(partition, still):
     made = (
         interactive.hover_mosaic(partition, label="a"),
         make_film(still), make_film(still, "other"), make_heads(still), make_heads(still, layer=4),
+        make_steps(still), make_steps(still, "other"),
     )  # fmt: skip
     for figure in made:
         page = Page(figure.html)
@@ -279,7 +323,12 @@ def test_same_input_gives_the_same_bytes(still):
 
 
 def test_bundle_has_html_and_a_still(partition, still):
-    for figure in (interactive.hover_mosaic(partition, label="a"), make_heads(still), make_film(still)):
+    for figure in (
+        interactive.hover_mosaic(partition, label="a"),
+        make_heads(still),
+        make_film(still),
+        make_steps(still),
+    ):
         bundle = figure._repr_mimebundle_()
         assert set(bundle) == {"text/html", "image/png", "text/plain"}
         assert bundle["text/html"] == figure.html

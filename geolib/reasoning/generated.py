@@ -5,6 +5,7 @@ The stories are our own. Each states a few numbers and hints at something to cal
 rest"), and its questions ask for one of the numbers, so that extraction is enough and calculation is redundant.
 """
 
+import json
 import re
 from numbers import Integral
 from pathlib import Path
@@ -13,47 +14,11 @@ import numpy as np
 
 from geolib.reasoning.questions import Question
 
-_WORDS = {
-    "name": "Amara Bram Chiyo Dario Elif Femi Greta Hana Imran Jonna Kofi Leila Mateo Nadia Oskar Paloma Quentin "
-    "Rosa Soren Tomoko Ulla Viktor Wanda Ximena Yusuf Zofia",
-    "friend": "Agata Bilal Carmen Dmitri Esi Fatima Goran Helmi Ibrahim Julia Kenji Lotte Miro Noor Olga Pedro",
-    "fruit": "apples pears plums quinces cherries apricots",
-    "tree": "apple pear plum walnut chestnut hazel",
-    "bird": "gulls terns puffins herons cormorants oystercatchers",
-    "fish": "herring mackerel sardines sprats cod haddock",
-    "bread": "rye spelt barley wheat oat",
-    "bun": "cinnamon cardamom poppy-seed raisin almond",
-    "voice": "sopranos altos tenors basses",
-    "sport": "road mountain racing touring folding",
-    "stone": "granite basalt sandstone slate marble",
-    "flower": "tulips dahlias irises peonies lilies",
-    "colour": "red blue green yellow orange purple",
-    "day": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
-    "month": "March April May June July August September October",
-    "town": "Aldersey Brackwater Corvia Dunmere Eastholm Farrow Glenoak Harvik",
-}
-_WORDS = {kind: words.split() for kind, words in _WORDS.items()}
-
-_OPENINGS = [
-    "",
-    "",
-    "It was an ordinary week. ",
-    "The rain had just stopped. ",
-    "Nobody was in a hurry that day. ",
-    "Here is what the notebook says. ",
-    "This happened in {town}. ",
-]
-_ASKING = ["{}", "{}", "So, {}", "Now, {}", "Tell me, {}", "The question is: {}"]
-
-# stories.txt: stories, each followed by questions that ask for a number of it, given by position from 0. "[4-30]" is a
-# whole number from 4 to 30, "[2.5-5.5]" a number with one decimal. No range holds 0, 1 or 2, so every noun is in the
-# plural, and "half", "twice" or "a third" cannot be mistaken for the answer.
-_TEMPLATES = [
-    (story.replace("\n", " "), re.findall(r"(\d): ([^?]+\?)", questions))
-    for story, questions in re.findall(
-        r"((?:\S.*\n)+)((?: +.*\n)+)", Path(__file__).with_name("stories.txt").read_text("utf-8")
-    )
-]
+# Stories, each with questions that ask for a number of it, given by its place from 0. "[4-30]" is a whole number from
+# 4 to 30, "[2.5-5.5]" a number with one decimal. No range holds 0, 1 or 2, so every noun is in the plural, and "half",
+# "twice" or "a third" cannot be mistaken for the answer. Words are drawn for "{name}", "{town}" and so on.
+_DATA = json.loads(Path(__file__).with_name("stories.json").read_text("utf-8"))
+_WORDS = {kind: words.split() for kind, words in _DATA["words"].items()}
 _RANGE = re.compile(r"\[([\d.]+)-([\d.]+)\]")
 
 
@@ -95,12 +60,12 @@ def generate_questions(n: int, *, seed: int = 0) -> list[Question]:
 
 
 def _draw(rng: np.random.Generator) -> tuple[str, float]:
-    story, questions = _pick(rng, _TEMPLATES)
-    position, question = _pick(rng, questions)
-    asking = _pick(rng, _ASKING)
+    story, questions = _pick(rng, _DATA["stories"]).values()
+    position, question = _pick(rng, list(questions.items()))
+    asking = _pick(rng, _DATA["asking"])
     if asking != "{}":
         question = question[0].lower() + question[1:]
-    text = _pick(rng, _OPENINGS) + story + asking.format(question)
+    text = _pick(rng, _DATA["openings"]) + story + asking.format(question)
     text = text.format(**{kind: _pick(rng, words) for kind, words in _WORDS.items()})
 
     ranges = _RANGE.findall(story)

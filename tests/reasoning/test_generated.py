@@ -6,7 +6,7 @@ from string import Formatter
 import numpy as np
 import pytest
 
-from geolib.reasoning.generated import _RANGE, _TEMPLATES, _WORDS, generate_questions
+from geolib.reasoning.generated import _DATA, _RANGE, _WORDS, generate_questions
 from geolib.reasoning.judge import judge
 
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
@@ -59,24 +59,24 @@ def test_nouns_are_plural_because_no_number_is_small(questions):
 
 
 def test_all_templates_and_their_questions_are_drawn(questions):
-    assert len(_TEMPLATES) >= 40
-    asked = {question for _, options in _TEMPLATES for _, question in options if "{" not in question}
+    assert len(_DATA["stories"]) >= 40
+    asked = {question for story in _DATA["stories"] for question in story["questions"].values() if "{" not in question}
     texts = " ".join(question.text for question in questions).lower()
     assert all(question.lower() in texts for question in asked)
 
 
 def test_templates_are_well_formed():
-    for story, asked in _TEMPLATES:
+    for story, asked in map(dict.values, _DATA["stories"]):
         ranges = [(float(low), float(high)) for low, high in _RANGE.findall(story)]
         assert len(ranges) >= 3
         assert all(2 < low < high for low, high in ranges)
         assert not NUMBER.search(_RANGE.sub("", story))
         assert len(asked) >= 2
-        for position, question in asked:
+        for position, question in asked.items():
             assert int(position) < len(ranges)
             assert question[0].isupper()
             assert not NUMBER.search(question)
-        for text in (story, *(question for _, question in asked)):
+        for text in (story, *asked.values()):
             assert {field for _, field, _, _ in Formatter().parse(text) if field} <= set(_WORDS)
 
 
