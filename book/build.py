@@ -301,6 +301,8 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
     for notebook in notebooks:
         page, executed = pair.read(notebook.source), _read_executed(notebook)
         cells = [cell for cell in page.cells if cell.cell_type == "code"]
+        if len(cells) != len(_code_cells(executed)):
+            raise BuildError(f"{notebook.name}.md has changed while the book was built: build it again")
         for cell, ran in zip(cells, _code_cells(executed), strict=True):
             shown = [output for output in ran["outputs"] if output.get("name") != "stderr"]  # only progress bars
             cell.outputs = nbformat.from_dict(shown)

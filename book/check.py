@@ -80,8 +80,8 @@ def serve(pages: Path, base: str = "/") -> http.server.ThreadingHTTPServer:
     return server
 
 
-def look(browser, home: str, name: str, scheme: str, axe: str) -> list[str]:
-    """Open one page and say what is wrong with it."""
+def look(browser, home: str, name: str, scheme: str, axe: str) -> tuple[list[str], float]:
+    """Open one page; say what is wrong with it, and after how many milliseconds its first content was there."""
     wrong, sizes = [], []
     context = browser.new_context(color_scheme=scheme, viewport={"width": 1300, "height": 1000})
     page = context.new_page()
@@ -107,6 +107,7 @@ def look(browser, home: str, name: str, scheme: str, axe: str) -> list[str]:
     page.wait_for_function(
         "!window.MathJax || !MathJax.startup || !MathJax.startup.promise || MathJax.startup.promise.then(() => true)"
     )
+    first = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? Infinity")
     page.evaluate(axe)
     for broken in page.evaluate("axe.run().then(result => result.violations)"):
         if broken["impact"] in IMPACTS or broken["id"] in RULES:
@@ -115,7 +116,7 @@ def look(browser, home: str, name: str, scheme: str, axe: str) -> list[str]:
     context.close()
     if sum(sizes) > LIMIT:
         wrong.append(f"weighs {sum(sizes) / 1e6:.1f} MB, but at most {LIMIT / 1e6} was expected")
-    return [f"{name}, {scheme}: {problem}" for problem in dict.fromkeys(wrong)]
+    return [f"{name}, {scheme}: {problem}" for problem in dict.fromkeys(wrong)], first
 
 
 def find_browser() -> str | None:
@@ -131,7 +132,7 @@ def main() -> int:
     browser_path = find_browser()
     home = pair.repository()
     base = urlsplit(home.pages).path if home else "/"
-    wrong = dead_links(PAGES, base)
+    wrong, waits = dead_links(PAGES, base), []
     names = [
         path.relative_to(PAGES).as_posix()
         for path in sorted(PAGES.rglob("*.html"))
@@ -149,9 +150,12 @@ def main() -> int:
             browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
             for scheme in ("light", "dark"):
                 for name in names:
-                    wrong += look(browser, address, name, scheme, axe)
+                    found, first = look(browser, address, name, scheme, axe)
+                    wrong, waits = wrong + found, [*waits, first]
             browser.close()
         server.shutdown()
+    if waits:
+        print(f"first content after {sorted(waits)[len(waits) // 2]:.0f} ms in the median, {max(waits):.0f} at most")
     print("\n".join([*wrong, f"{len(names)} pages, light and dark: {len(wrong)} things wrong"]))
     return int(bool(wrong))
 

@@ -221,6 +221,14 @@ def test_a_notebook_waits_for_what_it_needs(root, capsys):
     assert [name for name, _ in order] == ["second", "second", "first", "first"]
 
 
+def test_a_source_that_changes_during_the_build_is_named(root):
+    notebooks = build.find_notebooks(root, "quick")
+    build.execute(notebooks, root / "book" / "_build", 2)
+    write(root, second=SECOND + "\n```{code-cell}\n2 + 2\n```\n")
+    with pytest.raises(build.BuildError, match=r"notebooks/second\.md has changed while the book was built"):
+        build.stage(root, notebooks, "quick")
+
+
 def test_findings_go_to_the_notebook_that_needs_them(root):
     hand_on = '\n```{code-cell}\n:tags: [findings]\nprint(\'{"C0": ["agrees", "1 + 1"]}\')\n```\n'
     parameter = "```{code-cell}\n:tags: [parameters]\nfindings = {}\n```\n\n```{code-cell}\nprint(findings)\n```\n"
