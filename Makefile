@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+NODE := book/node_modules/.package-lock.json
 
 # Questions that lie beside the checkout are used; else geolib fetches them from their public home.
 ifneq ($(wildcard ../shared/data/gsm8k_zero.jsonl),)
@@ -24,12 +25,16 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,test,bench,endpoint]'
 	@touch $@
 
-book: $(READY) ## Execute the notebooks and render the book to book/_build/html
+# Where npm is missing the build says what follows from it.
+$(NODE): book/package.json book/package-lock.json
+	@npm ci --prefix book --ignore-scripts --no-audit --no-fund --silent >/dev/null 2>&1 || true
+
+book: $(READY) $(NODE) ## Execute the notebooks and render the book to book/_build/html
 	@$(BIN)/geolib models --fetch
 	@$(BIN)/geolib data
 	@$(BIN)/python book/build.py
 
-test: lint ## Run the tests
+test: lint $(NODE) ## Run the tests
 	@$(BIN)/geolib models --fetch
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
@@ -42,7 +47,7 @@ check: $(READY) ## Look at the built book in a browser: links, errors, accessibi
 assignments: $(READY) ## Make the assignments' zip: the students' notebooks and, with solutions, yours
 	@$(BIN)/python book/assignment.py --check
 
-slides: $(READY) ## Make slides of each part of the built book, with notes, in book/_build/slides
+slides: $(READY) $(NODE) ## Make slides of each part of the built book, with notes, in book/_build/slides
 	@$(BIN)/python book/slides.py
 
 pdf: $(READY) ## Make one PDF of the built book, in book/_build/print

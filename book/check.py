@@ -2,9 +2,10 @@
 
     python book/check.py
 
-A page fails when it asks for anything that is not in the book, logs an error, breaks a link, is too large, or breaks a
-rule of axe (https://github.com/dequelabs/axe-core) whose impact is serious or critical; and so do headings that skip a
-level. Needs Chromium (Debian: ``apt-get install chromium``), or a browser that the variable CHROMIUM names.
+A page fails when it asks for anything that is not in the book, logs an error, breaks a link, is too large, holds a
+slider that the keys do not move, or breaks a rule of axe (https://github.com/dequelabs/axe-core) of serious or critical
+impact; and so do headings that skip a level. Needs Chromium (Debian: ``apt-get install chromium``), or a
+browser that the variable CHROMIUM names.
 """
 
 import functools
@@ -108,6 +109,7 @@ def look(browser, home: str, name: str, scheme: str, axe: str) -> tuple[list[str
         "!window.MathJax || !MathJax.startup || !MathJax.startup.promise || MathJax.startup.promise.then(() => true)"
     )
     first = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? Infinity")
+    wrong += stuck(page)
     page.evaluate(axe)
     for broken in page.evaluate("axe.run().then(result => result.violations)"):
         if broken["impact"] in IMPACTS or broken["id"] in RULES:
@@ -117,6 +119,23 @@ def look(browser, home: str, name: str, scheme: str, axe: str) -> tuple[list[str
     if sum(sizes) > LIMIT:
         wrong.append(f"weighs {sum(sizes) / 1e6:.1f} MB, but at most {LIMIT / 1e6} was expected")
     return [f"{name}, {scheme}: {problem}" for problem in dict.fromkeys(wrong)], first
+
+
+def stuck(page) -> list[str]:
+    """Move every slider of a page by the keys, and say which figure did not answer."""
+    found = []
+    for slider in page.locator(".geolib-figure input[type=range]").all():
+        figure, name = (
+            slider.locator("xpath=ancestor::*[contains(@class, 'geolib-figure')]"),
+            slider.get_attribute("aria-label"),
+        )
+        before = figure.locator("p").inner_text()
+        slider.press("Home")
+        first = figure.locator("p").inner_text()
+        slider.press("End")
+        if before == first == figure.locator("p").inner_text():
+            found.append(f"has a figure that does not answer the keys: slider {name!r}")
+    return found
 
 
 def find_browser() -> str | None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "book"))
+import build  # noqa: E402
 import check  # noqa: E402
 import printed  # noqa: E402
 import slides  # noqa: E402
@@ -40,10 +42,10 @@ def root(tmp_path):
     (book / "_toc.yml").write_text("root: notebooks/a\nparts: [{caption: Part I, chapters: [{file: notebooks/b}]}]\n")
     (book / "_config.yml").write_text(yaml.safe_dump({"title": "A & B", "author": "C"}))
     (book / "print.css").write_text((ROOT / "book" / "print.css").read_text())
-    for source in (ROOT / "book" / "node_modules" / "mathjax" / "es5").glob("tex-svg-full.js"):
-        (pages / "_static" / "mathjax" / source.name).write_bytes(source.read_bytes())
-    if not list((pages / "_static" / "mathjax").iterdir()):
-        pytest.fail("MathJax is not installed: npm ci --prefix book")
+    script = build._mathjax(ROOT / "book")  # installs it where it is missing
+    if script is None and not os.environ.get("CI"):
+        pytest.skip("MathJax cannot be installed: npm is missing, or the network")
+    shutil.copy(script, pages / "_static" / "mathjax")
     for name, other in (("a", "b"), ("b", "a")):
         page = PAGE.format(top=f"top-{name}", title=name.upper(), other=other)
         (pages / "notebooks" / f"{name}.html").write_text(page)
