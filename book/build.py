@@ -333,7 +333,11 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
         sphinx = config.setdefault("sphinx", {})
         # Cards and the map of the site need whole addresses; so does the page for what is not there, at any depth.
         sphinx.setdefault("extra_extensions", []).extend(["sphinxext.opengraph", "sphinx_sitemap"])
-        settings = {"ogp_site_url": home.pages, "notfound_urls_prefix": urlsplit(home.pages).path}
+        settings = {
+            "ogp_site_url": home.pages,
+            "ogp_site_name": config["title"],
+            "notfound_urls_prefix": urlsplit(home.pages).path,
+        }
         settings |= {"sitemap_url_scheme": "{link}", "sitemap_show_lastmod": False, "sitemap_excludes": NOT_SEARCHED}
         sphinx.setdefault("config", {}).update(settings)
     (staged / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")

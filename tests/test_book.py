@@ -401,6 +401,7 @@ def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):
     home = pair.repository(root)
     assert f"<loc>{home.pages}notebooks/first.html</loc>" in (html / "sitemap.xml").read_text()
     assert f'property="og:url" content="{home.pages}notebooks/first.html"' in first.read_text()
+    assert 'property="og:site_name" content="The Geometry of Reasoning"' in first.read_text()
     assert f'href="{urlsplit(home.pages).path}_static/' in (html / "404.html").read_text()
     if (html / "_static" / "mathjax").exists():
         assert build.outside_requests(html) == []
