@@ -48,7 +48,7 @@ def load(name: str = EMBEDDED, *, device=None, dtype=None):
     ----------
     name : str
         ``"smollm2-135m"`` (embedded, no hub needed), a hub id, or a local folder. Code that a repository carries
-        is never run (``trust_remote_code`` stays off).
+        is never run (``trust_remote_code`` stays off), and weights are safetensors, never pickles.
     device : str or torch.device, optional
         Where to put the model; by default a GPU when there is one, else the CPU.
     dtype : torch.dtype, optional
@@ -85,7 +85,9 @@ def load(name: str = EMBEDDED, *, device=None, dtype=None):
     try:
         # The embedded model loads in half a second, and a bar in a log or on a page is noise.
         with _no_bars() if name == EMBEDDED or not sys.stderr.isatty() else contextlib.nullcontext():
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or "auto", trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(
+                source, dtype=dtype or "auto", trust_remote_code=False, use_safetensors=True
+            )
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **settings)
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -134,6 +134,17 @@ def test_a_folder(tmp_path, tokenizer):
     assert loaded("a b c").input_ids == tokenizer("a b c").input_ids
 
 
+def test_pickled_weights_are_refused(tmp_path, tokenizer):
+    config = AutoConfig.for_model("llama", vocab_size=49152, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+                                  num_attention_heads=2, num_key_value_heads=1)  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config)
+    config.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"^load: name is '.*\(transformers: .*model\.safetensors"):
+        models.load(tmp_path)
+
+
 @pytest.mark.parametrize(("name", "error"), [("no/such-model", ValueError), ("", TypeError), (3, TypeError)])
 def test_no_such_model(name, error, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
