@@ -35,7 +35,7 @@ KERNEL = "book"
 README_FIGURE = "fig-mosaic"
 # One file that holds every TeX extension and all glyphs: no page has to ask for anything else.
 MATHJAX = "es5/tex-svg-full.js"
-NOT_STAGED = ("_build", "node_modules", "package*.json", ".npmrc", "[!q]*.py", "__pycache__")
+NOT_STAGED = ("_build", "node_modules", "package*.json", ".npmrc", "*.py", "__pycache__")
 NOT_STAGED += ("profiles.yml", "repository.yml", "colab.txt", "readme.png", "assignments")
 NOT_SEARCHED = ["404.html", "genindex.html", "search.html"]
 PROGRESS = re.compile(r"\r[^\r\n]*")  # a progress bar, which a terminal would have overwritten
@@ -258,9 +258,14 @@ def _stderr(cell: dict) -> str:
 
 
 def _code_cells(notebook: dict) -> list[dict]:
-    """List a notebook's code cells, without the one that installs and the one in which papermill sets parameters."""
+    """List a notebook's code cells, without those that were added to its source."""
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    return [cell for cell in code if not {pair.SETUP, "injected-parameters"} & set(cell["metadata"].get("tags", ()))]
+    return [cell for cell in code if not is_added(cell)]
+
+
+def is_added(cell: dict) -> bool:
+    """Whether a cell is in no source: the one that installs, and the one in which papermill sets parameters."""
+    return bool({pair.SETUP, "injected-parameters"} & set(cell["metadata"].get("tags", ())))
 
 
 def _read_executed(notebook: Notebook) -> dict | None:
@@ -292,6 +297,8 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
     staged = root / "book" / "_build" / "stage"
     shutil.rmtree(staged, ignore_errors=True)
     shutil.copytree(root / "book", staged, ignore=shutil.ignore_patterns(*NOT_STAGED))
+    if (extension := root / "book" / "quiz.py").exists():  # Sphinx's, of all that is Python here
+        shutil.copy(extension, staged)
     shutil.copytree(
         root / "notebooks", staged / "notebooks", ignore=shutil.ignore_patterns("*.md", "*.ipynb", ".ipynb*")
     )

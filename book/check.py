@@ -23,6 +23,7 @@ import pair
 
 PAGES = pair.ROOT / "book" / "_build" / "html"
 AXE = pair.ROOT / "book" / "node_modules" / "axe-core" / "axe.min.js"
+NO_BROWSER = "there is no browser (Debian: apt-get install chromium)"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 REDIRECT = 'http-equiv="Refresh"'  # the first page, which leads to the start
 SHARED = "/_static/"
@@ -143,12 +144,16 @@ def find_browser() -> str | None:
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
+def launch(playwright):
+    """Start the browser."""
+    return playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
+
+
 def main() -> int:
     """Run the command; return its exit code."""
     if not (PAGES / "index.html").is_file():
         print(f"check: there is no book in {PAGES}; run make book first", file=sys.stderr)
         return 1
-    browser_path = find_browser()
     home = pair.repository()
     base = urlsplit(home.pages).path if home else "/"
     wrong, waits = dead_links(PAGES, base), []
@@ -157,16 +162,16 @@ def main() -> int:
         for path in sorted(PAGES.rglob("*.html"))
         if "_static" not in path.parts and REDIRECT not in path.read_text("utf-8")
     ]
-    if browser_path is None or not AXE.is_file():
-        lacks = "no browser (Debian: apt-get install chromium)" if browser_path is None else "no axe-core (npm)"
-        wrong.append(f"there is {lacks}: only the links were looked at")
+    if find_browser() is None or not AXE.is_file():
+        lacks = NO_BROWSER if find_browser() is None else "there is no axe-core (npm)"
+        wrong.append(f"{lacks}: only the links were looked at")
     else:
         from playwright.sync_api import sync_playwright
 
         server, axe = serve(PAGES, base), AXE.read_text("utf-8")
         address = f"http://127.0.0.1:{server.server_address[1]}{base}"
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+            browser = launch(playwright)
             for scheme in ("light", "dark"):
                 for name in names:
                     found, first = look(browser, address, name, scheme, axe)

@@ -64,15 +64,36 @@ class Label(NamedTuple):
     title: str
 
 
+class Part(NamedTuple):
+    """A part of the book, with the pages of each of its chapters; the first page is in a part without a title."""
+
+    title: str
+    numbered: bool
+    chapters: list[list[str]]
+
+    @property
+    def pages(self) -> list[str]:
+        """Its pages, in order."""
+        return [page for chapter in self.chapters for page in chapter]
+
+
+def parts(root: Path = ROOT) -> list[Part]:
+    """Read the table of contents."""
+    toc = yaml.safe_load((root / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    found = [Part("", False, [[toc["root"]]])]
+    for part in toc.get("parts", [toc]):
+        pages = [[page["file"] for page in (one, *one.get("sections", []))] for one in part.get("chapters", [])]
+        found.append(Part(part.get("caption", ""), bool(part.get("numbered")), pages))
+    return found
+
+
 def chapters(root: Path = ROOT) -> dict[str, str]:
     """Every page of the table of contents, in order, with its chapter number ("" where it has none)."""
-    toc = yaml.safe_load((root / "book" / "_toc.yml").read_text(encoding="utf-8"))
-    pages, last = {toc["root"]: ""}, 0
-    for part in toc.get("parts", [toc]):
-        for chapter in part.get("chapters", []):
-            last += bool(part.get("numbered"))
-            for page in (chapter, *chapter.get("sections", [])):
-                pages[page["file"]] = str(last) if part.get("numbered") else ""
+    pages, last = {}, 0
+    for part in parts(root):
+        for chapter in part.chapters:
+            last += part.numbered
+            pages |= dict.fromkeys(chapter, str(last) if part.numbered else "")
     return pages
 
 

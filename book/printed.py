@@ -39,13 +39,6 @@ class PrintError(RuntimeError):
     """What stops a print, in one line."""
 
 
-def parts(root: Path) -> list[tuple[str, list[str]]]:
-    """Titles of the parts, and the pages of each, in order; the first has no title."""
-    toc = yaml.safe_load((root / "book" / "_toc.yml").read_text("utf-8"))
-    listed = [("", [toc["root"]])]
-    return listed + [(part["caption"], [page["file"] for page in part["chapters"]]) for part in toc["parts"]]
-
-
 def _place(page: str, fragment: str) -> str:
     """Name a place of the long page: ids are unique on a page, and need not be in the book."""
     return f"{page.replace('/', '-')}--{fragment}"
@@ -119,8 +112,7 @@ def whole(root: Path, stills: bool) -> str:
     build = root / "book" / "_build"
     pages = build / "html"
     config = yaml.safe_load((root / "book" / "_config.yml").read_text("utf-8"))
-    listed = parts(root)
-    names = [page for _, chapters in listed for page in chapters]
+    names = list(pair.chapters(root))
     if missing := [name for name in names if not (pages / f"{name}.html").is_file()]:
         raise PrintError(f"there is no {missing[0]}.html in {pages}; run make book first")
     if (script := next((pages / "_static" / "mathjax").glob("*.js"), None)) is None:
@@ -132,12 +124,13 @@ def whole(root: Path, stills: bool) -> str:
             put_stills(text, build / "stage" / f"{name}.ipynb")
         prepare(text, name, tops)
     contents = []
-    for title, chapters in listed:
+    for part in pair.parts(root):
         lines = (
             f'<li><a href="#{_place(name, tops[name])}">{html.escape(texts[name].h1.get_text())}</a></li>'
-            for name in chapters
+            for name in part.pages
         )
-        contents.append((f"<p>{html.escape(title)}</p>" if title else "") + f"<ul>{''.join(lines)}</ul>")
+        heading = f"<p>{html.escape(part.title)}</p>" if part.title else ""
+        contents.append(f"{heading}<ul>{''.join(lines)}</ul>")
     title = html.escape(config["title"])
     return f"""\
 <!DOCTYPE html>
@@ -167,12 +160,11 @@ def pdf(page: Path, target: Path) -> None:
 
     import check
 
-    browser_path = check.find_browser()
-    if browser_path is None:
-        raise PrintError("there is no browser (Debian: apt-get install chromium)")
+    if check.find_browser() is None:
+        raise PrintError(check.NO_BROWSER)
     footer = '<div style="width:100%;font-size:8px;text-align:center"><span class="pageNumber"></span></div>'
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        browser = check.launch(playwright)
         tab = browser.new_page()
         tab.set_default_timeout(120_000)
         tab.goto(page.as_uri(), wait_until="load")

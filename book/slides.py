@@ -14,8 +14,6 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 import build
 import pair
 
@@ -61,7 +59,7 @@ def slides_of(name: str, executed: dict, source) -> list[Slide]:
     for cell in executed["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "code":
-            if {pair.SETUP, "injected-parameters"} & set(cell["metadata"].get("tags", ())):
+            if build.is_added(cell):
                 continue
             image = next((o["data"]["image/png"] for o in cell["outputs"] if "image/png" in o.get("data", {})), None)
             alt = next(shown).metadata.get("mystnb", {}).get("image", {}).get("alt", "")
@@ -110,15 +108,14 @@ def write(root: Path, folder: Path) -> list[Path]:
     shutil.copytree(reveal / "plugin" / "notes", fresh / "reveal" / "notes")
     shutil.copy(mathjax, fresh / "reveal")
     pages = []
-    toc = yaml.safe_load((book / "_toc.yml").read_text("utf-8"))
-    for number, part in enumerate((part for part in toc["parts"] if part.get("numbered")), 1):
+    for number, part in enumerate((part for part in pair.parts(root) if part.numbered), 1):
         chapters = []
-        for name in (page["file"] for page in part["chapters"] if page["file"] in notebooks):
+        for name in (page for page in part.pages if page in notebooks):
             executed = notebooks[name].executed
             if not executed.exists():
                 raise SlidesError(f"{name} is not executed; run make book first")
             chapters.append(slides_of(name, json.loads(executed.read_text("utf-8")), pair.read(notebooks[name].source)))
-        text = template.render(title=part["caption"], chapters=chapters, mathjax=mathjax.name)
+        text = template.render(title=part.title, chapters=chapters, mathjax=mathjax.name)
         (fresh / f"part-{number}.html").write_text(text, encoding="utf-8")
         pages.append(folder / f"part-{number}.html")
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,12 +1,33 @@
 """Fixtures shared by all tests: the embedded model, loaded once, and the questions."""
 
+import os
 import signal
 
 import pytest
 
+import check
+
 # Tests that a shell runs in the background have SIGINT ignored; some of them are about Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def has_browser():
+    """Skip where there is no browser; CI must have one."""
+    if check.find_browser() is None and not os.environ.get("CI"):
+        pytest.skip(check.NO_BROWSER)
+
+
+@pytest.fixture
+def browser(has_browser):
+    """Start the browser that looks at pages."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = check.launch(playwright)
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,14 @@
 """Which notebooks are run alone; that they run is what the command itself shows."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "book"))
+import alone
 
-import alone  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
+
 
 NAMES = [f"notebooks/{letter}" for letter in "abcdefgh"]
 

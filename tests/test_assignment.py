@@ -2,16 +2,15 @@
 
 import json
 import re
-import sys
 import zipfile
 from pathlib import Path
 
 import nbformat
 import pytest
 
+import assignment
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "book"))
-import assignment  # noqa: E402
 
 HEADER = """---
 kernelspec:

@@ -12,12 +12,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "book"))
+import build
+import check
+import pair
+from geolib import figures, interactive
 
-import build  # noqa: E402
-import check  # noqa: E402
-import pair  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
+
 
 HEADER = """---
 kernelspec:
@@ -428,21 +429,12 @@ def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):
     assert (html / "index.html").stat().st_mtime_ns == before, "the last good book stays"
 
 
-def test_a_slider_that_the_keys_do_not_move_is_found():
-    if check.find_browser() is None and not os.environ.get("CI"):
-        pytest.skip("there is no browser (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    from geolib import figures, interactive
-
+def test_a_slider_that_the_keys_do_not_move_is_found(browser):
     counts = {"absolute": [[9, 3], [0, 1]]}
     still = figures.profiles({"": {"a": [1, 2]}})
     figure = interactive.by_threshold([0.01, 0.1], counts, label="ID", still=still).html
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=check.find_browser(), args=["--no-sandbox"])
-        page = browser.new_page()
-        page.set_content(figure)
-        assert check.stuck(page) == []
-        page.set_content(re.sub(r"<script>.*</script>", "", figure, flags=re.DOTALL).replace(" hidden", ""))
-        assert check.stuck(page) == ["has a figure that does not answer the keys: slider 'Threshold'"]
-        browser.close()
+    page = browser.new_page()
+    page.set_content(figure)
+    assert check.stuck(page) == []
+    page.set_content(re.sub(r"<script>.*</script>", "", figure, flags=re.DOTALL).replace(" hidden", ""))
+    assert check.stuck(page) == ["has a figure that does not answer the keys: slider 'Threshold'"]

@@ -2,16 +2,15 @@
 
 import ast
 import re
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "book"))
+import pair
 
-import pair  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
+
 
 SOURCES = sorted((ROOT / "notebooks").rglob("*.md"))
 each_source = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)

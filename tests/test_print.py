@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import sys
 import zipfile
 from pathlib import Path
 
@@ -12,12 +11,11 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
+import build
+import printed
+import slides
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "book"))
-import build  # noqa: E402
-import check  # noqa: E402
-import printed  # noqa: E402
-import slides  # noqa: E402
 
 DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 PAGE = """<html><body><nav>menu</nav><article class="bd-article"><section id="{top}" class="mathjax_ignore">
@@ -95,9 +93,8 @@ def test_epub(root, capsys):
     assert not list((root / "book" / "_build" / "print").glob("*-part*"))
 
 
+@pytest.mark.usefixtures("has_browser")
 def test_pdf(root, capsys):
-    if check.find_browser() is None and not os.environ.get("CI"):
-        pytest.skip("there is no browser (Debian: apt-get install chromium)")
     for folder in ("a", "b"):
         page = root / "book" / "_build" / "html" / "notebooks" / f"{folder}.html"
         page.write_text(page.read_text().replace("../genindex", "genindex"))

@@ -1,15 +1,14 @@
 """Self-tests: what is read is what was written, and every chapter ends with one."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
+import pair
+import quiz
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "book"))
-import pair  # noqa: E402
-import quiz  # noqa: E402
 
 TEXT = """\
 How many
