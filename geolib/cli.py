@@ -44,6 +44,11 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 _model = click.option(
     "--model", default="smollm2-135m", show_default=True, help="Embedded model, hub id, or folder of a causal LM."
 )
+_questions = click.option(
+    "--questions", "path", type=click.Path(path_type=Path), help="JSON lines of question and answer."
+)
+_max_new_tokens = click.option("--max-new-tokens", type=int, default=256, show_default=True, help="Longest answer.")
+_batch_size = click.option("--batch-size", type=int, help="Prompts at once; by default as many as fit into memory.")
 
 
 class _Spreading(click.Command):
@@ -252,7 +257,7 @@ def regions(neurons, seed, bias, window, line, limit, certify, as_json):
 
 @group.command(cls=_Spreading)
 @_model
-@click.option("--questions", "path", type=click.Path(path_type=Path), help="JSON lines of question and answer.")
+@_questions
 @click.option("-n", "n_questions", type=int, help="Number of questions; by default 48, and with --run all.")
 @click.option("--shots", type=int, multiple=True, default=(0, 1, 3, 5), show_default=True, help="0 1 3.")
 @click.option("--only-wrong", is_flag=True, help="After 0 shots, go on with the questions answered wrong.")
@@ -263,8 +268,8 @@ def regions(neurons, seed, bias, window, line, limit, certify, as_json):
     help="Runs of the book, at its scale, in place of all the above: bare, shots, ablations, ...; OUT then gets a "
     "Parquet file and a manifest of each, without text.",
 )
-@click.option("--max-new-tokens", type=int, default=256, show_default=True, help="Longest answer.")
-@click.option("--batch-size", type=int, help="Prompts at once; by default as many as fit into memory.")
+@_max_new_tokens
+@_batch_size
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the results; resumable.")
 @click.option("--store", type=click.Path(path_type=Path), help="Folder of finished batches; by default OUT/batches.")
 @_json
@@ -332,11 +337,11 @@ def _run_and_publish(names, loaded, questions, source, out, settings, as_json):
 
 @group.command(cls=_Spreading)
 @_model
-@click.option("--questions", "path", type=click.Path(path_type=Path), help="JSON lines of question and answer.")
+@_questions
 @click.option("-n", "n_questions", type=int, default=24, show_default=True, help="Number of questions.")
 @click.option("--shots", type=int, multiple=True, default=(0, 1, 3, 5), show_default=True, help="0 1 3; 0 among them.")
-@click.option("--max-new-tokens", type=int, default=256, show_default=True, help="Longest answer.")
-@click.option("--batch-size", type=int, help="Prompts at once; by default as many as fit into memory.")
+@_max_new_tokens
+@_batch_size
 @click.option("--out", type=click.Path(path_type=Path), default="report.html", show_default=True, help="The page.")
 @click.option("--store", type=click.Path(path_type=Path), help="Folder of finished batches; by default in the cache.")
 @_json

@@ -169,21 +169,25 @@ def write_parquet(frame: pd.DataFrame, path: str | os.PathLike) -> None:
     OSError
         It cannot be written.
     """
-    path = Path(path)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=_WRITING) as folder:
-        whole = Path(folder) / path.name
+    with _in_place(path) as whole:
         _map_cells(frame, lambda cell: list(cell) if _is_array(cell) and cell.ndim == 2 else cell).to_parquet(
             whole, index=False, compression="zstd", write_page_checksum=True
         )
-        whole.replace(path)
 
 
 def write_text(text: str, path: str | os.PathLike) -> None:
     """Write ``text`` to ``path``, whole or not at all."""
+    with _in_place(path) as whole:
+        whole.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _in_place(path: str | os.PathLike):
+    """Give a path to write to, which takes the place of ``path`` once it is written."""
     path = Path(path)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=_WRITING) as folder:
         whole = Path(folder) / path.name
-        whole.write_text(text, encoding="utf-8")
+        yield whole
         whole.replace(path)
 
 
