@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 		|| { echo "make: $(PYTHON) is $$($(PYTHON) --version 2>&1), but Python 3.11 to 3.13 was expected (make PYTHON=...)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=24.1'
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,test,bench,endpoint]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,test,bench,endpoint,cluster]'
 	@touch $@
 
 # Where npm is missing the build says what follows from it.
@@ -70,7 +70,7 @@ constraints: ## Pin the newest versions that fit pyproject.toml (torch stays)
 	rm -rf $(VENV)-new && $(PYTHON) -m venv $(VENV)-new
 	$(VENV)-new/bin/python -m pip install --quiet --upgrade pip
 	grep -E '^torch==' constraints.txt > $(VENV)-new/torch.txt
-	$(VENV)-new/bin/python -m pip install --quiet -c $(VENV)-new/torch.txt '.[book,test,bench,endpoint]'
+	$(VENV)-new/bin/python -m pip install --quiet -c $(VENV)-new/torch.txt '.[book,test,bench,endpoint,cluster]'
 	$(VENV)-new/bin/python -m pip freeze --exclude geometry-of-reasoning | sed 's/+cpu//' > constraints.txt
 	rm -rf $(VENV)-new
 

@@ -1,5 +1,6 @@
 """geolib from a shell: the same things, one command each."""
 
+import contextlib
 import json
 import logging
 import sys
@@ -29,8 +30,9 @@ def main(arguments=None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("geolib: interrupted", err=True)
         sys.exit(130)
-    except (ValueError, TypeError, OSError) as error:
-        click.echo(f"geolib: {error}", err=True)
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError, MemoryError) as error:
+        # Ours are one line; others', such as torch's when a GPU's memory runs out, are made one.
+        click.echo(f"geolib: {' '.join(str(error).split()) or type(error).__name__}", err=True)
         sys.exit(1)
 
 
@@ -272,9 +274,35 @@ def regions(neurons, seed, bias, window, line, limit, certify, as_json):
 @_batch_size
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the results; resumable.")
 @click.option("--store", type=click.Path(path_type=Path), help="Folder of finished batches; by default OUT/batches.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Who answers: this process, or workers of the Ray cluster at RAY_ADDRESS; without one, of one started here.",
+)
+@click.option("--workers", type=int, help="Of Ray: how many; by default one a GPU, or as many as there are cores for.")
+@click.option("--threads", type=int, help="Of Ray: cores of each worker; by default 1.")
 @_json
-def sweep(model, path, n_questions, shots, only_wrong, names, max_new_tokens, batch_size, out, store, as_json):
+def sweep(
+    model,
+    path,
+    n_questions,
+    shots,
+    only_wrong,
+    names,
+    max_new_tokens,
+    batch_size,
+    out,
+    store,
+    engine,
+    workers,
+    threads,
+    as_json,
+):
     """Ask questions under several numbers of examples; record ID per layer and the verdict."""
+    if engine == "local" and not (workers is threads is None):
+        raise click.UsageError("--workers and --threads are for --engine ray")
     from geolib import models
     from geolib.reasoning import available_questions
 
@@ -283,33 +311,35 @@ def sweep(model, path, n_questions, shots, only_wrong, names, max_new_tokens, ba
         raise ValueError(f"sweep: out is {str(out)!r}, which is a file, but a folder was expected")
     settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "store": store or out / "batches"}
     settings |= {"progress": sys.stderr.isatty()}
-    if names:
-        settings["n_asked"] = n_questions
-        _run_and_publish(names, models.load(model), available, source, out, settings, as_json)
-        return
+    with contextlib.ExitStack() as stack:
+        if engine == "ray":
+            from geolib.reasoning.cluster import Cluster
+
+            settings["engine"] = stack.enter_context(Cluster(model, workers=workers, threads=threads or 1))
+        loaded = models.load(model, device="cpu" if engine == "ray" else None)
+        if names:
+            settings["n_asked"] = n_questions
+            _run_and_publish(names, loaded, available, source, out, settings, as_json)
+        else:
+            n_questions = 48 if n_questions is None else n_questions
+            settings |= {"shots": shots, "only_wrong": only_wrong}
+            _sweep_once(loaded, available, source, n_questions, out, settings, as_json)
+
+
+def _sweep_once(loaded, available, source, n_questions, out, settings, as_json):
+    """Ask some questions, write the rows, and print the shares by number of examples."""
     from geolib.parts import write_parquet
     from geolib.reasoning import Sweep, exploration_split
 
-    n_questions = 48 if n_questions is None else n_questions
-    asked, shown = exploration_split(available, n_questions, n_examples=max(shots, default=0))
-    loaded, tokenizer = models.load(model)
-    experiment = Sweep(
-        model=loaded,
-        tokenizer=tokenizer,
-        questions=asked,
-        examples=shown,
-        shots=shots,
-        only_wrong=only_wrong,
-        **settings,
-    )
-    rows = experiment.run()
+    asked, shown = exploration_split(available, n_questions, n_examples=max(settings["shots"], default=0))
+    rows = Sweep(model=loaded[0], tokenizer=loaded[1], questions=asked, examples=shown, **settings).run()
     write_parquet(rows, out / "rows.parquet")
     table = rows.groupby("shots").agg(
         n=("correct", "size"), correct=("correct", "mean"), redundant=("redundant", "mean")
     )
-    skipped = len(rows.attrs["skipped"])
     if as_json:
-        report = {"rows": len(rows), "skipped": skipped, "questions": source}
+        report = {"rows": len(rows), "questions": source}
+        report |= {name: len(rows.attrs[name]) for name in ("skipped", "failed")}
         click.echo(json.dumps(report | {"by_shots": table.reset_index().to_dict("records")}))
     else:
         click.echo(table.round(3).to_string())

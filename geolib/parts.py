@@ -13,7 +13,9 @@ import shutil
 import signal
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 
 import numpy as np
@@ -25,27 +27,33 @@ from tqdm.auto import tqdm
 logger = logging.getLogger(__name__)
 
 _WRITING = ".writing-"
+_TRIES = 3
+_HOPELESS = 16  # items that fail in a row: then it is not they that are to blame
 
 
 def run_in_parts(
     batches: Sequence[Sequence[dict]],
-    compute: Callable[[Sequence[dict]], list[dict]],
+    compute: Callable[[Sequence[dict]], list[dict] | Future],
     *,
     folder: str | os.PathLike | None = None,
     progress: bool = False,
     label: str = "",
+    at_once: int = 1,
+    failed: dict[str, str] | None = None,
+    fatal: type[Exception] = (),
 ) -> dict[str, dict]:
     """Compute batch after batch, keep each as it is finished, and read what an earlier run kept.
 
-    A batch is computed whole if one of its rows is missing. When the run is stopped, however roughly, the batch in
-    flight is lost and nothing else.
+    A batch is computed whole if one of its rows is missing. When the run is stopped, however roughly, the batches in
+    flight are lost and nothing else.
 
     Parameters
     ----------
     batches : sequence of sequences of dict
         What to compute. Every item has a ``"key"``: text that changes when anything changes that determines its row.
     compute : callable
-        Takes a batch and returns its rows: dicts of numbers, text and arrays, each with the ``"key"`` of its item.
+        Takes a batch and returns its rows, dicts of numbers, text and arrays, each with the ``"key"`` of its item; or
+        a future of them.
     folder : path, optional
         Where the parts are; nothing is kept without one. Of several processes over one folder, one works while the
         others wait, and then read what it did.
@@ -53,31 +61,88 @@ def run_in_parts(
         Whether to show a progress bar.
     label : str
         What the bar says.
+    at_once : int
+        How many futures may be in flight.
+    failed : dict, optional
+        Gets the errors of items that fail, by key: a batch is tried three times, then each of its items alone three
+        times. Without it the first error is raised.
+    fatal : type of Exception, or several
+        Raised at once: no item is to blame for it.
 
     Returns
     -------
     dict of str to dict
-        Rows by key.
+        Rows by key; those of ``failed`` are not among them.
+
+    Raises
+    ------
+    Exception
+        An error of ``compute``; with ``failed``, that of the last of 16 items that fail in a row, or of all.
     """
-    wanted = {item["key"] for batch in batches for item in batch}
+    wanted, in_a_row = {item["key"] for batch in batches for item in batch}, 0
     with Parts(folder) as parts:
         rows = parts.read(wanted)
+        missing = [batch for batch in batches if any(item["key"] not in rows for item in batch)]
         try:
             bar = tqdm(total=sum(map(len, batches)), desc=label, unit="", disable=not progress)
             with _noting_interrupts() as interrupts, bar:
-                for batch in batches:
+                bar.update(bar.total - sum(map(len, missing)))
+                for batch, outcome in _attempts(missing, compute, at_once, 1 if failed is None else _TRIES, fatal):
+                    if isinstance(outcome, Exception):
+                        in_a_row += 1
+                        if failed is None or isinstance(outcome, fatal) or in_a_row == _HOPELESS:
+                            raise outcome
+                        failed[batch[0]["key"]] = f"{type(outcome).__name__}: {' '.join(str(outcome).split())}"
+                    else:
+                        in_a_row = 0
+                        parts.add(outcome)
+                        rows.update((row["key"], row) for row in outcome)
+                    bar.update(len(batch))
                     if interrupts:
                         raise KeyboardInterrupt
-                    if any(item["key"] not in rows for item in batch):
-                        new = compute(batch)
-                        parts.add(new)
-                        rows.update((row["key"], row) for row in new)
-                    bar.update(len(batch))
         except KeyboardInterrupt:
             if folder is not None:
                 logger.warning("%d of %d rows are safe in %s: run again to go on", len(rows), len(wanted), folder)
             raise
+    if failed and not rows:
+        raise outcome
     return rows
+
+
+def _attempts(batches, compute, at_once: int, tries: int, fatal):
+    """Go through batches as they are finished: each with its rows, or, an item alone, with the error of its last try."""
+    waiting, running = deque((batch, 1) for batch in batches), {}
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            batch, attempt = waiting.popleft()
+            running[_as_future(compute, batch)] = batch, attempt
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            batch, attempt = running.pop(future)
+            error = future.exception()
+            if error is None:
+                yield batch, future.result()
+            elif tries == 1 or isinstance(error, fatal):
+                yield batch, error
+            elif attempt < tries:
+                logger.info("attempt %d of %d at %d items failed: %r", attempt, tries, len(batch), error)
+                waiting.appendleft((batch, attempt + 1))
+            elif len(batch) > 1:
+                waiting.extendleft(([item], 1) for item in reversed(batch))
+            else:
+                yield batch, error
+
+
+def _as_future(compute, batch) -> Future:
+    future = Future()
+    try:
+        outcome = compute(batch)
+    except Exception as error:
+        future.set_exception(error)
+        return future
+    if isinstance(outcome, Future):
+        return outcome
+    future.set_result(outcome)
+    return future
 
 
 @contextlib.contextmanager

@@ -139,9 +139,10 @@ def test_imports_point_one_way(path):
 def test_geolib_stays_small():
     """Lines of code: what is left without docstrings, comments and empty lines.
 
-    Three parts of some 1,700 lines each, their figures and the shell. Past the limit, look for what can go first.
+    Three parts of some 1,700 lines each, their figures, the shell, and the cluster. Past the limit, look for what can
+    go first.
     """
-    assert sum(code_lines(path.read_text()) for path in (ROOT / "geolib").rglob("*.py")) < 6500
+    assert sum(code_lines(path.read_text()) for path in (ROOT / "geolib").rglob("*.py")) < 7000
 
 
 def code_lines(source):

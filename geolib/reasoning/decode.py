@@ -27,6 +27,10 @@ _TOLERANCE = {torch.float32: 1e-3}  # of logits, relative to their largest; othe
 _COARSE = 5e-2
 
 
+class RefusedError(ValueError):
+    """The model's attention is not one that is followed here; no question is to blame."""
+
+
 @dataclass
 class Answer:
     """What the model answered to one prompt, and what was measured at the prompt's last token.
@@ -126,8 +130,10 @@ class SharedPrefix:
 
         Raises
         ------
+        RefusedError
+            The model's attention cannot be followed (named, with the reason). A ValueError.
         ValueError
-            The model's attention cannot be followed (named, with the reason), or gives NaN.
+            It gives NaN.
         """
         token = _RUNNING.set(self)
         try:
@@ -166,8 +172,8 @@ class SharedPrefix:
         if not difference <= _TOLERANCE.get(self.model.dtype, _COARSE):
             raise self._refusal(f"attends in a way that is not followed here (logits differ by {difference:.1e})")
 
-    def _refusal(self, reason) -> ValueError:
-        return ValueError(
+    def _refusal(self, reason) -> RefusedError:
+        return RefusedError(
             f"Sweep: model is a {type(self.model).__name__}, which {reason}; "
             "expected one plain softmax per head, through the attention interface"
         )

@@ -147,7 +147,8 @@ class Runs:
         parts = self.parts(name)
         frames = [self._ask(part, self._asked(part.asked)) for part in parts]
         rows = pd.concat(frames, ignore_index=True)
-        rows.attrs["skipped"] = [skipped for frame in frames for skipped in frame.attrs["skipped"]]
+        for name in ("skipped", "failed"):
+            rows.attrs[name] = [one for frame in frames for one in frame.attrs[name]]
         return self._with_gates(rows)
 
     def again(self, name: str, row) -> pd.Series:
@@ -301,6 +302,7 @@ class Runs:
         if not self.gates:
             return rows
         bare = self._bare_rows().set_index("question").signs
+        rows = rows[rows.question.isin(bare.index)]  # not where the 0-shot prompt is among those that failed
         changed = [
             np.bitwise_count(row ^ bare[question]).reshape(len(self.gates), -1).sum(1)
             for question, row in zip(rows.question, rows.signs, strict=True)
@@ -349,6 +351,7 @@ def publish(rows: pd.DataFrame, name: str, folder, *, runs: Runs, source: str, c
         "run": name,
         "rows": len(rows),
         "skipped": len(rows.attrs.get("skipped", ())),
+        "failed": len(rows.attrs.get("failed", ())),
         "questions": source,
         "model": Path(runs.model.config.name_or_path).name or type(runs.model).__name__,  # no path of this machine's
         **runs.hashes,

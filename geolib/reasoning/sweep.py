@@ -5,18 +5,17 @@ import json
 import logging
 import math
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
-import psutil
-import torch
 
 from geolib.parts import fingerprint, run_in_parts
-from geolib.reasoning.decode import RULES, SharedPrefix, gumbel
+from geolib.reasoning.answers import Answerer, Settings, room
+from geolib.reasoning.decode import RefusedError
 from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition, frame, question_ids
 from geolib.reasoning.questions import Question
@@ -25,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 _MEASURE = 3  # part of each row's key, and so of its draws: raise it when what a row means, or how it is made, changes
 _MOST_ROWS = {"cpu": 256}  # in a batch: the longest answers are waited for, so that few large batches are best
-_STOPS = ("\n\n", "\nQuestion:")  # where an answer in plain text is over, though the model goes on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +68,8 @@ class Sweep:
     store : path, optional
         Folder of finished batches (Parquet). A run over the same store continues where the last one stopped, and
         computes nothing twice; several processes may share it.
+    engine : Cluster, optional
+        Who answers: without one, ``model`` does; with a :class:`~geolib.reasoning.cluster.Cluster`, its workers.
     progress : bool
         Whether to show a progress bar.
     """
@@ -90,6 +90,7 @@ class Sweep:
     watched: Sequence[str] = ()
     batch_size: int | None = None
     store: str | os.PathLike | None = None
+    engine: object = None
     progress: bool = True
 
     def __post_init__(self):
@@ -162,24 +163,26 @@ class Sweep:
             bits, where modules are watched), ``response``, ``new_tokens``, ``truncated``, ``seconds`` (the batch's,
             divided by its rows), ``expected``, the judge's ``correct``, ``redundant`` and ``kind``, and ``strict``:
             correct under the strict reading too. Prompts that do not fit into the model's window are passed over:
-            ``.attrs["skipped"]`` lists them.
+            ``.attrs["skipped"]`` lists them. So are those on which the model fails each time that it tries:
+            ``.attrs["failed"]`` lists them, with the error.
 
         Raises
         ------
         ValueError
             No prompt fits, or the model's attention cannot be followed (named, with the reason).
+        Exception
+            Whatever the model fails with, if it fails on many prompts in a row, or on all.
         """
         model_hash = fingerprint(self.model)
         bare = [condition for condition in self._conditions if self.only_wrong and condition == Condition()]
         rest = [condition for condition in self._conditions if condition not in bare]
-        engine, skipped = SharedPrefix(self.model, self._thresholds, self.sharpness, self._watched_modules()), []
-        frames, questions = [], self.questions
+        frames, questions, skipped, failed = [], self.questions, [], []
         for group in filter(None, (bare, rest)):
             asked = [[question] for question in questions] if self.paired else [questions] * len(group)
             pairs = zip(group, asked, strict=True)
             prompts = [p for condition, some in pairs for p in self._prompts(condition, some, model_hash, skipped)]
             if prompts:
-                frames.append(self._answer(engine, prompts))
+                frames.append(self._answer(prompts, model_hash, failed))
             if group is bare and frames:
                 wrong = set(frames[0].question[~frames[0].correct])
                 questions = [question for question in questions if question.index in wrong]
@@ -187,20 +190,15 @@ class Sweep:
             raise ValueError(f"Sweep: none of {len(skipped)} prompts fits into the model's window")
         if skipped:
             logger.warning("%d prompts do not fit into the model's window and are passed over", len(skipped))
+        if failed:
+            logger.warning("%d prompts failed again and again and are set aside: %s", len(failed), failed[0]["error"])
         rows = pd.concat(frames, ignore_index=True)
-        rows.attrs["skipped"] = skipped
+        rows.attrs |= {"skipped": skipped, "failed": failed}
         return rows
 
     @property
     def _thresholds(self) -> list[float]:
         return np.atleast_1d(self.eps).tolist()
-
-    def _watched_modules(self) -> list:
-        modules = dict(self.model.named_modules()) if self.watched else {}
-        for name in self.watched:
-            if name not in modules:
-                raise ValueError(f"Sweep: watched holds {name!r}, but the model has no such module")
-        return [modules[name] for name in self.watched]
 
     def _prompts(self, condition, questions, model_hash, skipped) -> list[dict]:
         """Every question's prompt with its key: a hash of all that determines its row."""
@@ -229,20 +227,33 @@ class Sweep:
             settings.append({"watched": list(self.watched)})
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
-    def _answer(self, engine, prompts: list[dict]) -> pd.DataFrame:
+    def _answer(self, prompts: list[dict], model_hash: str, failed: list[dict]) -> pd.DataFrame:
         """Rows of the prompts, in their order, from the store or the model."""
-        checked = []
-
-        def answer(batch):
-            if not checked:
-                longest = max(prompts, key=lambda prompt: len(prompt["before"]) + len(prompt["rest"]))
-                engine.check([*longest["before"], *longest["rest"]])
-                checked.append(True)
-            return self._answer_batch(engine, batch)
-
-        known = run_in_parts(
-            list(self._batches(prompts)), answer, folder=self.store, progress=self.progress, label="answers"
+        longest = max(prompts, key=lambda prompt: len(prompt["before"]) + len(prompt["rest"]))
+        settings = Settings(
+            eps=self._thresholds,
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            seed=self.seed,
+            sharpness=self.sharpness,
+            watched=self.watched,
+            model_sha256=model_hash,
+            probe=(*longest["before"], *longest["rest"]),
         )
+        answer, errors = Answerer(self.model, self.tokenizer, settings), {}
+        known = run_in_parts(
+            list(self._batches(prompts)),
+            partial(self.engine.submit, settings) if self.engine else answer,
+            folder=self.store,
+            progress=self.progress,
+            label="answers",
+            at_once=self.engine.at_once if self.engine else 1,
+            failed=errors,
+            fatal=RefusedError,
+        )
+        for prompt in [prompt for prompt in prompts if prompt["key"] in errors]:
+            failed.append({"question": prompt["question"].index, **prompt["about"], "error": errors[prompt["key"]]})
+        prompts = [prompt for prompt in prompts if prompt["key"] in known]
         rows = []
         for prompt in prompts:
             question, row = prompt["question"], known[prompt["key"]]
@@ -271,57 +282,10 @@ class Sweep:
 
     def _rows_that_fit(self, length: int) -> int:
         """Rows whose own keys and values, held twice while rows are dropped, and widest layer take an eighth."""
-        config, device = self.model.config.get_text_config(), self.model.device
-        memory = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else psutil.virtual_memory().total
+        config = self.model.config.get_text_config()
+        device, memory = self.engine.room() if self.engine else room(self.model)
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         kept = 2 * 2 * config.num_hidden_layers * heads * size * (length + self.max_new_tokens)
         widest = length * (16 * config.hidden_size) + 3 * config.vocab_size
-        return max(1, min(_MOST_ROWS.get(device.type, 512), memory // 8 // (4 * (kept + widest))))
-
-    def _answer_batch(self, engine, batch: list[dict]) -> list[dict]:
-        """Answer prompts of one beginning."""
-        start = time.perf_counter()
-        eos = self.model.generation_config.eos_token_id
-        ends = set(eos if isinstance(eos, list) else [eos]) | {self.tokenizer.eos_token_id}
-        stops = () if self.tokenizer.chat_template else _STOPS
-        answers = engine.answer(
-            batch[0]["before"],
-            [prompt["rest"] for prompt in batch],
-            max_new_tokens=self.max_new_tokens,
-            ends=sorted(end for end in ends if end is not None),
-            choose=gumbel(self.temperature, [f"{self.seed} {p['key']}" for p in batch]) if self.temperature else None,
-            stop=(lambda tokens: _stopped(self.tokenizer.decode(tokens[-8:]), stops)) if stops else None,
-        )
-        seconds = (time.perf_counter() - start) / len(batch)
-        rows = []
-        for prompt, answer in zip(batch, answers, strict=True):
-            text = self.tokenizer.decode(answer.tokens, skip_special_tokens=True)
-            dimensions = {
-                f"id_{rule}_{eps:g}": answer.counts[r, e].astype(np.int32)
-                for r, rule in enumerate(RULES)
-                for e, eps in enumerate(self._thresholds)
-            }
-            rows.append(
-                {
-                    "key": prompt["key"],
-                    "prompt_tokens": len(prompt["before"]) + len(prompt["rest"]),
-                    "response": _cut(text, stops).strip(),
-                    "new_tokens": len(answer.tokens),
-                    "truncated": not answer.ended,
-                    "seconds": seconds,
-                    **dimensions,
-                    "sink_share": answer.sink_share,
-                    **({"signs": answer.signs} if self.watched else {}),
-                }
-            )
-        return rows
-
-
-def _stopped(text, stops) -> bool:
-    return any(stop in text.lstrip() for stop in stops)
-
-
-def _cut(text, stops) -> str:
-    text = text.lstrip()
-    return text[: min([text.find(stop) for stop in stops if stop in text], default=None)]
+        return max(1, min(_MOST_ROWS.get(device, 512), memory // 8 // (4 * (kept + widest))))

@@ -14,6 +14,7 @@ import torch
 
 from geolib.dimension import attention_dimension
 from geolib.reasoning import Condition, Question, Sweep, build_prompt, generate_questions, judge
+from geolib.reasoning.answers import Answerer
 
 QUESTIONS = generate_questions(6, seed=3)
 EXAMPLES = generate_questions(3, seed=4)
@@ -74,7 +75,7 @@ def test_only_wrong_goes_on_with_the_wrong(model, tokenizer):
 
 def test_a_stored_sweep_is_read_back_without_the_model(model, tokenizer, tmp_path, monkeypatch):
     first = small(model, tokenizer, store=tmp_path).run()
-    monkeypatch.setattr(Sweep, "_answer_batch", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(Answerer, "__call__", lambda *_: pytest.fail("computed again"))
     assert_same(small(model, tokenizer, store=tmp_path).run(), first)
     # A part of it, in another order, is the same rows.
     part = small(model, tokenizer, store=tmp_path, questions=QUESTIONS[::-1], shots=(2,)).run()
@@ -132,13 +133,13 @@ def _run_slowly(folder):
     """In a process of its own: a sweep that can be killed between batches."""
     from geolib.models import load
 
-    original = Sweep._answer_batch
+    original = Answerer.__call__
 
-    def slow(self, engine, batch):
+    def slow(self, batch):
         time.sleep(0.5)
-        return original(self, engine, batch)
+        return original(self, batch)
 
-    Sweep._answer_batch = slow
+    Answerer.__call__ = slow
     small(*load(device="cpu"), store=folder).run()
 
 
@@ -153,8 +154,8 @@ def test_a_killed_sweep_goes_on(model, tokenizer, tmp_path, monkeypatch):
     done = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.parquet")}
     assert 0 < len(done) < 4  # of four batches: six prompts under each of two conditions, 4 at most
     computed = []
-    original = Sweep._answer_batch
-    monkeypatch.setattr(Sweep, "_answer_batch", lambda self, *rest: computed.append(1) or original(self, *rest))
+    original = Answerer.__call__
+    monkeypatch.setattr(Answerer, "__call__", lambda self, *rest: computed.append(1) or original(self, *rest))
     resumed = small(model, tokenizer, store=tmp_path).run()
     assert len(computed) == 4 - len(done)
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in done} == done
@@ -224,10 +225,8 @@ def test_conditions_beside_examples(model, tokenizer):
 def test_a_text_that_occurs_twice_is_answered_once(model, tokenizer, monkeypatch):
     again = Question(QUESTIONS[0].text, QUESTIONS[0].answer, 99)
     asked = []
-    original = Sweep._answer_batch
-    monkeypatch.setattr(
-        Sweep, "_answer_batch", lambda self, engine, batch: asked.extend(batch) or original(self, engine, batch)
-    )
+    original = Answerer.__call__
+    monkeypatch.setattr(Answerer, "__call__", lambda self, batch: asked.extend(batch) or original(self, batch))
     rows = small(model, tokenizer, questions=[QUESTIONS[0], again], shots=(0,)).run()
     assert len(asked) == 1
     assert rows.response[0] == rows.response[1]
@@ -254,5 +253,5 @@ def test_batches_are_sized_by_memory(model, tokenizer, monkeypatch):
     sweep = small(model, tokenizer, batch_size=None)
     assert 16 < sweep._rows_that_fit(50) <= 256
     tight = SimpleNamespace(total=2 * 2**30)
-    monkeypatch.setattr("geolib.reasoning.sweep.psutil.virtual_memory", lambda: tight)
+    monkeypatch.setattr("geolib.reasoning.answers.psutil.virtual_memory", lambda: tight)
     assert 1 <= sweep._rows_that_fit(8000) < sweep._rows_that_fit(200) < 64

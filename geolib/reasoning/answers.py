@@ -1,0 +1,130 @@
+"""From prompts to rows: a model answers a batch, and what it said and what was measured become the rows of a sweep."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+import torch
+
+from geolib.reasoning.decode import RULES, SharedPrefix, gumbel
+
+_STOPS = ("\n\n", "\nQuestion:")  # where an answer in plain text is over, though the model goes on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How prompts are answered: what a worker needs to know beside the model.
+
+    Attributes
+    ----------
+    eps, max_new_tokens, temperature, seed, sharpness, watched
+        As for :class:`~geolib.reasoning.Sweep`.
+    model_sha256 : str
+        :func:`geolib.parts.fingerprint` of the model that is meant.
+    probe : tuple of int
+        Token ids of a long prompt, on which the measurement is compared to the model's own attention first.
+    """
+
+    eps: Sequence[float]
+    max_new_tokens: int
+    temperature: float
+    seed: int
+    sharpness: Mapping[int, float] | None
+    watched: Sequence[str]
+    model_sha256: str
+    probe: tuple[int, ...]
+
+
+class Answerer:
+    """A model that turns batches of prompts into rows.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As :func:`geolib.models.load` returns them.
+    settings : Settings
+
+    Raises
+    ------
+    ValueError
+        A module to be watched is not there.
+    """
+
+    def __init__(self, model, tokenizer, settings: Settings):
+        modules = dict(model.named_modules())
+        for name in settings.watched:
+            if name not in modules:
+                raise ValueError(f"Sweep: watched holds {name!r}, but the model has no such module")
+        watched = [modules[name] for name in settings.watched]
+        self.tokenizer, self.settings, self._checked = tokenizer, settings, False
+        self._engine = SharedPrefix(model, settings.eps, settings.sharpness, watched)
+        eos = model.generation_config.eos_token_id
+        ends = {*(eos if isinstance(eos, list) else [eos]), tokenizer.eos_token_id}
+        self._ends = sorted(end for end in ends if end is not None)
+        self._stops = () if tokenizer.chat_template else _STOPS
+
+    def __call__(self, batch: Sequence[dict]) -> list[dict]:
+        """Answer prompts of one beginning.
+
+        Parameters
+        ----------
+        batch : sequence of dict
+            Each with its ``"key"``, ``"before"`` (token ids, the same in all) and ``"rest"``.
+
+        Returns
+        -------
+        list of dict
+            A row for each, under its key.
+
+        Raises
+        ------
+        RefusedError
+            The model's attention cannot be followed.
+        """
+        if not self._checked:
+            self._engine.check(list(self.settings.probe))
+            self._checked = True
+        start, settings = time.perf_counter(), self.settings
+        seeds = [f"{settings.seed} {prompt['key']}" for prompt in batch]
+        answers = self._engine.answer(
+            batch[0]["before"],
+            [prompt["rest"] for prompt in batch],
+            max_new_tokens=settings.max_new_tokens,
+            ends=self._ends,
+            choose=gumbel(settings.temperature, seeds) if settings.temperature else None,
+            stop=self._stopped if self._stops else None,
+        )
+        seconds = (time.perf_counter() - start) / len(batch)
+        return [self._row(prompt, answer) | {"seconds": seconds} for prompt, answer in zip(batch, answers, strict=True)]
+
+    def _row(self, prompt, answer) -> dict:
+        row = {
+            "key": prompt["key"],
+            "prompt_tokens": len(prompt["before"]) + len(prompt["rest"]),
+            "response": self._cut(self.tokenizer.decode(answer.tokens, skip_special_tokens=True)),
+            "new_tokens": len(answer.tokens),
+            "truncated": not answer.ended,
+            "seconds": 0.0,
+        }
+        for r, rule in enumerate(RULES):
+            for e, eps in enumerate(self.settings.eps):
+                row[f"id_{rule}_{eps:g}"] = answer.counts[r, e].astype(np.int32)
+        row["sink_share"] = answer.sink_share
+        return row | ({"signs": answer.signs} if self.settings.watched else {})
+
+    def _stopped(self, tokens) -> bool:
+        text = self.tokenizer.decode(tokens[-8:]).lstrip()
+        return any(stop in text for stop in self._stops)
+
+    def _cut(self, text) -> str:
+        text = text.lstrip()
+        return text[: min([text.find(stop) for stop in self._stops if stop in text], default=None)].strip()
+
+
+def room(model) -> tuple[str, int]:
+    """Type of a model's device, and how many bytes of memory it has."""
+    if model.device.type == "cuda":
+        return "cuda", torch.cuda.mem_get_info(model.device)[1]
+    return model.device.type, psutil.virtual_memory().total

@@ -1,0 +1,288 @@
+"""A sweep beyond one machine: the same batches, answered by workers of a Ray cluster, each of which holds the model.
+
+Three layers, so that each may die alone. The sweep itself keeps the rows. A *broker*, a child process, holds the one
+connection to Ray and hands batches to workers: where the head of a cluster is lost, Ray ends the process that was
+connected to it, and a new broker takes over once the head is back. The *workers* are Ray actors, one for each GPU,
+or for so many cores; one that dies is started again by Ray, and its batch is tried again.
+"""
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import pickle
+import re
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from itertools import count
+
+import torch
+
+from geolib import models
+from geolib.checks import above_zero, integer, one_line
+from geolib.parts import fingerprint
+from geolib.reasoning.answers import Answerer, Settings, room
+from geolib.reasoning.decode import RefusedError
+
+logger = logging.getLogger(__name__)
+
+_AHEAD = 2  # batches on the way for each worker: the next one waits where it is needed
+_PAUSE = 0.5  # seconds between two looks at what cannot announce itself
+
+
+class ClusterError(RuntimeError):
+    """The cluster cannot be reached, has no worker, or lost one at its work."""
+
+
+class Cluster:
+    """Workers of a Ray cluster: the ``engine`` of a :class:`~geolib.reasoning.Sweep`. Needs the extra ``cluster``.
+
+    Used in a ``with`` block, which ends the workers. The cluster is the one at ``address``, or that of the environment
+    variable RAY_ADDRESS; without either one is started on this machine, and ends with the block. geolib and the model
+    must be within reach of every node.
+
+    Parameters
+    ----------
+    model : str or callable
+        What each worker loads: a name as for :func:`geolib.models.load`, or something picklable that returns a model
+        and a tokenizer. A worker whose weights are not those of the sweep's model is refused.
+    workers : int, optional
+        How many; by default one for each GPU, and where there is none, as many as there are cores for.
+    threads : int
+        Cores of each worker.
+    address : str, optional
+        As for ``ray.init``: ``"10.0.0.1:6379"``, ``"auto"``, ``"local"``.
+    patience : float
+        Seconds to wait for a cluster that was lost, or for a first worker.
+
+    Raises
+    ------
+    ImportError
+        The extra ``cluster`` is not installed.
+    TypeError, ValueError
+        A number of another kind.
+    """
+
+    def __init__(
+        self,
+        model: str | Callable = models.EMBEDDED,
+        *,
+        workers: int | None = None,
+        threads: int = 1,
+        address: str | None = None,
+        patience: float = 600.0,
+    ):
+        try:
+            import ray  # noqa: F401
+        except ImportError:
+            raise ImportError(
+                'Cluster: ray is not installed, but the extra "cluster" was expected (pip install ray)'
+            ) from None
+        if not callable(model) and not isinstance(model, str | os.PathLike):
+            raise TypeError(f"Cluster: model is {one_line(model)}, but a name or a callable was expected")
+        workers = workers if workers is None else integer("Cluster: workers", workers, 1)
+        load = model if callable(model) else partial(models.load, str(model))
+        self._options = load, workers, integer("Cluster: threads", threads, 1), address
+        self.patience = float(above_zero("Cluster: patience", patience))
+        self._pending, self._numbers, self._lock, self._closing = {}, count(), threading.Lock(), False
+
+    def __enter__(self):
+        self._ready, self._seen = Future(), time.monotonic()
+        self._start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        return self
+
+    def __exit__(self, *_):
+        self._closing = True
+        with contextlib.suppress(OSError):
+            self._pipe.send(None)
+        self._broker.join(20)
+        self._broker.kill()
+        self._listener.join()
+
+    @property
+    def at_once(self) -> int:
+        """Batches that may be on the way; waits for the first worker."""
+        return _AHEAD * self._ready.result()[2]
+
+    def room(self) -> tuple[str, int]:
+        """Type of a worker's device and its share of the memory, in bytes; waits for the first worker."""
+        return self._ready.result()[:2]
+
+    def submit(self, settings: Settings, batch: Sequence[dict]) -> Future:
+        """Have a batch answered: a future of its rows.
+
+        Its exception is what the model failed with; or ClusterError: the worker died over it, or the cluster is lost.
+        """
+        future, number = Future(), next(self._numbers)
+        # Questions stay here: a worker needs the tokens alone.
+        work = number, settings, [{name: prompt[name] for name in ("key", "before", "rest")} for prompt in batch]
+        with self._lock:
+            self._pending[number] = future, work
+            with contextlib.suppress(OSError):  # the broker is gone: the next one will be sent it
+                self._pipe.send(work)
+        return future
+
+    def _start(self):
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._broker = context.Process(target=_serve, args=(theirs, *self._options, self.patience), daemon=True)
+        self._broker.start()
+        theirs.close()
+
+    def _listen(self):
+        """Pass on what the broker says, and replace a broker that ended."""
+        while True:
+            try:
+                what, content = self._pipe.recv()
+            except (EOFError, OSError):
+                what, content = "lost", "the connection ended"
+            if self._closing:
+                return
+            if what == "lost":
+                logger.warning("the cluster is lost (%s): trying to reach it again", content)
+                if not self._ready.done() or time.monotonic() - self._seen > self.patience:
+                    self._give_up(ClusterError(f"Cluster: {content}"))
+                    return
+                self._broker.kill()
+                self._broker.join()
+                time.sleep(_PAUSE)
+                with self._lock:
+                    self._start()
+                    for _, work in self._pending.values():
+                        self._pipe.send(work)
+                continue
+            self._seen = time.monotonic()
+            if what == "ready":
+                if not self._ready.done():
+                    self._ready.set_result(content)
+            else:
+                with self._lock:
+                    future, _ = self._pending.pop(what)
+                (future.set_exception if isinstance(content, Exception) else future.set_result)(content)
+
+    def _give_up(self, error):
+        with self._lock:
+            futures = [self._ready] * (not self._ready.done()) + [future for future, _ in self._pending.values()]
+            self._pending.clear()
+        for future in futures:
+            future.set_exception(error)
+
+
+def _serve(pipe, load, workers, threads, address, patience):
+    """Be the broker: keep Ray's actors busy with what comes through the pipe, and send back what they answer.
+
+    ``("ready", about)`` is sent once, ``(number, rows or exception)`` for each batch, and ``("lost", why)`` last.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep, which then closes the pipe
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # else Ray tries a dead address for a quarter of an hour
+    import ray
+
+    address = address or os.environ.get("RAY_ADDRESS") or "local"  # not one that Ray remembers, and that may be gone
+    local = {"include_dashboard": False} if address == "local" else {}
+    try:
+        if match := re.fullmatch(r"(.+):(\d+)", address):
+            socket.create_connection(match.groups(), timeout=10).close()
+        ray.init(address, log_to_driver=False, logging_level="error", **local)
+        _broke(pipe, _actors(load, workers, threads), patience)
+    except (EOFError, BrokenPipeError):
+        pass
+    except (OSError, ray.exceptions.RayError, RuntimeError, ValueError) as error:
+        with contextlib.suppress(OSError):
+            pipe.send(("lost", f"{address}: {' '.join(str(error).split())}"))
+    finally:
+        ray.shutdown()
+
+
+def _actors(load, workers, threads):
+    """Make the actors: one for each GPU, or for so many cores."""
+    import ray
+
+    there = ray.cluster_resources()
+    gpus, cores = int(there.get("GPU", 0)), int(there.get("CPU", 0))
+    workers = workers or gpus or max(1, cores // threads)
+    # Restarted by Ray as often as they die; but what is tried again is decided by the sweep.
+    kind = ray.remote(num_cpus=threads, num_gpus=1 if gpus else 0, max_restarts=-1, max_task_retries=0)(_Worker)
+    return [kind.remote(load, threads) for _ in range(workers)]
+
+
+def _broke(pipe, actors, patience):
+    import ray
+
+    waiting, idle, told, seen = deque(), [], False, time.monotonic()
+    # A reference to the actor that it is of, and the number of the batch; none for the question whether it lives.
+    flying = {actor.about.remote(): (actor, None) for actor in actors}
+    while True:
+        while pipe.poll(0 if flying or waiting else None):
+            if (work := pipe.recv()) is None:
+                return
+            waiting.append(work)
+        while waiting and idle:
+            (number, *work), actor = waiting.popleft(), idle.pop()
+            flying[actor.answer.remote(*work)] = actor, number
+        done, _ = ray.wait(list(flying), timeout=_PAUSE / 10 if idle else _PAUSE)
+        for reference in done:
+            actor, number = flying.pop(reference)
+            try:
+                outcome = ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                outcome = _portable(error.cause)
+            except ray.exceptions.ActorDiedError as error:  # for good: it could not be made
+                reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
+                outcome = ClusterError(f"a worker could not be made: {reason}")
+                actors.remove(actor)
+                if not actors:
+                    raise outcome from None
+            except ray.exceptions.RayError as error:  # it died, and is made again
+                outcome = ClusterError(f"a worker was lost at its work ({type(error).__name__})")
+            seen, lost = time.monotonic(), isinstance(outcome, ClusterError)
+            if number is not None:
+                pipe.send((number, outcome))
+            elif not lost and not told:
+                device, memory = outcome
+                pipe.send(("ready", (device, memory, len(actors))))
+                told = True
+            if not lost:
+                idle.append(actor)
+            elif actor in actors:
+                time.sleep(_PAUSE)
+                flying[actor.about.remote()] = actor, None
+        if len(idle) == 0 and time.monotonic() - seen > patience and all(n is None for _, n in flying.values()):
+            raise ClusterError(f"no worker came to life in {patience:g} s: has the cluster what they ask for?")
+
+
+def _portable(error) -> Exception:
+    """Return the exception itself, if it can travel; else one that says the same."""
+    with contextlib.suppress(Exception):
+        if isinstance(pickle.loads(pickle.dumps(error)), type(error)):  # noqa: S301 - our own, of a moment ago
+            return error
+    return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+class _Worker:
+    """What an actor is: a model, and who turns prompts into rows with it."""
+
+    def __init__(self, load, threads):
+        torch.set_num_threads(threads)
+        self.threads = threads
+        self.model, self.tokenizer = load()
+        self.sha256, self.settings = fingerprint(self.model), None
+
+    def about(self) -> tuple[str, int]:
+        device, memory = room(self.model)
+        return device, memory if device == "cuda" else int(memory * min(1.0, self.threads / os.cpu_count()))
+
+    def answer(self, settings: Settings, batch) -> list[dict]:
+        if settings != self.settings:
+            if settings.model_sha256 != self.sha256:
+                raise RefusedError("Cluster: a worker's model has other weights than the sweep's")
+            self.answerer, self.settings = Answerer(self.model, self.tokenizer, settings), settings
+        return self.answerer(batch)
