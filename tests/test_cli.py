@@ -237,7 +237,7 @@ def test_interrupted_then_two_at_once(capsys, tmp_path, tiny):
             1,
             "line 2 has 257 tokens, but the model's window is 256",
         ),
-        (b'{"text": "a<|turn|>"}', ["--chat"], 1, "line 1 holds the special token '<|turn|>'"),
+        (b'{"text": "a\\ud800"}', [], 1, "line 1: text holds '\\ud800', which is half a character"),
     ],
 )
 def test_bad_files_are_one_line_and_leave_nothing(

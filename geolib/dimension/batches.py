@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from geolib import __version__
-from geolib.checks import integer, one_line
+from geolib.checks import integer, one_line, whole_text
 from geolib.dimension.attention import _check_eps, measuring
 from geolib.dimension.interface import check_fit, check_model
 from geolib.dimension.rows import RULES
@@ -18,6 +18,7 @@ from geolib.parts import fingerprint, run_in_parts
 
 _MEASURE = 1  # part of every row's key: raise it when what a row means, or how it is computed, changes
 _TEXT = ("text", "prompt", "question")  # what the text may be called in a line; the first that is there
+_SLOT = "slottext"  # stands for the text in a chat template
 STATISTICS = ("sink_share", "entropy", "effective_support")
 
 
@@ -88,10 +89,7 @@ def _parse(where: str, line: str):
 def _check_text(where: str, text) -> None:
     if not text:
         raise ValueError(f"{where} is empty, but a text was expected")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{where} holds {text[error.start]!r}, which is half a character and no text") from None
+    whole_text(where, text)
 
 
 def encode_prompts(tokenizer, texts: Sequence[str], *, chat: bool = False) -> pd.Series:
@@ -107,8 +105,8 @@ def encode_prompts(tokenizer, texts: Sequence[str], *, chat: bool = False) -> pd
     texts : sequence of str
         A Series keeps its index.
     chat : bool
-        Whether to put every text into the tokenizer's chat template, as the one turn of a user, up to where the
-        model's answer begins.
+        Whether to put every text, without outer white space, into the tokenizer's chat template, as the one turn of a
+        user, up to where the model's answer begins. The text is tokenised by itself.
 
     Returns
     -------
@@ -120,8 +118,8 @@ def encode_prompts(tokenizer, texts: Sequence[str], *, chat: bool = False) -> pd
     TypeError
         Something that is no text.
     ValueError
-        A text that is empty; with ``chat``, a tokenizer without a template, or a text in which a special token is
-        written out: in a template it could not be told from the template's own.
+        A text that is empty; with ``chat``, a tokenizer without a template, or one whose template drops or alters what
+        it is given.
     """
     texts = _labelled("encode_prompts: texts", texts)
     for name, text in _named("encode_prompts", texts):
@@ -133,16 +131,14 @@ def encode_prompts(tokenizer, texts: Sequence[str], *, chat: bool = False) -> pd
         return pd.Series(encoded, index=texts.index, dtype=object)
     if not tokenizer.chat_template:
         raise ValueError("encode_prompts: chat is True, but the tokenizer has no chat template")
-    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    filled = []
-    for name, text in _named("encode_prompts", texts):
-        written = next((token for token in special if token in text), None)
-        if written:
-            raise ValueError(f"{name} holds the special token {written!r}, but a chat template takes plain text")
-        turn = [{"role": "user", "content": text}]
-        filled.append(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
-    encoded = tokenizer(filled, add_special_tokens=False, verbose=False).input_ids
-    return pd.Series(encoded, index=texts.index, dtype=object)
+    turn = [{"role": "user", "content": _SLOT}]
+    parts = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True).split(_SLOT)
+    if len(parts) != 2:
+        raise ValueError("encode_prompts: the tokenizer's chat template does not keep the text of a turn, once")
+    before, after = (tokenizer(part, add_special_tokens=False).input_ids for part in parts)
+    settings = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
+    inner = tokenizer([text.strip() or text for text in texts], **settings).input_ids
+    return pd.Series([[*before, *ids, *after] for ids in inner], index=texts.index, dtype=object)
 
 
 def measure_prompts(

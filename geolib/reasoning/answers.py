@@ -111,7 +111,7 @@ class Answerer:
         for r, rule in enumerate(RULES):
             for e, eps in enumerate(self.settings.eps):
                 row[f"id_{rule}_{eps:g}"] = answer.counts[r, e].astype(np.int32)
-        row["sink_share"] = answer.sink_share
+        row |= {"sink_share": answer.sink_share, "near": answer.near}
         return row | ({"signs": answer.signs} if self.settings.watched else {})
 
     def _stopped(self, tokens) -> bool:

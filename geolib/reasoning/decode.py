@@ -25,6 +25,7 @@ _STEP = 128  # the same, of a beginning
 _BLOCK = 2**21  # attention scores held at a time
 _TOLERANCE = {torch.float32: 1e-3}  # of logits, relative to their largest; other types round to a few per cent
 _COARSE = 5e-2
+_NEAR = 1e-6  # what rounding may do to a weight, in float32
 
 
 class RefusedError(ValueError):
@@ -45,6 +46,9 @@ class Answer:
         ID_eps of eq. 8 under both rules.
     sink_share : array-like, shape=[layers]
         Weight on the first token, mean over heads.
+    near : int
+        Weights within 1e-6 of a threshold, over all layers, heads, thresholds and rules: rounding may count them
+        otherwise.
     signs : array-like, uint8
         Signs of the watched modules' outputs, packed bit by bit; empty where none is watched.
     """
@@ -53,6 +57,7 @@ class Answer:
     ended: bool
     counts: np.ndarray
     sink_share: np.ndarray
+    near: int
     signs: np.ndarray
 
 
@@ -328,13 +333,15 @@ class SharedPrefix:
         """ID and the sink's share of the last rows, shape=[key-value heads, batch, heads of each, tokens]."""
         if weights.isnan().any():
             raise ValueError(f"Sweep: model gives NaN attention in layer {len(self._measured) + 1}")
-        counts = count_weights(weights, self.eps, RULES).sum((2, 4))  # [rules, eps, batch]
+        below, counts, above = (
+            count_weights(weights, [eps + shift for eps in self.eps], RULES).sum((2, 4)) for shift in (-_NEAR, 0, _NEAR)
+        )  # [rules, eps, batch]
         if self._shared:
             sink = weights[..., 0]
         else:
             first = self._padding[self._rows][part].view(1, -1, 1, 1).expand(*weights.shape[:3], 1)
             sink = weights.gather(-1, first)[..., 0]
-        return counts, sink.mean((0, 2))
+        return counts, sink.mean((0, 2)), (below - above).sum((0, 1))
 
     # Answers
 
@@ -386,9 +393,9 @@ class SharedPrefix:
         with _Signs(self.watched) as signs:
             logits = self._pass(pieces[-1], rows)
         measured, self._measured = self._measured, None
-        counts = torch.stack([counts for counts, _ in measured], dim=-1).permute(2, 0, 1, 3).cpu().numpy()
-        sinks = torch.stack([sink for _, sink in measured], dim=-1).cpu().numpy()
-        return logits, zip(counts, sinks, signs.packed(len(ids)), strict=True)
+        counts, sinks, near = (torch.stack(one, dim=-1).cpu() for one in zip(*measured, strict=True))
+        counts, near = counts.permute(2, 0, 1, 3).numpy(), near.sum(-1).tolist()
+        return logits, zip(counts, sinks.numpy(), near, signs.packed(len(ids)), strict=True)
 
     def _keep(self, places):
         """Drop the rows that are done."""

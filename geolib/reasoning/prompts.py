@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from geolib.checks import whole_text
 from geolib.reasoning.questions import Question
 
 KINDS = ("examples", "random", "shuffled", "prose")
@@ -194,7 +195,7 @@ def _text(name: str, value) -> str:
         raise TypeError(f"{name} is a {type(value).__name__}, but text was expected")
     if not value.strip():
         raise ValueError(f"{name} is {value!r}, but text was expected")
-    return value.strip()
+    return whole_text(name, value).strip()
 
 
 def _text_ids(tokenizer, text: str) -> list[int]:

@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from geolib.checks import whole_text
 from geolib.models import MissingFileError, cache_dir, fetch
 
 logger = logging.getLogger(__name__)
@@ -195,6 +196,8 @@ def _parse(line: str, path: Path, index: int, worked: bool) -> Question:
     if not _is_finite(number):
         expected = 'steps and a last line "#### N" were' if worked else "a finite number was"
         raise ValueError(f"{where}: answer is {_shown(answer)}, but {expected} expected")
+    for name, held in (("question", text), ("answer", steps)):
+        whole_text(f"{where}: {name}", held)
     return Question(text, float(number), index, steps)
 
 

@@ -7,6 +7,7 @@ example, or 150 that it gets right. All share one store, so that no answer is co
 import datetime
 import hashlib
 import inspect
+import io
 import json
 import os
 import platform
@@ -352,6 +353,8 @@ def publish(rows: pd.DataFrame, name: str, folder, *, runs: Runs, source: str, c
         "rows": len(rows),
         "skipped": len(rows.attrs.get("skipped", ())),
         "failed": len(rows.attrs.get("failed", ())),
+        # Unknown where a store holds answers from before it was counted.
+        "near_threshold": int(rows.near.sum()) if "near" in rows and rows.near.notna().all() else None,
         "questions": source,
         "model": Path(runs.model.config.name_or_path).name or type(runs.model).__name__,  # no path of this machine's
         **runs.hashes,
@@ -369,6 +372,7 @@ def publish(rows: pd.DataFrame, name: str, folder, *, runs: Runs, source: str, c
     kept = kept.assign(**{c: [cell.astype(small[c]) for cell in kept[c]] for c in lists})
     kept.attrs = {}
     write_parquet(kept, folder / f"{name}.parquet")
+    manifest["sha256"] = hashlib.sha256((folder / f"{name}.parquet").read_bytes()).hexdigest()
     write_text(json.dumps(manifest, indent=1) + "\n", folder / f"{name}.json")
     return manifest
 
@@ -399,8 +403,13 @@ def load_run(name: str, folder=None) -> tuple[pd.DataFrame, dict]:
     path = folder / f"{name}.parquet"
     if not path.exists() or not path.with_suffix(".json").exists():
         raise FileNotFoundError(f"load_run: there is no run {name!r} in {folder}")
-    manifest = json.loads(path.with_suffix(".json").read_text())
-    rows = read_parquet(path)
-    if len(rows) != manifest["rows"]:
-        raise ValueError(f"load_run: {path} holds {len(rows)} rows, but its manifest says {manifest['rows']}")
-    return rows, manifest
+    where = f"load_run: {path.with_suffix('.json')}"
+    try:
+        manifest = json.loads(path.with_suffix(".json").read_text("utf-8"))
+        named, digest = manifest["run"], manifest["sha256"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise ValueError(f'{where} is no manifest, but an object with "run" and "sha256" was expected') from None
+    raw = path.read_bytes()
+    if named != name or digest != hashlib.sha256(raw).hexdigest():
+        raise ValueError(f"{where} describes another file than {path.name}, which is damaged or out of place")
+    return read_parquet(io.BytesIO(raw)), manifest

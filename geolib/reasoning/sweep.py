@@ -159,9 +159,11 @@ class Sweep:
         pandas.DataFrame
             ``question`` (index), ``condition`` (its name), ``example_set``, ``shots``, ``prompt_tokens``,
             ``id_<rule>_<eps>`` (array-like, shape=[layers]: ID at the last prompt token, summed over heads),
-            ``sink_share`` (array-like, shape=[layers]: weight on the first token, mean over heads), ``signs`` (packed
-            bits, where modules are watched), ``response``, ``new_tokens``, ``truncated``, ``seconds`` (the batch's,
-            divided by its rows), ``expected``, the judge's ``correct``, ``redundant`` and ``kind``, and ``strict``:
+            ``sink_share`` (array-like, shape=[layers]: weight on the first token, mean over heads), ``near`` (weights
+            within 1e-6 of a threshold, over all layers, heads, thresholds and rules: other numbers of threads, or other
+            batches, may count them otherwise), ``signs`` (packed bits, where modules are watched), ``response``,
+            ``new_tokens``, ``truncated``, ``seconds`` (the batch's, divided by its rows), ``expected``, the judge's
+            ``correct``, ``redundant`` and ``kind``, and ``strict``:
             correct under the strict reading too. Prompts that do not fit into the model's window are passed over:
             ``.attrs["skipped"]`` lists them. So are those on which the model fails each time that it tries:
             ``.attrs["failed"]`` lists them, with the error.

@@ -142,6 +142,7 @@ def test_published_and_read_back(runs, tmp_path):
     for column in ("id_absolute_0.1", "gates_changed"):
         np.testing.assert_array_equal(np.stack(read[column]), np.stack(rows[column]))
     np.testing.assert_allclose(np.stack(read.sink_share), np.stack(rows.sink_share), atol=1e-3)
+    assert (manifest["failed"], manifest["near_threshold"]) == (0, rows.near.sum())
     # No text of a question or a response, in any encoding that grep would find.
     raw = (tmp_path / "shots.parquet").read_bytes()
     assert not any(question.text[:20].encode() in raw for question in QUESTIONS)
@@ -152,12 +153,29 @@ def test_what_is_not_published(tmp_path):
         load_run("shots", tmp_path)
 
 
-def test_rows_that_are_not_those_of_the_manifest(runs, tmp_path):
-    publish(runs.run("shots"), "shots", tmp_path, runs=runs, source="generated", command="")
-    manifest = json.loads((tmp_path / "shots.json").read_text())
-    (tmp_path / "shots.json").write_text(json.dumps(manifest | {"rows": 1}))
-    with pytest.raises(ValueError, match=r"^load_run: .*shots.parquet holds 44 rows, but its manifest says 1"):
+def test_files_that_are_not_those_of_the_manifest(runs, tmp_path):
+    """Cut short, one bit flipped, or swapped with another run's; or a manifest that is none."""
+    for name in ("shots", "bare"):
+        publish(runs.run(name), name, tmp_path, runs=runs, source="generated", command="")
+    path, manifest = tmp_path / "shots.parquet", tmp_path / "shots.json"
+    whole, text = path.read_bytes(), manifest.read_text()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for damaged in (whole[:-1], bytes(flipped), (tmp_path / "bare.parquet").read_bytes(), b""):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"^load_run: .*shots.json describes another file than shots.parquet"):
+            load_run("shots", tmp_path)
+    path.write_bytes((tmp_path / "bare.parquet").read_bytes())
+    manifest.write_text((tmp_path / "bare.json").read_text())  # both swapped
+    with pytest.raises(ValueError, match=r"^load_run: .*shots.json describes another file"):
         load_run("shots", tmp_path)
+    for damaged in ("", "[]", text[:-9], '{"run": "shots"}', "[" * 100_000):
+        manifest.write_text(damaged)
+        with pytest.raises(ValueError, match=r"^load_run: .*shots.json is no manifest, but an object with "):
+            load_run("shots", tmp_path)
+    path.write_bytes(whole)
+    manifest.write_text(text)
+    assert len(load_run("shots", tmp_path)[0]) == json.loads(text)["rows"]
 
 
 def test_no_such_run(runs):

@@ -57,6 +57,22 @@ def test_a_row_is_what_one_prompt_gives_alone(rows, model, tokenizer):
         assert (row.correct, row.redundant, row.kind) == (verdict.correct, verdict.redundant, verdict.kind)
 
 
+@pytest.mark.parametrize(("threads", "batch_size"), [(1, 1), (2, 4), (2, 3), (1, 6)])
+def test_threads_and_batches_change_what_lies_at_a_threshold_alone(rows, model, tokenizer, threads, batch_size):
+    """Verdicts are the same; so are the counts, but for weights that are recorded as lying within 1e-6 of one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        other = small(model, tokenizer, eps=(0.1, 0.01), batch_size=batch_size).run()
+    finally:
+        torch.set_num_threads(before)
+    for column in ("response", "correct", "strict", "redundant", "kind"):
+        assert other[column].tolist() == rows[column].tolist()
+    counts = [column for column in rows if column.startswith("id_")]
+    moved = sum(np.abs(np.stack(other[c]) - np.stack(rows[c])).sum(1) for c in counts)
+    assert (moved <= np.maximum(rows.near, other.near)).all()
+
+
 def test_cut_answers_say_so(rows):
     assert (rows.new_tokens[rows.truncated] == 12).all()
     assert (rows.new_tokens[~rows.truncated] <= 12).all()
@@ -126,7 +142,7 @@ def test_a_damaged_batch_is_set_aside_and_redone(model, tokenizer, tmp_path, cap
     with caplog.at_level(logging.WARNING):
         assert_same(small(model, tokenizer, store=tmp_path).run(), first)
     assert "is damaged" in caplog.text
-    assert damaged.exists()
+    assert damaged.with_suffix(".damaged").exists()
 
 
 def _run_slowly(folder):
