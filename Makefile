@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+EXTRAS := book,test,bench,endpoint,cluster
 NODE := book/node_modules/.package-lock.json
 
 # Questions that lie beside the checkout are used; else geolib fetches them from their public home.
@@ -12,7 +13,7 @@ endif
 
 ALONE ?=
 
-.PHONY: book test check alone assignments slides pdf epub links lint pair constraints clean help
+.PHONY: book test check alone faults audit canary assignments slides pdf epub links lint pair constraints clean help
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 		|| { echo "make: $(PYTHON) is $$($(PYTHON) --version 2>&1), but Python 3.11 to 3.13 was expected (make PYTHON=...)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=24.1'
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,test,bench,endpoint,cluster]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
 # Where npm is missing the build says what follows from it.
@@ -37,6 +38,15 @@ book: $(READY) $(NODE) ## Execute the notebooks and render the book to book/_bui
 test: lint $(NODE) ## Run the tests
 	@$(BIN)/geolib models --fetch
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+faults: $(READY) ## Kill, cut, fill and damage what runs and what is kept, and see that nothing is lost
+	@$(BIN)/geolib models --fetch
+	$(BIN)/python tests/faults.py
+
+audit: $(READY) ## Look for weaknesses, in the code and in what it needs (the second asks the network)
+	$(BIN)/bandit --quiet --recursive geolib book --exclude book/node_modules,book/_build --severity-level medium
+	$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/python -m pip install --quiet pip-audit
+	$(VENV)-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
 
 alone: $(READY) ## Run each .ipynb as Colab does, with nothing else at hand (ALONE="notebooks/start ...": these)
 	$(BIN)/python book/alone.py $(ALONE)
@@ -70,9 +80,19 @@ constraints: ## Pin the newest versions that fit pyproject.toml (torch stays)
 	rm -rf $(VENV)-new && $(PYTHON) -m venv $(VENV)-new
 	$(VENV)-new/bin/python -m pip install --quiet --upgrade pip
 	grep -E '^torch==' constraints.txt > $(VENV)-new/torch.txt
-	$(VENV)-new/bin/python -m pip install --quiet -c $(VENV)-new/torch.txt '.[book,test,bench,endpoint,cluster]'
+	$(VENV)-new/bin/python -m pip install --quiet -c $(VENV)-new/torch.txt '.[$(EXTRAS)]'
 	$(VENV)-new/bin/python -m pip freeze --exclude geometry-of-reasoning | sed 's/+cpu//' > constraints.txt
 	rm -rf $(VENV)-new
+
+canary: ## Run the tests with the newest versions that fit, say which are newer, and what breaks
+	rm -rf $(VENV)-canary && $(PYTHON) -m venv $(VENV)-canary
+	$(VENV)-canary/bin/python -m pip install --quiet --upgrade pip
+	grep -E '^torch==' constraints.txt > $(VENV)-canary/torch.txt
+	$(VENV)-canary/bin/python -m pip install --quiet -c $(VENV)-canary/torch.txt -e '.[$(EXTRAS)]'
+	@$(VENV)-canary/bin/python -m pip freeze --exclude-editable | sed 's/+cpu//' | diff constraints.txt - | grep '^[<>]' \
+		|| echo "canary: nothing is newer than constraints.txt"
+	OMP_NUM_THREADS=1 $(VENV)-canary/bin/python -m pytest -n auto $(CANARY) \
+		--deselect tests/test_package.py::test_what_is_installed_is_what_is_pinned
 
 clean: ## Remove what was built (the environment and the caches stay)
 	rm -rf book/_build build dist

@@ -26,6 +26,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import yaml
+from filelock import FileLock
 
 import pair
 
@@ -184,8 +185,9 @@ def _findings(notebook: Notebook) -> dict:
 
 def _start(notebook: Notebook, build: Path, findings: dict, jobs: int) -> subprocess.Popen:
     """Start papermill on a notebook, in an empty folder; the parameter `findings` is what others handed on, if any."""
-    run = build / "run" / notebook.name
-    shutil.rmtree(run, ignore_errors=True)
+    # A folder of its own: the kernel of a build that was killed may still be writing to the last one's.
+    shutil.rmtree(build / "run" / notebook.name, ignore_errors=True)
+    run = _run_folder(build, notebook)
     (run / "empty").mkdir(parents=True)
     # The kernel is this very interpreter, whatever kernels the user has.
     kernel = build / "jupyter" / "kernels" / KERNEL / "kernel.json"
@@ -217,7 +219,7 @@ def _start(notebook: Notebook, build: Path, findings: dict, jobs: int) -> subpro
 
 def _finish(notebook: Notebook, build: Path, returncode: int) -> None:
     """Keep the executed copy of a notebook that succeeded; stop the build for one that did not."""
-    run = build / "run" / notebook.name
+    run = _run_folder(build, notebook)
     executed = run / "executed.ipynb"
     wrong = problem(executed) if executed.exists() else None
     if wrong or returncode:
@@ -226,11 +228,24 @@ def _finish(notebook: Notebook, build: Path, returncode: int) -> None:
         raise BuildError(f"{notebook.name} failed: {reason}\n\n(the whole traceback: {run / 'log.txt'})")
     notebook.executed.parent.mkdir(parents=True, exist_ok=True)
     earlier = _copies(notebook)
+    executed.write_text(sealed(json.loads(executed.read_text("utf-8"))), "utf-8")
     executed.replace(notebook.executed)  # atomic: a copy is there whole, or not at all
     for copy in set(earlier) - {notebook.executed}:
         copy.unlink()
     shutil.rmtree(run)
     print(f"{notebook.name}: executed", flush=True)
+
+
+def _run_folder(build: Path, notebook: Notebook) -> Path:
+    return build / "run" / notebook.name / str(os.getpid())
+
+
+def sealed(notebook: dict) -> str:
+    """Write a notebook with its checksum among its metadata, so that a damaged copy is not believed."""
+    notebook["metadata"]["sha256"] = ""
+    digest = hashlib.sha256(json.dumps(notebook).encode()).hexdigest()
+    notebook["metadata"]["sha256"] = digest
+    return json.dumps(notebook)
 
 
 def problem(path: Path) -> str | None:
@@ -270,9 +285,16 @@ def is_added(cell: dict) -> bool:
 
 def _read_executed(notebook: Notebook) -> dict | None:
     """Read a notebook's executed copy; None if there is none, or none that may be rendered."""
-    if not notebook.executed.exists() or problem(notebook.executed):
+    try:
+        text = notebook.executed.read_text("utf-8")
+        if sealed(json.loads(text)) == text and not problem(notebook.executed):
+            return json.loads(text)
+    except FileNotFoundError:
         return None
-    return json.loads(notebook.executed.read_text("utf-8"))
+    except (ValueError, LookupError, TypeError):
+        pass
+    print(f"{notebook.name}: its executed copy is damaged, and made again", flush=True)
+    return None
 
 
 def _copies(notebook: Notebook) -> list[Path]:
@@ -413,8 +435,8 @@ def render(staged: Path, build: Path) -> bool:
     digest = _digest(files)
     if stamp.exists() and stamp.read_text("utf-8") == digest and (html / "index.html").exists():
         return False
-    fresh = build / "render"
-    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.rmtree(build / "render", ignore_errors=True)
+    fresh = build / "render" / str(os.getpid())  # of its own, as in _start
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     command += ["build", str(staged), "--path-output", str(fresh), "-W", "-n", "--keep-going", "-q"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -431,7 +453,7 @@ def render(staged: Path, build: Path) -> bool:
     shutil.rmtree(html, ignore_errors=True)
     pages.rename(html)
     stamp.write_text(digest, encoding="utf-8")
-    shutil.rmtree(fresh)
+    shutil.rmtree(build / "render", ignore_errors=True)
     return True
 
 
@@ -459,11 +481,13 @@ def build_book(root: Path = ROOT, profile: str = "quick", jobs: int = 2) -> Path
     """Bring the book up to date; return its first page."""
     started = time.perf_counter()
     build = root / "book" / "_build"
-    notebooks = find_notebooks(root, profile)
-    executed = execute(notebooks, build, jobs)
-    staged = stage(root, notebooks, profile)
-    rendered = render(staged, build)
-    readme_figure(root, staged)
+    build.mkdir(exist_ok=True)
+    with FileLock(build / ".lock"):  # of two builds at once one waits
+        notebooks = find_notebooks(root, profile)
+        executed = execute(notebooks, build, jobs)
+        staged = stage(root, notebooks, profile)
+        rendered = render(staged, build)
+        readme_figure(root, staged)
     for notebook in notebooks:
         seconds = f"{_last_seconds(notebook):.1f} s"
         print(f"{notebook.name}: {seconds if notebook.name in executed else f'cached ({seconds} when run)'}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from small_book import FIRST, SECOND, lay_out, write
 
 import build
 import check
@@ -20,107 +21,10 @@ from geolib import figures, interactive
 ROOT = Path(__file__).resolve().parent.parent
 
 
-HEADER = """---
-kernelspec:
-  display_name: Python 3
-  language: python
-  name: python3
-{extra}---
-
-"""
-FIRST = """# First
-
-A figure ({numref}`fig-one`), a result {cite:p}`zaslavsky1975facing`, {doc}`second` and [the second](second.md).
-
-```{code-cell}
-:tags: [parameters]
-
-profile = "none"
-```
-
-```{code-cell}
-import os, sys
-print(profile, os.listdir(), os.environ["OMP_NUM_THREADS"])
-```
-
-```{code-cell}
----
-mystnb:
-  image:
-    alt: A red square
-  figure:
-    name: fig-one
-    caption: A square, as in {eq}`eq-one`.
----
-import base64
-from IPython.display import Image
-Image(base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"))
-```
-"""
-SECOND = """# Second
-
-$$
-x^2
-$$ (eq-one)
-
-{prf:ref}`thm` is {numref}`ex`.
-
-```{prf:theorem}
-:label: thm
-
-True.
-```
-
-```{exercise}
-:label: ex
-
-Prove it.
-```
-
-```{solution} ex
-:class: dropdown
-
-Done.
-```
-
-```{quiz}
-What is $1 + 1$?
-
-- [ ] 1
-  One is left over.
-- [x] 2
-  See {eq}`eq-one`.
-```
-
-```{code-cell}
-1 + 1
-```
-"""
-
-
 @pytest.fixture
 def root(tmp_path):
-    """Lay out a book of two notebooks, as the real one is laid out."""
-    book = tmp_path / "book"
-    book.mkdir()
-    for name in ("_config.yml", "references.bib", "bibliography.md", "execution-times.md", "quiz.py", "repository.yml"):
-        shutil.copy(ROOT / "book" / name, book)
-    shutil.copytree(ROOT / "book" / "_static", book / "_static")
-    (tmp_path / "constraints.txt").write_text("numpy==2.4.6\n")
-    (book / "_toc.yml").write_text(
-        "format: jb-book\nroot: notebooks/first\nparts:\n- caption: Part I\n  numbered: true\n"
-        "  chapters: [{file: notebooks/second}]\n"
-        "- caption: Appendices\n  chapters: [{file: execution-times}, {file: bibliography}]\n"
-    )
-    (tmp_path / "notebooks").mkdir()
-    write(tmp_path, first=FIRST, second=SECOND)
+    lay_out(tmp_path)
     return tmp_path
-
-
-def write(root, extra="", **texts):
-    for name, text in texts.items():
-        (root / "notebooks" / f"{name}.md").write_text(HEADER.format(extra=extra) + text, encoding="utf-8")
-    assert pair.main(["--root", str(root)]) == 0
 
 
 def execute(root, jobs=2):
@@ -184,9 +88,12 @@ def test_a_copy_that_is_not_whole_and_well_is_never_used(root, cell, problem):
     notebook.executed.parent.mkdir(parents=True)
     good = {"cell_type": "code", "metadata": {}, "source": ["f()"], "execution_count": 1, "outputs": []}
     bar = {"output_type": "stream", "name": "stderr", "text": ["\r 10%|#   |", "\r100%|####|", "\n"]}
-    notebook.executed.write_text(json.dumps({"cells": [good | {"outputs": [bar]}], "metadata": {}}))
+    text = build.sealed({"cells": [good | {"outputs": [bar]}], "metadata": {}})
+    notebook.executed.write_text(text)
     assert build._read_executed(notebook) is not None, "a progress bar is no problem"
-    text = json.dumps({"cells": [good, good | cell], "metadata": {}}) if cell else '{"cells": [{"cell_ty'
+    notebook.executed.write_text(text.replace("100%", "101%"))
+    assert build._read_executed(notebook) is None, "a checksum tells"
+    text = build.sealed({"cells": [good, good | cell], "metadata": {}}) if cell else '{"cells": [{"cell_ty'
     notebook.executed.write_text(text)
     assert build._read_executed(notebook) is None
     assert problem in build.problem(notebook.executed)

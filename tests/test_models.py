@@ -152,7 +152,7 @@ class Cut(http.server.BaseHTTPRequestHandler):
 
 def test_a_download_goes_on_where_it_broke_off(tmp_path, monkeypatch):
     """A real connection, cut after every 1,000 bytes; the file is whole, and its checksum holds."""
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 500)  # what is kept of a broken one: whole ones
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 500)  # what a broken one leaves
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(huggingface_hub.file_download.time, "sleep", lambda _: None)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Cut) as server:

@@ -33,6 +33,7 @@ from geolib.reasoning.decode import RefusedError
 logger = logging.getLogger(__name__)
 
 _AHEAD = 2  # batches on the way for each worker: the next one waits where it is needed
+_LOOK = 5.0  # seconds between two looks at whether the cluster is still the same
 _PAUSE = 0.5  # seconds between two looks at what cannot announce itself
 
 
@@ -217,7 +218,8 @@ def _actors(load, workers, threads):
 def _broke(pipe, actors, patience):
     import ray
 
-    waiting, idle, told, seen = deque(), [], False, time.monotonic()
+    waiting, idle, told, seen, looked = deque(), [], False, time.monotonic(), time.monotonic()
+    here = ray.get_runtime_context().get_node_id()
     # A reference to the actor that it is of, and the number of the batch; none for the question whether it lives.
     flying = {actor.about.remote(): (actor, None) for actor in actors}
     while True:
@@ -255,6 +257,11 @@ def _broke(pipe, actors, patience):
             elif actor in actors:
                 time.sleep(_PAUSE)
                 flying[actor.about.remote()] = actor, None
+        if time.monotonic() - looked > _LOOK:
+            # A head that was restarted answers at the same address, and knows of no node, worker or task.
+            if not any(node["NodeID"] == here and node["Alive"] for node in ray.nodes()):
+                raise ClusterError("this node is no longer part of it")
+            looked = time.monotonic()
         if len(idle) == 0 and time.monotonic() - seen > patience and all(n is None for _, n in flying.values()):
             raise ClusterError(f"no worker came to life in {patience:g} s: has the cluster what they ask for?")
 
