@@ -47,7 +47,8 @@ def load(name: str = EMBEDDED, *, device=None, dtype=None):
     Parameters
     ----------
     name : str
-        ``"smollm2-135m"`` (embedded, no hub needed), a hub id, or a local folder. Code that a repository carries
+        ``"smollm2-135m"`` (embedded, no hub needed), a hub id, or a local folder. ``"id@revision"`` pins a hub id to a
+        commit: its branch may change. Code that a repository carries
         is never run (``trust_remote_code`` stays off), and weights are safetensors, never pickles.
     device : str or torch.device, optional
         Where to put the model; by default a GPU when there is one, else the CPU.
@@ -78,7 +79,9 @@ def load(name: str = EMBEDDED, *, device=None, dtype=None):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source = embedded_folder() if name == EMBEDDED else name
+    source, revision = embedded_folder() if name == EMBEDDED else name, None
+    if not Path(source).exists() and "@" in str(name):
+        source, revision = str(name).split("@", 1)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     # Some releases of transformers take it for True, and log at the first decoding that they ignore it.
     settings = {"clean_up_tokenization_spaces": False} if name == EMBEDDED else {}
@@ -86,9 +89,9 @@ def load(name: str = EMBEDDED, *, device=None, dtype=None):
         # The embedded model loads in half a second, and a bar in a log or on a page is noise.
         with _no_bars() if name == EMBEDDED or not sys.stderr.isatty() else contextlib.nullcontext():
             model = AutoModelForCausalLM.from_pretrained(
-                source, dtype=dtype or "auto", trust_remote_code=False, use_safetensors=True
+                source, revision=revision, dtype=dtype or "auto", trust_remote_code=False, use_safetensors=True
             )
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **settings)
+            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False, **settings)
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
@@ -225,7 +228,7 @@ def convert(gguf: Path, folder: Path) -> None:
     logger.info("converting %s to safetensors, once", gguf.name)
     with _no_bars(), tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         whole = Path(temporary) / "model"
-        read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32")
+        read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32")  # nosec B615 - local
         # transformers will not save what came out of a GGUF file: move the weights to a model that did not.
         config = read.config
         if hasattr(config, "quantization_config"):
@@ -234,7 +237,7 @@ def convert(gguf: Path, folder: Path) -> None:
         model.load_state_dict(read.state_dict())
         model.generation_config = read.generation_config
         model.save_pretrained(whole)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)  # nosec B615 - local
         for kind in ("bos", "eos", "pad", "unk"):  # older transformers misread some of them from the file
             token = tokenizer.convert_ids_to_tokens(getattr(config, f"{kind}_token_id"))
             setattr(tokenizer, f"{kind}_token", token)

@@ -370,7 +370,7 @@ class Suite:
     # A cluster
 
     def _cluster(self, folder, address, meanwhile, **settings):
-        """Run a sweep on a cluster; ``meanwhile(store)`` is called as soon as there is a first batch."""
+        """Run a sweep on a cluster; ``meanwhile`` is called with the engine as soon as there is a first batch."""
         from geolib.models import load
         from geolib.reasoning import Sweep, exploration_split, load_questions
         from geolib.reasoning.cluster import Cluster
@@ -381,7 +381,7 @@ class Suite:
         sweep = {"model": loaded[0], "tokenizer": loaded[1], "questions": asked, "examples": shown} | settings
         with Cluster(str(self.folder / "tiny"), workers=2, address=address) as engine:
             engine.room()
-            thread = threading.Thread(target=after_first_batch, args=(folder / "store", meanwhile))
+            thread = threading.Thread(target=after_first_batch, args=(folder / "store", meanwhile, engine))
             thread.start()
             rows = Sweep(**sweep, engine=engine, store=folder / "store").run()
             thread.join()
@@ -391,7 +391,7 @@ class Suite:
 
     def worker_killed(self, folder, rng) -> int:
         """By SIGKILL, as the kernel does when memory runs out."""
-        return self._cluster(folder, None, lambda: workers()[rng.integers(2)].kill())
+        return self._cluster(folder, None, lambda engine: workers(engine)[rng.integers(2)].kill())
 
     def worker_out_of_memory(self, folder, rng) -> int:
         """It is set aside after three tries, and all others are answered."""
@@ -418,13 +418,13 @@ class Suite:
     def node_lost(self, folder, rng) -> int:
         """One of two nodes goes for good: the other does the rest."""
         with Node("--head", cpus=1) as head, Node(f"--address={head.address}", cpus=1) as other:
-            return self._cluster(folder, head.address, other.kill)
+            return self._cluster(folder, head.address, lambda _: other.kill())
 
     def head_restarted(self, folder, rng) -> int:
         """The only node goes, with all that it knew, and comes back at the same address."""
         with Node("--head", cpus=2) as head:
 
-            def restart():
+            def restart(_):
                 head.kill()
                 time.sleep(rng.uniform(0, 5))
                 head.start()
@@ -571,23 +571,19 @@ def serving(content, rng):
         constants.DOWNLOAD_CHUNK_SIZE, file_download.time = kept, sleep
 
 
-def workers():
-    """Processes of the cluster's workers on this machine."""
+def workers(engine):
+    """Processes of a cluster's workers, where it runs on this machine for this sweep alone."""
     import psutil
 
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if "ray::_Worker" in " ".join(process.cmdline()):
-                found.append(process)
-    return found
+    children = psutil.Process(engine._broker.pid).children(recursive=True)
+    return [child for child in children if "ray::_Worker" in " ".join(child.cmdline())]
 
 
-def after_first_batch(store, what):
+def after_first_batch(store, what, engine):
     deadline = time.monotonic() + LONGEST
     while not list(store.glob("*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    what()
+    what(engine)
 
 
 @dataclass

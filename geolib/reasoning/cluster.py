@@ -6,11 +6,11 @@ connected to it, and a new broker takes over once the head is back. The *workers
 or for so many cores; one that dies is started again by Ray, and its batch is tried again.
 """
 
+import builtins
 import contextlib
 import logging
 import multiprocessing
 import os
-import pickle
 import re
 import signal
 import socket
@@ -267,10 +267,9 @@ def _broke(pipe, actors, patience):
 
 
 def _portable(error) -> Exception:
-    """Return the exception itself, if it can travel; else one that says the same."""
-    with contextlib.suppress(Exception):
-        if isinstance(pickle.loads(pickle.dumps(error)), type(error)):  # noqa: S301 - our own, of a moment ago
-            return error
+    """Return an error that can travel: of the same kind where that is known everywhere, in the same words."""
+    if isinstance(error, RefusedError) or type(error) is getattr(builtins, type(error).__name__, None):
+        return type(error)(str(error))
     return RuntimeError(f"{type(error).__name__}: {error}")
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geolib.checks import whole_text
+from geolib.checks import one_line, whole_text
 from geolib.reasoning.questions import Question
 
 KINDS = ("examples", "random", "shuffled", "prose")
@@ -138,7 +138,10 @@ def question_ids(tokenizer, text: str) -> list[int]:
     Plain text has a space before every question, so without a chat template it is tokenised with that space.
     """
     text = _text("question_ids: text", text)
-    return _text_ids(tokenizer, text if tokenizer.chat_template else f" {text}")
+    ids = _text_ids(tokenizer, text if tokenizer.chat_template else f" {text}")
+    if not ids:  # of bytes that are not in its vocabulary some tokenizers make nothing
+        raise ValueError(f"question_ids: text is {one_line(text)}, of which the tokenizer makes no token")
+    return ids
 
 
 def frame(tokenizer, condition: Condition) -> Frame:
