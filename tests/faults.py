@@ -176,7 +176,7 @@ class Suite:
     """The commands, and every fault under its name: how often it is tried, and what tries it."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
+        self.folder, self.alone = folder, threading.Lock()  # of those that set this process's environment
         save_tiny(folder / "tiny")
         names = ("Ann", "Tom", "Mia", "Ben", "Zoe", "Kim")
         questions = [f"{name} has {n} pens and {n + 3} cups. Pens?" for n in range(11) for name in names]
@@ -241,6 +241,7 @@ class Suite:
             "two processes, one store": (10, self.two_at_once),
             "clock going backwards": (4, self.clock),
             "download cut": (20, self.download_cut),
+            "endpoint of a judge: hangs, hangs up, 429, 500, HTML, empty": (10, self.endpoint),
             "worker of a cluster killed": (3, self.worker_killed),
             "question that kills its worker": (1, self.worker_out_of_memory),
             "node of a cluster lost": (1, self.node_lost),
@@ -366,6 +367,26 @@ class Suite:
             digest = hashlib.sha256(content).hexdigest()
             path = models.fetch(f"{address}/file", digest, folder / "file", downloader=models._download)
             return int(path.read_bytes() != content) + len(list(folder.iterdir())) - 1
+
+    def endpoint(self, folder, rng) -> int:
+        """Each response meets one of the faults first; the same call again asks for what has no verdict yet."""
+        from endpoint_server import HTML, fails, good, hang, hang_up, sends, serving
+
+        from geolib.reasoning.judges import EndpointJudge, NoVerdictError
+
+        faults = [fails(429), fails(500), sends(HTML, "text/html"), sends(""), hang, hang_up]
+        responses = [str(i) for i in range(40)]
+        with self.alone, serving() as server:
+            server.script = {one: [faults[rng.integers(len(faults))], good] for one in responses}
+            os.environ |= server.environment
+            judge = EndpointJudge("a-model", store=folder, max_retries=0, timeout=1)
+            for _ in range(6):
+                with contextlib.suppress(NoVerdictError):
+                    verdicts = judge(responses, [7] * 40)
+                    break
+            asked = [one["response"] for one in server.asked]
+        lost = sum(not (verdict.correct and verdict.kind == "extraction") for verdict in verdicts)
+        return lost + sum(asked.count(one) != 2 for one in responses)
 
     # A cluster
 

@@ -22,6 +22,7 @@ SHORT = sorted(
         "two processes, one store",
         "clock going backwards",
         "download cut",
+        "endpoint of a judge: hangs, hangs up, 429, 500, HTML, empty",
     ]
 )
 

@@ -81,12 +81,27 @@ def test_bandit_finds_nothing():
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("name", SHELLS)
-def test_scripts_of_the_shell(name):
-    """Clean by shellcheck, whatever the way it was asked for."""
-    command = [str(Path(sys.executable).with_name("shellcheck")), "--enable=all", "--exclude=SC2312", str(ROOT / name)]
+def shellcheck(path):
+    command = [str(Path(sys.executable).with_name("shellcheck")), "--enable=all", "--exclude=SC2312", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", SHELLS)
+def test_scripts_of_the_shell(name):
+    shellcheck(ROOT / name)
+
+
+def test_scripts_on_pages(tmp_path):
+    """Whole scripts, which readers are to save."""
+    texts = [(ROOT / name).read_text("utf-8") for name in FILES if re.match(r"(book|notebooks)/.*\.md$", name)]
+    scripts = [
+        script for text in texts for script in re.findall(r"^```bash\n(#!.*?)^```", text, re.DOTALL | re.MULTILINE)
+    ]
+    assert scripts
+    for script in scripts:
+        (tmp_path / "script.sh").write_text(script)
+        shellcheck(tmp_path / "script.sh")
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)

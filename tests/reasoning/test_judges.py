@@ -8,16 +8,17 @@ import json
 import logging
 import math
 import re
+import socket
 import sys
 import threading
 import traceback
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from endpoint_server import HTML, KEY, fails, good, hang, hang_up, says, sends, serving
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import TINY
@@ -46,7 +47,6 @@ RESPONSES = [
 ]
 ANSWERS = [48, 48.0, np.float64(48)]
 QUESTIONS = ["She sold 48 clips in April and half as many in May. How many did she sell in April?"] * 3
-KEY = "sk-a-key-that-nobody-must-see"
 
 
 # The interface
@@ -240,74 +240,12 @@ def test_batch_size(size, error):
 # An endpoint
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Do what is scripted for the response that is to be judged, or else judge it by the rules."""
-
-    def do_POST(self):
-        payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        response = payload["messages"][-1]["content"].partition("Response: ")[2].partition("\n")[0]
-        with self.server.lock:
-            self.server.asked.append({"response": response, "path": self.path, "headers": self.headers, **payload})
-            script = self.server.script.get(response, self.server.script.get("*", []))
-            step = (script.pop(0) if len(script) > 1 else script[0]) if script else good
-        try:
-            step(self)
-        except OSError:  # whoever asked did not wait
-            self.close_connection = True
-
-    def reply(self, body, status=200, kind="application/json", **headers):
-        self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": len(body), **headers}.items():
-            self.send_header(name.replace("_", "-"), str(value))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-def says(content):
-    """Reply as a chat completion."""
-    return lambda handler: handler.reply(json.dumps({"choices": [{"message": {"content": content}}]}).encode())
-
-
-def fails(status):
-    """Fail with a status; the body repeats the key, as some endpoints do."""
-    body = json.dumps({"error": {"message": f"no use for {KEY}"}}).encode()
-    return lambda handler: handler.reply(body, status, retry_after_ms=1)
-
-
-def sends(body, kind="application/json"):
-    return lambda handler: handler.reply(body.encode(), kind=kind)
-
-
-def hang(handler):
-    handler.server.released.wait(60)
-
-
-def hang_up(handler):
-    handler.close_connection = True
-
-
-good = says('{"correct": true, "calculates": false}')
-HTML = f"<html><body>Bad gateway {KEY}</body></html>"
-
-
 @pytest.fixture
 def server(monkeypatch):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads, server.block_on_close = True, False
-    server.lock, server.released, server.asked, server.script = threading.Lock(), threading.Event(), [], {}
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    yield server
-    server.released.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
 
 
 def endpoint(folder, **settings):
@@ -487,8 +425,9 @@ def test_an_address_that_is_none(server, tmp_path, monkeypatch, url, message):
 
 
 def test_nobody_listens(server, tmp_path, monkeypatch):
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as closed:
-        port = closed.server_port
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/v1")
     with pytest.raises(NoVerdictError, match=r"1 of 1 .*\(1 APIConnectionError\)"):
         endpoint(tmp_path, max_retries=0)(["1"], [1])
