@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from tiny_folder import save_tiny
 
 from geolib import __version__
@@ -291,6 +292,26 @@ def test_sweep(capsys, tmp_path):
     assert "6 rows" in out
 
 
+def test_sweep_on_a_cluster(capsys, tmp_path, monkeypatch):
+    """The same rows, in the same file."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    save_tiny(tmp_path / "model")
+    lines = [{"question": f"Ann has {n} pens. How many?", "answer": n} for n in range(60)]
+    (tmp_path / "q.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    arguments = ["sweep", "--model", str(tmp_path / "model"), "--questions", str(tmp_path / "q.jsonl"), "-n", "6"]
+    arguments += ["--max-new-tokens", "2", "--shots", "0", "--batch-size", "2", "--json", "--out"]
+    # With the threads that a worker has.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    reports = [run(capsys, *arguments, str(tmp_path / "local"))]
+    torch.set_num_threads(threads)
+    reports.append(run(capsys, *arguments, str(tmp_path / "ray"), "--engine", "ray", "--workers", "1"))
+    assert [(status, json.loads(out)) for status, out, _ in reports] == [(0, json.loads(reports[0][1]))] * 2
+    local, ray = (read_parquet(tmp_path / name / "rows.parquet").drop(columns="seconds") for name in ("local", "ray"))
+    pd.testing.assert_frame_equal(local, ray, check_exact=True)
+    assert ray.attrs == {"skipped": [], "failed": []}
+
+
 def test_runs_of_the_book(capsys, tmp_path):
     """On a model and questions of one's own: prompts beyond the window are counted, and nothing is answered twice."""
     save_tiny(tmp_path / "model")
@@ -355,6 +376,8 @@ def test_data(capsys, tmp_path, monkeypatch):
         (["regions", "--line", "1", "2", "1", "2"], 1, "line_partition: start and end are both"),
         (["sweep", "--questions", "no/such.jsonl", "--out", "x"], 1, "no/such.jsonl"),
         (["sweep"], 2, "--out"),
+        (["sweep", "--out", "x", "--workers", "2"], 2, "--workers and --threads are for --engine ray"),
+        (["sweep", "--out", "x", "--engine", "dask"], 2, "'dask' is not one of"),
         (["nothing"], 2, "No such command"),
     ],
 )

@@ -92,6 +92,7 @@ class Cluster:
         self._options = load, workers, integer("Cluster: threads", threads, 1), address
         self.patience = float(above_zero("Cluster: patience", patience))
         self._pending, self._numbers, self._lock, self._closing = {}, count(), threading.Lock(), False
+        self._ready = None
 
     def __enter__(self):
         self._ready, self._seen = Future(), time.monotonic()
@@ -111,11 +112,16 @@ class Cluster:
     @property
     def at_once(self) -> int:
         """Batches that may be on the way; waits for the first worker."""
-        return _AHEAD * self._ready.result()[2]
+        return _AHEAD * self._about()[2]
 
     def room(self) -> tuple[str, int]:
         """Type of a worker's device and its share of the memory, in bytes; waits for the first worker."""
-        return self._ready.result()[:2]
+        return self._about()[:2]
+
+    def _about(self):
+        if self._ready is None:
+            raise ClusterError("Cluster: it is not running, but was expected to be used in a with block")
+        return self._ready.result()
 
     def submit(self, settings: Settings, batch: Sequence[dict]) -> Future:
         """Have a batch answered: a future of its rows.

@@ -13,6 +13,7 @@ from numbers import Integral, Real
 import numpy as np
 import pandas as pd
 
+from geolib.checks import one_line
 from geolib.parts import fingerprint, run_in_parts
 from geolib.reasoning.answers import Answerer, Settings, room
 from geolib.reasoning.decode import RefusedError
@@ -109,6 +110,8 @@ class Sweep:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"Sweep: {name} is {value}, but at least 1 was expected")
+        if self.engine is not None and not callable(getattr(self.engine, "submit", None)):
+            raise TypeError(f"Sweep: engine is {one_line(self.engine)}, but a Cluster was expected")
         if not isinstance(self.temperature, Real) or not 0 <= self.temperature < math.inf:
             raise ValueError(f"Sweep: temperature is {self.temperature!r}, but a number from 0 on was expected")
         for layer, factor in (self.sharpness or {}).items():

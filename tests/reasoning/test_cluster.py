@@ -133,6 +133,13 @@ def test_no_cluster_at_the_address(folder, monkeypatch):
     assert time.monotonic() - start < 60
 
 
+def test_an_engine_that_is_none(folder, loaded):
+    with pytest.raises(TypeError, match=r"^Sweep: engine is 'ray', but a Cluster was expected"):
+        sweep(loaded, engine="ray")
+    with pytest.raises(ClusterError, match=r"^Cluster: it is not running, but was expected to be used in a with block"):
+        sweep(loaded, engine=Cluster(str(folder)))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
