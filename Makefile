@@ -12,6 +12,7 @@ export GEOLIB_DATA ?= $(abspath ../shared/data)
 endif
 
 ALONE ?=
+FAULTS ?=
 
 .PHONY: book test check alone faults audit canary assignments slides pdf epub links lint pair constraints clean help
 
@@ -41,7 +42,7 @@ test: lint $(NODE) ## Run the tests
 
 faults: $(READY) ## Kill, cut, fill and damage what runs and what is kept, and see that nothing is lost
 	@$(BIN)/geolib models --fetch
-	$(BIN)/python tests/faults.py
+	$(BIN)/python tests/faults.py $(FAULTS)
 
 audit: $(READY) ## Look for weaknesses, in the code and in what it needs (the second asks the network)
 	$(BIN)/bandit --quiet --recursive geolib book --exclude book/node_modules,book/_build --severity-level medium
