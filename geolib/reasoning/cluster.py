@@ -92,10 +92,10 @@ class Cluster:
         self._options = load, workers, integer("Cluster: threads", threads, 1), address
         self.patience = float(above_zero("Cluster: patience", patience))
         self._pending, self._numbers, self._lock, self._closing = {}, count(), threading.Lock(), False
-        self._ready = None
+        self._ready = self._lost_for_good = None
 
     def __enter__(self):
-        self._ready, self._seen = Future(), time.monotonic()
+        self._ready = Future()
         self._start()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -132,6 +132,9 @@ class Cluster:
         # Questions stay here: a worker needs the tokens alone.
         work = number, settings, [{name: prompt[name] for name in ("key", "before", "rest")} for prompt in batch]
         with self._lock:
+            if self._lost_for_good:
+                future.set_exception(self._lost_for_good)
+                return future
             self._pending[number] = future, work
             with contextlib.suppress(OSError):  # the broker is gone: the next one will be sent it
                 self._pipe.send(work)
@@ -146,6 +149,7 @@ class Cluster:
 
     def _listen(self):
         """Pass on what the broker says, and replace a broker that ended."""
+        lost = None  # since when
         while True:
             try:
                 what, content = self._pipe.recv()
@@ -154,19 +158,14 @@ class Cluster:
             if self._closing:
                 return
             if what == "lost":
-                logger.warning("the cluster is lost (%s): trying to reach it again", content)
-                if not self._ready.done() or time.monotonic() - self._seen > self.patience:
+                lost = lost or time.monotonic()
+                if not self._ready.done() or time.monotonic() - lost > self.patience:
                     self._give_up(ClusterError(f"Cluster: {content}"))
                     return
-                self._broker.kill()
-                self._broker.join()
-                time.sleep(_PAUSE)
-                with self._lock:
-                    self._start()
-                    for _, work in self._pending.values():
-                        self._pipe.send(work)
+                logger.warning("the cluster is lost (%s): trying to reach it again", content)
+                self._replace()
                 continue
-            self._seen = time.monotonic()
+            lost = None
             if what == "ready":
                 if not self._ready.done():
                     self._ready.set_result(content)
@@ -175,10 +174,23 @@ class Cluster:
                     future, _ = self._pending.pop(what)
                 (future.set_exception if isinstance(content, Exception) else future.set_result)(content)
 
+    def _replace(self):
+        """Start another broker, and send it what the last one did not finish."""
+        self._broker.join(20)
+        self._broker.kill()
+        self._broker.join()
+        self._pipe.close()
+        time.sleep(_PAUSE)
+        with self._lock, contextlib.suppress(OSError):  # one that ended at once: the next will be sent it
+            self._start()
+            for _, work in self._pending.values():
+                self._pipe.send(work)
+
     def _give_up(self, error):
         with self._lock:
             futures = [self._ready] * (not self._ready.done()) + [future for future, _ in self._pending.values()]
             self._pending.clear()
+            self._lost_for_good = error
         for future in futures:
             future.set_exception(error)
 

@@ -133,6 +133,29 @@ def test_no_cluster_at_the_address(folder, monkeypatch):
     assert time.monotonic() - start < 60
 
 
+def test_a_cluster_that_does_not_come_back(folder, loaded, tmp_path):
+    """The sweep ends with an error, and not before its patience does; what was finished is kept."""
+    with Cluster(str(folder), workers=1) as cluster:
+        submit, start = cluster.submit, []
+
+        def losing(settings, batch):
+            if list(tmp_path.glob("*.parquet")) and not start:
+                start.append(time.monotonic())
+                cluster.patience = 4
+                cluster._options = (*cluster._options[:-1], "127.0.0.1:1")  # where nobody answers
+                psutil.Process(cluster._broker.pid).kill()
+            return submit(settings, batch)
+
+        cluster.submit = losing
+        with pytest.raises(ClusterError, match=r"^Cluster: 127\.0\.0\.1:1: .*refused"):
+            sweep(loaded, engine=cluster, store=tmp_path)
+        assert time.monotonic() - start[0] > 4
+    kept = set(tmp_path.glob("*.parquet"))
+    assert kept
+    assert_same(sweep(loaded, store=tmp_path), sweep(loaded))
+    assert kept < set(tmp_path.glob("*.parquet"))
+
+
 def test_an_engine_that_is_none(folder, loaded):
     with pytest.raises(TypeError, match=r"^Sweep: engine is 'ray', but a Cluster was expected"):
         sweep(loaded, engine="ray")
