@@ -57,7 +57,7 @@ def test_a_row_is_what_one_prompt_gives_alone(rows, model, tokenizer):
         assert (row.correct, row.redundant, row.kind) == (verdict.correct, verdict.redundant, verdict.kind)
 
 
-@pytest.mark.parametrize(("threads", "batch_size"), [(1, 1), (2, 4), (2, 3), (1, 6)])
+@pytest.mark.parametrize(("threads", "batch_size"), [(1, 1), (2, 3)])
 def test_threads_and_batches_change_what_lies_at_a_threshold_alone(rows, model, tokenizer, threads, batch_size):
     """Verdicts are the same; so are the counts, but for weights that are recorded as lying within 1e-6 of one."""
     before = torch.get_num_threads()
