@@ -382,7 +382,7 @@ def test_data(capsys, tmp_path, monkeypatch):
     ],
 )
 def test_bad_input_is_one_line(capsys, arguments, status, message, monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (status, "")

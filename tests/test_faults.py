@@ -1,9 +1,5 @@
 """Each fault once; ``make faults`` tries each many times. Those of the cluster have tests of their own beside it."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import faults
 import numpy as np
 import pandas as pd
@@ -70,15 +66,10 @@ def test_damage_is_damage(tmp_path):
         assert {path for i, path in enumerate(paths) if path.read_bytes() != bytes([i] * 9)} == set(changed) != set()
 
 
-def test_what_is_lost_is_reported(tmp_path):
+def test_what_is_lost_is_reported(tmp_path, capsys, monkeypatch):
     """A suite that cannot fail shows nothing: here every kill loses a row."""
-    script = (
-        "import faults, sys\n"
-        "faults.Command.lost = lambda self, folder: 1\n"
-        "sys.exit(faults.main(['--only', 'dimension --file', '--tries', '1', '--out', sys.argv[1]]))\n"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path / "out.json")]
-    done = subprocess.run(command, cwd=Path(faults.__file__).parent, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stderr
-    assert "killed: 0 of 1" in done.stdout
+    monkeypatch.setattr(faults.Command, "lost", lambda self, folder: 1)
+    status = faults.main(["--only", "dimension --file", "--tries", "1", "--out", str(tmp_path / "out.json")])
+    assert status == 1
+    assert "killed: 0 of 1" in capsys.readouterr().out
     assert '"lost": 1' in (tmp_path / "out.json").read_text()

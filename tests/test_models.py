@@ -190,7 +190,7 @@ def test_pickled_weights_are_refused(tmp_path, tokenizer):
 
 @pytest.mark.parametrize(("name", "error"), [("no/such-model", ValueError), ("", TypeError), (3, TypeError)])
 def test_no_such_model(name, error, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(error, match=rf"^load: name is {name!r}, but .* expected") as info:
         models.load(name)
     assert "\n" not in str(info.value)
