@@ -114,6 +114,7 @@ ALLOWED = {
     "models": set(),
     "checks": set(),  # the two leaves that every part may stand on
     "parts": set(),
+    "statements": set(),
     "partition": {"partition", "checks"},
     "toy": set(),
     "figures": set(),

@@ -12,6 +12,7 @@ from geolib.reasoning.analysis import (
     permutation_test,
 )
 from geolib.reasoning.choosing import choice_of, mean_rises, rises
+from geolib.reasoning.claims import findings, verdicts
 from geolib.reasoning.generated import generate_questions
 from geolib.reasoning.judge import Verdict, judge
 from geolib.reasoning.prompts import Condition, Frame, build_prompt, frame, question_ids
@@ -23,10 +24,19 @@ from geolib.reasoning.protocol import (
     split,
     worked_examples,
 )
-from geolib.reasoning.questions import Question, available_questions, load_questions
-from geolib.reasoning.regressions import Effect, Mediation, fixed_effects, layer_profile, logistic, mediation
+from geolib.reasoning.questions import Question, available_questions, load_questions, question_facts
+from geolib.reasoning.regressions import (
+    Effect,
+    Mediation,
+    fixed_effects,
+    layer_profile,
+    logistic,
+    mediation,
+    same_question,
+    top_less_bottom,
+)
 from geolib.reasoning.resampling import Estimate
-from geolib.reasoning.runs import Part, Runs, load_run, publish
+from geolib.reasoning.runs import Part, Runs, add_facts, all_sets, load_run, publish
 from geolib.reasoning.sweep import Sweep
 
 __all__ = [
@@ -42,6 +52,8 @@ __all__ = [
     "Split",
     "Sweep",
     "Verdict",
+    "add_facts",
+    "all_sets",
     "association",
     "available_questions",
     "binned_share",
@@ -51,6 +63,7 @@ __all__ = [
     "example_sets",
     "exploration_split",
     "few_shot_sweep",
+    "findings",
     "fixed_effects",
     "frame",
     "generate_questions",
@@ -67,8 +80,12 @@ __all__ = [
     "paired_share",
     "permutation_test",
     "publish",
+    "question_facts",
     "question_ids",
     "rises",
+    "same_question",
     "split",
+    "top_less_bottom",
+    "verdicts",
     "worked_examples",
 ]

@@ -14,12 +14,15 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from geolib.reasoning.resampling import (
+    N_BOOT,
+    N_PERM,
     Estimate,
     bootstrap,
     groups_in,
     mean_of,
     mean_rhos,
     numbers_in,
+    partial_rhos,
     permute,
     there,
     true_or_false,
@@ -129,9 +132,10 @@ def association(
     *,
     x: str = "change",
     y: str = "correct",
+    controls: Sequence[str] = (),
     within: str | Sequence[str] = "shots",
     unit: str = "question",
-    n_boot: int = 2000,
+    n_boot: int = N_BOOT,
     level: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
@@ -146,8 +150,11 @@ def association(
         As :func:`id_change` returns it, or with columns named below.
     x, y : str
         Columns that are correlated.
+    controls : sequence of str
+        Columns that are held fixed linearly in ranks: the partial rank correlation. Ranks are then those of the whole
+        table, in every bootstrap sample.
     within : str or sequence of str
-        What is held fixed: ``("example_set", "shots")`` compares only rows that share both; ``()`` holds nothing.
+        What is held fixed by comparing only rows that share it: ``("example_set", "shots")`` compares only rows that share both; ``()`` holds nothing.
     unit : str
         Column of what is drawn anew in the bootstrap.
     n_boot : int
@@ -159,16 +166,22 @@ def association(
     Returns
     -------
     Estimate
-        NaN where x or y does not vary.
+        Its n counts units. NaN where x or y does not vary, or the controls determine one of them.
 
     Raises
     ------
     ValueError, TypeError
         The table is empty, lacks a column, or has values missing.
     """
+    if isinstance(controls, str):
+        raise TypeError(f"association: controls is {controls!r}, but a sequence of columns was expected")
     xs, ys = numbers_in("association", table, x=x, y=y)
     strata, units = groups_in("association", table, within=within, unit=unit)
-    return bootstrap("association", lambda w: mean_rhos([xs], ys, strata, w), units, n_boot, level, seed)[0]
+    if controls:
+        held = [numbers_in("association", table, controls=name)[0] for name in controls]
+        partial = partial_rhos(xs, ys, held, strata, units)
+        return bootstrap("association", partial, units, n_boot, level, seed)[0]
+    return bootstrap("association", lambda w: mean_rhos([xs], ys, strata, units, w), units, n_boot, level, seed)[0]
 
 
 def mean_change(
@@ -176,14 +189,14 @@ def mean_change(
     *,
     x: str = "change",
     unit: str = "question",
-    n_boot: int = 2000,
+    n_boot: int = N_BOOT,
     level: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
     """Mean change of ID, with a bootstrap over questions; parameters as for :func:`association`."""
     (xs,) = numbers_in("mean_change", table, x=x)
     (units,) = groups_in("mean_change", table, unit=unit)
-    return bootstrap("mean_change", mean_of(xs), units, n_boot, level, seed)[0]
+    return bootstrap("mean_change", mean_of(xs, units), units, n_boot, level, seed)[0]
 
 
 def permutation_test(
@@ -194,7 +207,7 @@ def permutation_test(
     within: str | Sequence[str] = "shots",
     unit: str = "question",
     alternative: str = "two-sided",
-    n_perm: int = 10_000,
+    n_perm: int = N_PERM,
     seed: int = 0,
 ) -> float:
     """p-value of :func:`association`: verdicts permuted among questions, each question's verdicts kept together.
@@ -260,7 +273,7 @@ def paired_share(
     *,
     y: str = "correct",
     unit: str = "question",
-    n_boot: int = 2000,
+    n_boot: int = N_BOOT,
     level: float = 0.95,
     seed: int = 0,
 ) -> Paired:
@@ -276,16 +289,17 @@ def paired_share(
     y : str
         Column of true and false.
     unit, n_boot, level, seed
-        As for :func:`association`; the questions are counted as n.
+        As for :func:`association`.
 
     Returns
     -------
     Paired
+        Over the questions that both tables hold; the difference's n says how many.
 
     Raises
     ------
     ValueError, TypeError
-        The questions differ, a table is empty or lacks a column, or y is not true and false.
+        The tables share no question, a table is empty or lacks a column, or y is not true and false.
     """
     shares, sizes = [], []
     for name, rows in (("first", first), ("second", second)):
@@ -296,11 +310,13 @@ def paired_share(
         shares.append(by_question.mean())
         sizes.append(by_question.size().max())
     one, other = shares
-    alone = one.index.symmetric_difference(other.index)
-    if len(alone):
-        raise ValueError(f"paired_share: question {alone[0]} and {len(alone) - 1} more are in one table only")
+    shared = one.index.intersection(other.index)
+    if len(shared) == 0:
+        raise ValueError(f"paired_share: the tables share no {unit}, but at least one was expected")
+    one, other = one[shared], other[shared]
     apart = 100 * (one - other).to_numpy()
-    (difference,) = bootstrap("paired_share", mean_of(apart), np.arange(len(apart)), n_boot, level, seed)
+    each = np.arange(len(apart))
+    (difference,) = bootstrap("paired_share", mean_of(apart, each), each, n_boot, level, seed)
     both = pd.crosstab(one, other).reindex(index=[0, 1], columns=[0, 1], fill_value=0)
     p = mcnemar(both).pvalue if max(sizes) == 1 else np.nan
     return Paired(100 * float(one.mean()), 100 * float(other.mean()), difference, float(p))

@@ -11,11 +11,15 @@ import logging
 import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from geolib.checks import whole_text
 from geolib.models import MissingFileError, cache_dir, fetch
+from geolib.reasoning.judge import _quantities, _tidy
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +78,32 @@ class Question:
     answer: float
     index: int
     steps: str = ""
+
+
+def question_facts(questions: Sequence[Question]) -> pd.DataFrame:
+    """What may be published of questions: how many numbers a text holds, and where among them the answer stands.
+
+    Numbers are read as the judge of the plan reads those of a response, number words among them.
+
+    >>> question_facts([Question("Ann has 3 pens and two cups. How many cups?", 2.0, 7)]).to_dict("list")
+    {'question': [7], 'numbers': [2], 'place': [1]}
+
+    Parameters
+    ----------
+    questions : sequence of Question
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``question`` (index), ``numbers``, ``place`` (of the answer among the numbers, from 0; -1 where the text does
+        not state it).
+    """
+    rows = []
+    for question in questions:
+        values = _quantities(_tidy(question.text))
+        states = [any(math.isclose(one, question.answer, rel_tol=1e-9) for one in readings) for readings in values]
+        rows.append((question.index, len(values), states.index(True) if any(states) else -1))
+    return pd.DataFrame(rows, columns=["question", "numbers", "place"])
 
 
 def load_questions(path=None, *, source: str = "gsm8k-zero") -> list[Question]:

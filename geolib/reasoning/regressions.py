@@ -20,6 +20,8 @@ from threadpoolctl import threadpool_limits
 
 from geolib.reasoning.analysis import holm, id_change
 from geolib.reasoning.resampling import (
+    N_BOOT,
+    N_PERM,
     Estimate,
     bootstrap,
     check_level,
@@ -130,9 +132,10 @@ def logistic(
     # The pooled model with a sandwich: with covariates that change within a question, other working correlations than
     # independence need not be consistent (Pepe and Anderson 1994).
     fit = sm.Logit(used.y.to_numpy(), design).fit(disp=0, cov_type="cluster", cov_kwds={"groups": used.units})
-    rise, alpha, n = fit.get_margeff(), 1 - level, len(used)
+    rise, alpha = fit.get_margeff(), 1 - level
     points = 100 * np.array([rise.margeff[-1], *rise.conf_int(alpha)[-1]])
     ratio = np.exp([fit.params[-1], *fit.conf_int(alpha)[-1]])
+    n = used.units.nunique()
     return Effect(Estimate(*points.tolist(), n), Estimate(*ratio.tolist(), n, null=1.0), float(fit.pvalues[-1]))
 
 
@@ -172,9 +175,6 @@ def fixed_effects(
     used = data[_informative(data, ["strata", "units"])]
     design = _design(used, x, by_unit=True)
     _estimable(used, design, by_unit=True)
-    centred = (data.y - data.y.groupby(data.units).transform("mean")).to_numpy()
-    linear = sm.OLS(centred, _design(data, x, by_unit=True)).fit(cov_type="cluster", cov_kwds={"groups": data.units})
-    points = 100 * np.array([linear.params[-1], *linear.conf_int(1 - level)[-1]])
     model = ConditionalLogit(used.y.to_numpy(), design, groups=used.units.to_numpy())
     fit = model.fit(disp=0, maxiter=500)
     # Its own errors take a question's answers for independent; the sandwich does not.
@@ -184,7 +184,84 @@ def fixed_effects(
     error = np.sqrt(spread @ spread * groups / (groups - 1))
     ratio = np.exp(fit.params[-1] + error * norm.ppf([0.5, (1 - level) / 2, (1 + level) / 2]))
     p = float(2 * norm.sf(abs(fit.params[-1]) / error))
-    return Effect(Estimate(*points.tolist(), len(data)), Estimate(*ratio.tolist(), len(used), null=1.0), p)
+    return Effect(_same_unit(data, x, level), Estimate(*ratio.tolist(), groups, null=1.0), p)
+
+
+def same_question(
+    table: pd.DataFrame,
+    *,
+    x: str = "change",
+    y: str = "correct",
+    controls: Sequence[str] = (),
+    within: str | Sequence[str] = "shots",
+    unit: str = "question",
+    level: float = 0.95,
+) -> Estimate:
+    """``points`` of :func:`fixed_effects` alone, in a hundredth of its time; parameters as there.
+
+    Returns
+    -------
+    Estimate
+        Percentage points of correct answers per standard deviation of x. NaN where x or the answers do not vary within
+        a question.
+    """
+    data = _regression("same_question", table, x, y, controls, within, unit, level)
+    try:
+        return _same_unit(data, x, level)
+    except _NoEstimateError:
+        return Estimate(np.nan, np.nan, np.nan, data.units.nunique())
+
+
+def _same_unit(data, x, level) -> Estimate:
+    """The linear probability model with a mean for every unit."""
+    centred = (data.y - data.y.groupby(data.units).transform("mean")).to_numpy()
+    design = _design(data, x, by_unit=True)
+    with threadpool_limits(1, user_api="blas"):
+        linear = sm.OLS(centred, design).fit(cov_type="cluster", cov_kwds={"groups": data.units})
+    points = 100 * np.array([linear.params[-1], *linear.conf_int(1 - level)[-1]])
+    return Estimate(*points.tolist(), data.units.nunique())
+
+
+def top_less_bottom(
+    table: pd.DataFrame,
+    *,
+    x: str = "change",
+    y: str = "correct",
+    bins: int = 6,
+    controls: Sequence[str] = (),
+    within: str | Sequence[str] = "shots",
+    unit: str = "question",
+    level: float = 0.95,
+) -> Estimate:
+    """Share of correct answers in the highest bin of x less that in the lowest, with what is named held fixed.
+
+    The bins are those of :func:`binned_share`, over all rows. A linear probability model with an intercept for every
+    bin and every value of ``within``, and the controls linearly; errors clustered by unit.
+
+    Parameters
+    ----------
+    table, x, y, controls, within, unit, level
+        As for :func:`logistic`; ``within=()`` holds nothing fixed.
+    bins : int
+        Number of quantile bins; fewer result where values repeat.
+
+    Returns
+    -------
+    Estimate
+        Percentage points. NaN where there is one bin, or what is held fixed determines it.
+    """
+    data = _regression("top_less_bottom", table, x, y, controls, within, unit, level)
+    places = pd.qcut(data.x, bins, labels=False, duplicates="drop")
+    inner = pd.get_dummies(places[(places > 0) & (places < places.max())], dtype=float).reindex(data.index).fillna(0.0)
+    data = data.assign(x=(places == places.max()).astype(float)).join(inner.add_prefix("bin"))
+    try:
+        design = _design(data, x)
+    except _NoEstimateError:
+        return Estimate(np.nan, np.nan, np.nan, data.units.nunique())
+    within_bin = data.x - data.x.groupby(data.strata).transform("mean")
+    fit = sm.OLS(data.y.to_numpy(), design).fit(cov_type="cluster", cov_kwds={"groups": data.units})
+    points = 100 * np.array([fit.params[-1], *fit.conf_int(1 - level)[-1]]) / within_bin.std(ddof=0)
+    return Estimate(*points.tolist(), data.units.nunique())
 
 
 def layer_profile(
@@ -196,8 +273,8 @@ def layer_profile(
     x: str = "change",
     controls: Sequence[str] = ("prompt_tokens",),
     within: str | Sequence[str] = "shots",
-    n_boot: int = 2000,
-    n_perm: int = 10_000,
+    n_boot: int = N_BOOT,
+    n_perm: int = N_PERM,
     level: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -231,7 +308,7 @@ def layer_profile(
     xs = [numbers_in("layer_profile", table, x=x)[0] for table in tables]
     (ys,) = numbers_in("layer_profile", first, y="correct")
     strata, units = groups_in("layer_profile", first, within=within, unit="question")
-    estimates = bootstrap("layer_profile", lambda w: mean_rhos(xs, ys, strata, w), units, n_boot, level, seed)
+    estimates = bootstrap("layer_profile", lambda w: mean_rhos(xs, ys, strata, units, w), units, n_boot, level, seed)
     found = pd.DataFrame(estimates).drop(columns="null")
     found = found.rename(columns={"value": "rho"}).rename_axis("layer").reset_index()
     found["p"] = permute("layer_profile", xs, ys, strata, units, "two-sided", n_perm, seed)
@@ -303,7 +380,8 @@ def mediation(
     Returns
     -------
     Mediation
-        ``share`` is NaN where the interval of the total effect holds 0: a share of nothing means nothing. All are NaN
+        ``share`` is NaN where the interval of the total effect includes 0, and where the intervals of direct and indirect effect
+        lie on either side of 0 (inconsistent mediation): it then is no share of anything. All are NaN
         where the logistic model has no finite estimate; such bootstrap samples are left out of the intervals.
 
     Raises
@@ -335,8 +413,9 @@ def mediation(
         part = np.divide(end - between, end - start, out=np.full_like(end, np.nan), where=end != start)
         return np.stack([end - start, between - start, end - between, part])
 
-    total, direct, indirect, part = bootstrap("mediation", effects, units, n_boot, level, seed)
-    if total.verdict(0) == "undecided":
+    total, direct, indirect, part = bootstrap("mediation", lambda w: effects(w[units]), units, n_boot, level, seed)
+    signs = [int(part.low > 0) - int(part.high < 0) for part in (total, direct, indirect)]
+    if signs[0] == 0 or signs[1] * signs[2] < 0:
         part = Estimate(np.nan, np.nan, np.nan, part.n)
     return Mediation(total, direct, indirect, part)
 

@@ -7,10 +7,27 @@ from numbers import Integral, Real
 import numpy as np
 import pandas as pd
 
+# How many samples an interval and a p-value stand on: enough that another seed changes no verdict (a test).
+N_BOOT, N_PERM = 20_000, 50_000
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, its interval, and how many rows are behind it; ``null`` is its value where nothing is there."""
+    """A number with its interval.
+
+    Attributes
+    ----------
+    value, low, high : float
+    n : int
+        How many independent units (questions, unless said otherwise) are behind it.
+    null : float
+        The value that means no effect: 1 for an odds ratio.
+
+    Examples
+    --------
+    >>> f"{Estimate(8.0, 3.7, 12.04, 300):.1f}"
+    '+8.0 [+3.7, +12.0]'
+    """
 
     value: float
     low: float
@@ -18,58 +35,90 @@ class Estimate:
     n: int
     null: float = 0.0
 
-    def __str__(self):
+    def __format__(self, digits):
         sign = "" if self.null else "+"
-        return f"{self.value:{sign}.2f} [{self.low:{sign}.2f}, {self.high:{sign}.2f}], n = {self.n}"
+        value, low, high = (f"{number:{sign}{digits or '.2f'}}" for number in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
 
-    def verdict(self, claimed: int) -> str:
+    def __str__(self):
+        return f"{self:.2f}, n = {self.n}"
+
+    def verdict(self, claimed: int, smallest: float = 0.0, *, slack: float = 0.0) -> str:
         """Say what the interval says of a claimed sign.
 
         Parameters
         ----------
         claimed : {1, -1, 0}
-            The claim: positive, negative, or nothing there.
+            The claim: positive, negative, or no effect.
+        smallest : float
+            The smallest effect that matters, 0 or more, in the units of ``value``.
+        slack : float
+            How far the ends of the interval may be off (the error of a simulation): both are moved outwards by it.
 
         Returns
         -------
         str
-            ``"agrees"`` where the whole interval lies on the claimed side, ``"disagrees"`` where it lies on the other
-            (or, with nothing claimed, on either), else ``"undecided"``: no interval can show that nothing is there.
+            Of a claimed sign, the first of these that holds. ``"disagrees"``: the whole interval lies on the other
+            side. ``"absent"``: the whole interval lies below the smallest effect that matters, so that the claimed
+            effect, if there is one, is too small to matter. ``"agrees"``: the whole interval lies on the claimed side.
+            Else ``"undecided"``. Of a claim of no effect: ``"agrees"`` where the whole interval lies within the
+            smallest effect of either sign (equivalence), ``"disagrees"`` where it excludes 0, else ``"undecided"``.
 
-        >>> Estimate(0.3, 0.1, 0.5, 90).verdict(1), Estimate(0.3, -0.1, 0.5, 90).verdict(1)
+        Raises
+        ------
+        ValueError
+            ``claimed`` or ``smallest`` is another number.
+
+        Examples
+        --------
+        >>> Estimate(0.3, 0.1, 0.5, 90).verdict(1, 0.1), Estimate(0.3, -0.1, 0.5, 90).verdict(1, 0.1)
         ('agrees', 'undecided')
+        >>> Estimate(-0.03, -0.11, 0.04, 90).verdict(1, 0.1), Estimate(-0.3, -0.5, -0.1, 90).verdict(1, 0.1)
+        ('absent', 'disagrees')
         """
-        sign = int(self.low > self.null) - int(self.high < self.null)
-        if sign == 0:
-            return "undecided"
-        return "agrees" if sign == claimed else "disagrees"
+        if claimed not in (1, 0, -1) or isinstance(claimed, bool):
+            raise ValueError(f"verdict: claimed is {claimed!r}, but 1, 0 or -1 was expected")
+        if isinstance(smallest, bool) or not isinstance(smallest, Real) or not 0 <= smallest < np.inf:
+            raise ValueError(f"verdict: smallest is {smallest!r}, but a finite number from 0 on was expected")
+        low, high = self.low - self.null - slack, self.high - self.null + slack
+        if claimed == 0:
+            if -smallest < low and high < smallest:
+                return "agrees"
+            return "disagrees" if low > 0 or high < 0 else "undecided"
+        low, high = (low, high) if claimed > 0 else (-high, -low)
+        if high < 0:
+            return "disagrees"
+        if high < smallest:
+            return "absent"
+        return "agrees" if low > 0 else "undecided"
 
 
-# Bootstrap and permutation. A sample of questions is a column of weights: how often each row was drawn. So all samples
-# go through NumPy together, and ranks need no sorting anew.
+# Bootstrap and permutation. A sample of units is a column of weights: how often each was drawn. So all samples go
+# through NumPy together, and ranks need no sorting anew.
 
 
 def bootstrap(caller, statistic: Callable, units, n_boot, level, seed) -> list[Estimate]:
-    """Estimates of a statistic that maps weights, shape=[rows, samples], to shape=[numbers, samples]."""
+    """Estimates of a statistic that maps weights, shape=[units, samples], to shape=[numbers, samples]."""
     _count(caller, "n_boot", n_boot)
     check_level(caller, level)
-    value = statistic(np.ones((len(units), 1)))[:, 0]
-    draws = np.concatenate([statistic(weights) for weights in _samples(units, n_boot, seed)], axis=1)
+    n = int(units.max()) + 1
+    value = statistic(np.ones((n, 1)))[:, 0]
+    draws = np.concatenate([statistic(weights) for weights in _samples(n, n_boot, seed)], axis=1)
     tails = [(1 - level) / 2, (1 + level) / 2]
     known = np.isfinite(value) & np.isfinite(draws).any(axis=1)
     ends = [np.nanquantile(row, tails) if k else (np.nan, np.nan) for k, row in zip(known, draws, strict=True)]
-    return [Estimate(float(v), float(a), float(b), len(units)) for v, (a, b) in zip(value, ends, strict=True)]
+    return [Estimate(float(v), float(a), float(b), n) for v, (a, b) in zip(value, ends, strict=True)]
 
 
-def _samples(units, n_boot, seed) -> Iterator[np.ndarray]:
-    """Weights of the rows in samples of units with replacement, shape=[rows, samples], some samples at a time."""
-    rng, n = np.random.default_rng(seed), units.max() + 1
-    size = max(1, 2**20 // len(units))
+def _samples(n, n_boot, seed) -> Iterator[np.ndarray]:
+    """Weights of n units in samples with replacement, shape=[units, samples], some samples at a time."""
+    rng = np.random.default_rng(seed)
+    size = max(1, 2**18 // n)
     for start in range(0, n_boot, size):
         some = min(size, n_boot - start)
         drawn = rng.integers(n, size=(some, n)) + n * np.arange(some)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=some * n).reshape(some, n)
-        yield np.ascontiguousarray(counts.T, dtype=float)[units]
+        yield np.ascontiguousarray(counts.T, dtype=float)
 
 
 def permute(caller, xs, y, strata, units, alternative, n_perm, seed) -> np.ndarray:
@@ -100,42 +149,79 @@ def permute(caller, xs, y, strata, units, alternative, n_perm, seed) -> np.ndarr
     return np.where(np.isnan(found), np.nan, (extreme.sum(axis=1) + 1) / (n_perm + 1))
 
 
-def mean_rhos(xs, y, strata, weights) -> np.ndarray:
+def mean_rhos(xs, y, strata, units, weights) -> np.ndarray:
     """Spearman's rho of y with every x within each stratum, averaged with the rows as weights.
 
-    Shape=[xs, samples], from weights, shape=[rows, samples]; NaN where nothing varies.
+    Shape=[xs, samples], from weights, shape=[units, samples]; NaN where nothing varies.
     """
     total, size = np.zeros((2, len(xs), weights.shape[1]))
     for stratum in range(strata.max() + 1):
         rows = np.flatnonzero(strata == stratum)
-        w = weights[rows]
-        ranks_of_y = _ranks(y[rows], w)
-        weighted = w * ranks_of_y
-        spread = np.einsum("ij,ij->j", weighted, ranks_of_y)
+        w = weights[units[rows]]
+        n = w.sum(axis=0)
+        order, starts = _ties(y[rows])
+        tied, ranks = _ranks(w, n, order, starts)
+        spread = np.einsum("ij,ij,ij->j", tied, ranks, ranks)
+        of_y = np.empty_like(w)
+        of_y[order] = np.repeat(ranks, np.diff(starts, append=len(rows)), axis=0)
+        of_y *= w
         for i, x in enumerate(xs):
-            ranks = _ranks(x[rows], w)
-            scale = np.sqrt(spread * np.einsum("ij,ij,ij->j", w, ranks, ranks))
+            order, starts = _ties(x[rows])
+            tied, ranks = _ranks(w, n, order, starts)
+            scale = np.sqrt(spread * np.einsum("ij,ij,ij->j", tied, ranks, ranks))
             varies = scale > 0
-            n = np.where(varies, w.sum(axis=0), 0)
-            total[i] += n * np.einsum("ij,ij->j", weighted, ranks) / np.where(varies, scale, 1)
-            size[i] += n
+            shared = np.einsum("ij,ij->j", np.add.reduceat(of_y[order], starts, axis=0), ranks)
+            total[i] += np.where(varies, n * shared, 0) / np.where(varies, scale, 1)
+            size[i] += np.where(varies, n, 0)
     return np.divide(total, size, out=np.full_like(total, np.nan), where=size > 0)
 
 
-def mean_of(values) -> Callable:
+def partial_rhos(x, y, controls, strata, units) -> Callable:
+    """Partial rank correlation within each stratum, averaged with the rows as weights, as a statistic of weights."""
+    parts = []
+    for stratum in range(strata.max() + 1):
+        rows = np.flatnonzero(strata == stratum)
+        ranks = pd.DataFrame([values[rows] for values in (x, y, *controls)]).rank(axis=1).to_numpy()
+        ranks = (ranks - ranks.mean(axis=1, keepdims=True)) / len(rows) ** 1.5  # spreads of about 1/12, of any size
+        parts.append((rows, ranks, np.einsum("ar,br->abr", ranks, ranks)))
+
+    def statistic(weights):
+        total, size = np.zeros((2, weights.shape[1]))
+        for rows, ranks, products in parts:
+            w = weights[units[rows]]
+            n = w.sum(axis=0)
+            mean = ranks @ w
+            spread = products.reshape(-1, len(rows)) @ w
+            spread = spread.reshape(len(ranks), len(ranks), -1) - mean[:, None] * mean / np.maximum(n, 1)
+            for control in range(2, len(ranks)):  # swept out one by one, as in Gaussian elimination
+                pivot = spread[control, control]
+                along = spread[control] * (np.sqrt(1 / np.where(pivot > 1e-9, pivot, np.inf)))
+                spread = spread - along[:, None] * along
+            scale = spread[0, 0] * spread[1, 1]
+            varies = np.minimum(spread[0, 0], spread[1, 1]) > 1e-9
+            total += np.where(varies, n * spread[0, 1], 0) / np.sqrt(np.where(varies, scale, 1))
+            size += np.where(varies, n, 0)
+        return np.divide(total, size, out=np.full_like(total, np.nan), where=size > 0)[None]
+
+    return statistic
+
+
+def mean_of(values, units) -> Callable:
     """Mean of some values, as a statistic of weights."""
-    return lambda weights: (values @ weights / weights.sum(axis=0))[None]
+    sums, sizes = np.bincount(units, values), np.bincount(units)
+    return lambda weights: (sums @ weights / (sizes @ weights))[None]
 
 
-def _ranks(values, weights) -> np.ndarray:
-    """Ranks less their mean, ties sharing theirs, when each value is there as often as its weight says."""
+def _ties(values) -> tuple[np.ndarray, np.ndarray]:
+    """Order of the values, and where in it each distinct value begins."""
     order = np.argsort(values, kind="stable")
-    starts = np.flatnonzero(np.diff(values[order], prepend=np.nan) != 0)
+    return order, np.flatnonzero(np.diff(values[order], prepend=np.nan) != 0)
+
+
+def _ranks(weights, n, order, starts) -> tuple[np.ndarray, np.ndarray]:
+    """Weight of each distinct value, and its rank less the mean rank; both shape=[distinct values, samples]."""
     tied = np.add.reduceat(weights[order], starts, axis=0)
-    ranks = np.cumsum(tied, axis=0) - tied / 2 - tied.sum(axis=0) / 2
-    place = np.empty(len(values), dtype=int)
-    place[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(values)))
-    return ranks[place]
+    return tied, np.cumsum(tied, axis=0) - tied / 2 - n / 2
 
 
 def _unit_ranks(columns, strata) -> tuple[np.ndarray, np.ndarray]:

@@ -27,7 +27,7 @@ from geolib.reasoning import choosing
 from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition
 from geolib.reasoning.protocol import example_sets, split, worked_examples
-from geolib.reasoning.questions import Question
+from geolib.reasoning.questions import Question, question_facts
 from geolib.reasoning.sweep import Sweep
 
 N_WRONG, N_RIGHT, N_SETS = 300, 150, 4
@@ -370,18 +370,75 @@ def publish(rows: pd.DataFrame, name: str, folder, *, runs: Runs, source: str, c
     # Counts are whole; of a share of attention three digits are enough.
     small = {column: np.float16 if column == "sink_share" else np.int32 for column in lists}
     kept = kept.assign(**{c: [cell.astype(small[c]) for cell in kept[c]] for c in lists})
-    kept.attrs = {}
-    write_parquet(kept, folder / f"{name}.parquet")
-    manifest["sha256"] = hashlib.sha256((folder / f"{name}.parquet").read_bytes()).hexdigest()
-    write_text(json.dumps(manifest, indent=1) + "\n", folder / f"{name}.json")
+    if name == "bare":
+        facts = {"run": "questions", "questions": source, "questions_sha256": manifest["questions_sha256"]}
+        _write(question_facts(runs.questions), facts | {"command": command}, folder)
+    return _write(kept, manifest, folder)
+
+
+def _write(rows, manifest, folder) -> dict:
+    """Write a table and its manifest, with the table's checksum, under the name of the run."""
+    path = folder / f"{manifest['run']}.parquet"
+    rows.attrs = {}
+    write_parquet(rows, path)
+    manifest = manifest | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    write_text(json.dumps(manifest, indent=1) + "\n", path.with_suffix(".json"))
     return manifest
 
 
 def results_folder() -> Path:
     """Where published runs are: the folder that GEOLIB_RESULTS names, else that of the checkout, else the wheel's."""
+    return Path(os.environ.get("GEOLIB_RESULTS") or own_results())
+
+
+def own_results() -> Path:
+    """Where the book's own runs are, whatever GEOLIB_RESULTS says."""
     package = Path(__file__).parents[1]
     folders = [package.parent / "book" / "results", package / "results"]
-    return Path(os.environ.get("GEOLIB_RESULTS") or next(filter(Path.is_dir, folders), folders[0]))
+    return next(filter(Path.is_dir, folders), folders[0])
+
+
+def add_facts(rows: pd.DataFrame, manifest: dict, folder=None) -> pd.DataFrame:
+    """Add what is known of the questions that rows are about: columns of :func:`question_facts`.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        With a column ``question``.
+    manifest : dict
+        Of the run they come from, as :func:`load_run` returns it.
+    folder : path, optional
+        Where ``questions.parquet`` is looked for; then in the book's own results.
+
+    Returns
+    -------
+    pandas.DataFrame
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file that is about these questions; ``geolib sweep --run bare`` makes one.
+    """
+    for place in (folder, own_results()):
+        try:
+            facts, about = load_run("questions", place)
+        except FileNotFoundError:
+            continue
+        if about["questions_sha256"] == manifest["questions_sha256"]:
+            return rows.join(facts.set_index("question"), on="question")
+    raise FileNotFoundError(
+        "add_facts: no questions.parquet is about this run's questions; geolib sweep --run bare does"
+    )
+
+
+def all_sets(folder=None) -> pd.DataFrame:
+    """Rows of every set of examples that was asked: the run "shots", and "other-sets" where the folder holds it."""
+    rows, _ = load_run("shots", folder)
+    try:
+        others, _ = load_run("other-sets", folder)
+    except FileNotFoundError:
+        return rows
+    return pd.concat([rows, others[others.shots > 0]], ignore_index=True)
 
 
 def load_run(name: str, folder=None) -> tuple[pd.DataFrame, dict]:

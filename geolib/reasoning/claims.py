@@ -1,0 +1,383 @@
+"""The paper's claims C5 to C10 against published runs: every reading that a claim admits, and what its interval says.
+
+One home for the verdicts, so that a chapter and the page of all claims cannot differ. A reading is a choice of rule,
+layer, set of examples and of what is held fixed; all are listed, and none is picked by its result.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+
+import numpy as np
+import pandas as pd
+
+from geolib.reasoning.analysis import association, id_change, mean_change, paired_share
+from geolib.reasoning.choosing import choice_of
+from geolib.reasoning.regressions import same_question
+from geolib.reasoning.resampling import N_BOOT, Estimate
+from geolib.reasoning.runs import GROUPS, add_facts, all_sets, load_run, results_folder
+
+RULES = ("absolute", "relative")
+LAST = {"second to last layer": -2, "last layer": -1}
+FIRST = {"first layer": 0}
+MILD = 1.25
+
+# The smallest effects that matter, stated on 2026-11-28, after the data; the first is the plan's own.
+SMALLEST = {
+    "rank correlation": (0.10, "the plan's: a third of what the probe saw"),
+    "points per sd": (
+        2.0,
+        "between the lowest and the highest sixth, about 2.7 sd, that is 5 points: a third of figure 6",
+    ),
+    "points": (3.0, "less than half of what rewording the bare prompt does"),
+    "edges": (1.0, "one entry of one head: the unit in which ID counts"),
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper, and how published runs are read for it.
+
+    Attributes
+    ----------
+    name, text, reported : str
+        "C7", in words, and where the paper says so.
+    claimed : {1, 0, -1}
+        The sign that is claimed.
+    unit : str
+        A key of :data:`SMALLEST`.
+    readings : callable
+        Of a function that loads a run: pairs of a reading's name and a function of ``n_boot`` and ``seed`` that
+        returns its :class:`Estimate`.
+    """
+
+    name: str
+    text: str
+    reported: str
+    claimed: int
+    unit: str
+    readings: Callable[[Callable], Iterator[tuple[str, Callable[..., Estimate]]]]
+
+
+def findings(names: str | tuple[str, ...] = (), *, folder=None, seed: int = 0) -> pd.DataFrame:
+    """Judge claims by the runs of a folder.
+
+    Parameters
+    ----------
+    names : str or tuple of str
+        Such as "C7"; by default all.
+    folder : path, optional
+        By default :func:`results_folder`.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per reading: ``claim``, ``text``, ``reported``, ``reading``, ``estimate``, ``low``, ``high`` (95 %),
+        ``n`` (questions), ``unit``, ``smallest``, ``verdict``. Where the folder lacks a run, one row whose verdict is
+        "untested" and whose reading says what is missing.
+    """
+    wanted = (names,) if isinstance(names, str) else names
+    unknown = set(wanted) - {claim.name for claim in CLAIMS}
+    if unknown:
+        raise ValueError(f"findings: names has {min(unknown)!r}, but C5 to C10 were expected")
+    load, rows = cache(lambda name: _load(name, folder)), []
+    for claim in CLAIMS:
+        if wanted and claim.name not in wanted:
+            continue
+        smallest, _ = SMALLEST[claim.unit]
+        said = {"claim": claim.name, "text": claim.text, "reported": claim.reported}
+        units = {"unit": claim.unit, "smallest": smallest}
+        try:
+            for reading, estimate in claim.readings(load):
+                e, verdict = _judged(estimate, claim.claimed, smallest, seed)
+                numbers = {"estimate": e.value, "low": e.low, "high": e.high, "n": e.n}
+                rows.append(said | {"reading": reading} | numbers | units | {"verdict": verdict})
+        except FileNotFoundError as error:
+            reading = str(error).partition(": ")[2].partition(" in ")[0]
+            nothing = dict.fromkeys(("estimate", "low", "high"), np.nan) | {"n": 0}
+            rows.append(said | {"reading": reading} | nothing | units | {"verdict": "untested"})
+    return pd.DataFrame(rows)
+
+
+def _judged(estimate, claimed, smallest, seed) -> tuple[Estimate, str]:
+    """An estimate and its verdict; where the end of an interval is too close to call, from ten times the draws.
+
+    The 2.5 % quantile of n normal draws of spread s has a standard error of 2.67 s / sqrt(n), and s is about a
+    quarter of the interval. What lies within three of them of a threshold then is taken to lie on it.
+    """
+    for n_boot in (N_BOOT, 10 * N_BOOT):
+        e = estimate(n_boot=n_boot, seed=seed)
+        slack = 3 * 2.67 * (e.high - e.low) / 3.92 / np.sqrt(n_boot)
+        verdict = e.verdict(claimed, smallest)
+        if verdict == e.verdict(claimed, smallest, slack=slack) == e.verdict(claimed, smallest, slack=-slack):
+            return e, verdict
+    return e, e.verdict(claimed, smallest, slack=slack)
+
+
+def verdicts(table: pd.DataFrame) -> str:
+    """Say in a line what each reading of a claim comes to, readings of one verdict together.
+
+    >>> verdicts(pd.DataFrame({"reading": ["absolute", "relative"], "verdict": ["absent", "agrees"]}))
+    'absent (absolute); agrees (relative)'
+    """
+    groups = table.groupby("verdict", sort=False)["reading"]
+    if len(groups) == 1 and len(table) > 1:
+        return f"{table['verdict'].iloc[0]} (all {len(table)} readings)"
+    return "; ".join(f"{verdict} ({', '.join(readings)})" for verdict, readings in groups)
+
+
+def estimate_of(row) -> Estimate:
+    """Return the estimate that a row of :func:`findings` holds."""
+    return Estimate(row.estimate, row.low, row.high, row.n)
+
+
+def _load(name, folder):
+    if name == "all sets":
+        return all_sets(folder)
+    rows, manifest = load_run(name, folder)
+    try:
+        return add_facts(rows, manifest, folder or results_folder()) if name == "shots" else rows
+    except FileNotFoundError:
+        return rows
+
+
+def _points(first, second, **draws) -> Estimate:
+    return paired_share(first, second, **draws).difference
+
+
+def _exact(estimate, **_) -> Estimate:
+    return estimate
+
+
+def _where_moved(rise, sharp, flat, **draws) -> Estimate:
+    """Points gained by attention that raises the ID over one that lowers it; NaN where it moves by less than an edge."""
+    edge, _ = SMALLEST["edges"]
+    if rise.verdict(1, edge) == "agrees":
+        return _points(sharp, flat, **draws)
+    if rise.verdict(-1, edge) == "agrees":
+        return _points(flat, sharp, **draws)
+    return Estimate(np.nan, np.nan, np.nan, rise.n)
+
+
+# What is held fixed, beside the set and the number of examples.
+SETS = ("example_set", "shots")
+LENGTH = ("prompt_tokens",)
+TEXT = (*LENGTH, "numbers", "place")
+SINK = (*TEXT, "sink_share")
+
+
+def with_facts(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Give a table of :func:`id_change` what is known of its questions, where the rows hold it."""
+    known = [name for name in ("numbers", "place") if name in rows]
+    return table.join(rows.groupby("question")[known].first(), on="question") if known else table
+
+
+def _held(places, what, by_set=True):
+    """Rank correlations with what is named held fixed, for every rule and layer."""
+
+    def readings(load):
+        facts, rows = load("shots"), load("all sets")
+        one_set = rows["example_set"].nunique() == 1
+        rows = rows if by_set else facts
+        for rule in RULES:
+            for place, layer in places.items():
+                table = with_facts(id_change(rows, rule=rule, layer=layer), facts)
+                if set(what) <= set(table) and not (by_set and one_set and not what):
+                    yield f"{rule}, {place}", partial(association, table, controls=what, within=SETS)
+
+    return readings
+
+
+def _same_question(places):
+    def readings(load):
+        rows = load("all sets")
+        for rule in RULES:
+            for place, layer in places.items():
+                table = id_change(rows, rule=rule, layer=layer)
+                yield f"{rule}, {place}", partial(_exact, same_question(table, within=SETS))
+
+    return readings
+
+
+def _second_model(load):
+    rows, _ = load_run("shots", results_folder() / "gemma3-270m")
+    for rule in RULES:
+        for place, layer in LAST.items():
+            yield f"{rule}, {place}", partial(association, id_change(rows, rule=rule, layer=layer))
+
+
+def _over_layers(load):
+    rows = load("shots")
+    for rule in RULES:
+        depth = len(rows[f"id_{rule}_0.1"].iloc[0])
+        tables = [id_change(rows, rule=rule, layer=layer) for layer in range(depth)]
+        mean = np.mean([table["change"] for table in tables], axis=0)
+        yield f"{rule}, mean of all layers", partial(mean_change, tables[0].assign(change=mean))
+
+
+def _first_layer_rise(load):
+    for rule in RULES:
+        yield rule, partial(mean_change, id_change(load("shots"), rule=rule, layer=0))
+
+
+def _fillings(load):
+    few, other = load("shots"), load("ablations")
+    few = few[few["shots"].isin({0, *other["shots"]})]
+    return pd.concat([few, other[other["shots"] > 0]], ignore_index=True)
+
+
+CONTROLS = ("random", "shuffled", "prose")
+
+
+def _filling_rise(load):
+    for rule in RULES:
+        table = id_change(_fillings(load), rule=rule, layer=0)
+        for kind in CONTROLS:
+            yield f"{rule}, {kind}", partial(mean_change, table[table["condition"] == kind])
+
+
+def _filling_association(what):
+    def readings(load):
+        facts = load("shots")
+        for rule in RULES:
+            table = with_facts(id_change(_fillings(load), rule=rule, layer=0), facts)
+            for kind in CONTROLS:
+                if set(what) <= set(table):
+                    one = table[table["condition"] == kind]
+                    yield f"{rule}, {kind}", partial(association, one, controls=what)
+
+    return readings
+
+
+def _examples_less_filling(load):
+    for rule in RULES:
+        for place, layer in LAST.items():
+            table = id_change(_fillings(load), rule=rule, layer=layer)
+            wide = table.pivot(index=["question", "shots"], columns="condition", values="change")
+            for kind in CONTROLS:
+                change = (wide["examples"] - wide[kind]).dropna().reset_index(name="change")
+                yield f"{rule}, {place}, {kind}", partial(mean_change, change)
+
+
+def _answers_less_filling(load):
+    rows = _fillings(load)
+    for k in sorted(set(rows["shots"]) - {0}):
+        cell = rows[rows["shots"] == k]
+        examples = cell[cell["condition"] == "examples"]
+        for kind in CONTROLS:
+            yield f"k = {k}, {kind}", partial(_points, examples, cell[cell["condition"] == kind])
+
+
+def _gates(what):
+    def readings(load):
+        table = {p: id_change(load("shots"), layer=at) for p, at in (FIRST | LAST).items()}
+        for place, one in table.items():
+            one = with_facts(one, load("shots"))
+            if {"gates_changed", *what} <= set(one):
+                yield place, partial(association, one, x="gates_changed", controls=what)
+
+    return readings
+
+
+def _attention_scaled(load):
+    rows = load("intervention")
+    doses = rows[rows["shots"] > 0]
+    for rule in RULES:
+        for place, layer in LAST.items():
+            for group in GROUPS:
+                sharp, flat = (doses[doses["layers"].eq(group) & doses["sharpness"].eq(f)] for f in (MILD, 1 / MILD))
+                rise = mean_change(_apart(sharp, flat, f"id_{rule}_0.1", layer))
+                yield f"{rule}, {place}, {group}", partial(_where_moved, rise, sharp, flat)
+
+
+def _apart(first, second, column, layer):
+    """Difference of a layer's count between two conditions, by question."""
+    one, other = (
+        pd.Series([float(row[layer]) for row in rows[column]], index=rows["question"]) for rows in (first, second)
+    )
+    return (one - other).dropna().rename("change").rename_axis("question").reset_index()
+
+
+def _cell(rows, condition, k):
+    return rows[rows["condition"].eq(condition) & rows["shots"].eq(k)]
+
+
+def _steps(load):
+    rows = load("chain")
+    most = rows["shots"].max()
+    return most, _cell(rows, "worked", most), _cell(rows, "examples", most)
+
+
+def _many(load):
+    rows = pd.concat([load("many"), load("shots")], ignore_index=True)
+    most = rows["shots"].max()
+    return most, _cell(rows, "examples", most), _cell(rows, "examples", 10)
+
+
+def _more_id(pair):
+    def readings(load):
+        most, first, second = pair(load)
+        for rule in RULES:
+            for place, layer in LAST.items():
+                change = _apart(first, second, f"id_{rule}_0.1", layer)
+                yield f"{most} examples, {rule}, {place}", partial(mean_change, change)
+
+    return readings
+
+
+def _more_answers(pair):
+    def readings(load):
+        most, first, second = pair(load)
+        yield f"{most} examples", partial(_points, first, second)
+
+    return readings
+
+
+def _chosen(load):
+    """Choices against random sets; sets differ by luck, so a verdict must hold against the best, or worst, set too."""
+    rows = load("choosing")
+    rows = rows.assign(choice=rows["example_set"].map(choice_of))[rows["shots"] == 3]
+    randoms = rows[rows["choice"].str.startswith("random")]
+    shares = randoms.groupby("choice")["correct"].mean()
+    for rule in RULES:
+        own = rows[rows["choice"] == f"highest rise, {rule}"]
+        for name, others in (
+            ("three random sets", randoms),
+            ("the best random set", randoms[randoms["choice"] == shares.idxmax()]),
+            ("the worst random set", randoms[randoms["choice"] == shares.idxmin()]),
+        ):
+            yield f"{rule}, against {name}", partial(_points, own, others)
+
+
+FIXED = "with the number of examples held fixed"
+C7 = "a rise of final-layer ID goes with correct answers"
+CLAIMS = (
+    Claim("C5", "a longer context raises ID", "figures 4, 5", 1, "edges", _over_layers),
+    Claim("C6", "examples raise first-layer ID", "figure 8", 1, "edges", _first_layer_rise),
+    Claim("C6", f"that rise says nothing about correctness, {FIXED}", "figure 8", 0, "rank correlation", _held(FIRST, ())),
+    Claim("C6", "the same, question length held fixed too", "figure 8", 0, "rank correlation", _held(FIRST, LENGTH)),
+    Claim("C6", "the same, also the numbers in the text and the answer's place", "figure 8", 0, "rank correlation", _held(FIRST, TEXT)),
+    Claim("C6", "the same, for the same question", "figure 8", 0, "points per sd", _same_question(FIRST)),
+    Claim("C6", "text without meaning, of equal length, raises it too", "figure 8", 1, "edges", _filling_rise),
+    Claim("C6", "that rise says nothing either", "figure 8", 0, "rank correlation", _filling_association(())),
+    Claim("C6", "the same, question length held fixed too", "figure 8", 0, "rank correlation", _filling_association(LENGTH)),
+    Claim("C7", f"{C7}: one set of examples, {FIXED} (preregistered: absolute, second to last)", "figure 6", 1, "rank correlation", _held(LAST, (), by_set=False)),
+    Claim("C7", "the same, over all sets of examples", "figure 6", 1, "rank correlation", _held(LAST, ())),
+    Claim("C7", "the same, question length held fixed too", "not reported", 1, "rank correlation", _held(LAST, LENGTH)),
+    Claim("C7", "the same, also the numbers in the text and the answer's place", "not reported", 1, "rank correlation", _held(LAST, TEXT)),
+    Claim("C7", "the same, also the sink's share", "not reported", 1, "rank correlation", _held(LAST, SINK)),
+    Claim("C7", "the same, for the same question", "not reported", 1, "points per sd", _same_question(LAST)),
+    Claim("C7", "a second model, one set of examples", "figure 6", 1, "rank correlation", _second_model),
+    Claim("C7", "answers follow the final ID where scaled attention moves it", "not tried", 1, "points", _attention_scaled),
+    Claim("C7", "gates that change sign tell it too", "argued", 1, "rank correlation", _gates(())),
+    Claim("C7", "the same, question length, its numbers, the answer's place and the sink held fixed", "argued", 1, "rank correlation", _gates(SINK)),
+    Claim("C8", "examples raise final-layer ID more than text of equal length", "figure 7", 1, "edges", _examples_less_filling),
+    Claim("C8", "examples answer more questions than text of equal length", "figure 7", 1, "points", _answers_less_filling),
+    Claim("C9", "steps in the examples raise final-layer ID", "argued", 1, "edges", _more_id(_steps)),
+    Claim("C9", "and answer more questions", "argued", 1, "points", _more_answers(_steps)),
+    Claim("C9", "many examples raise final-layer ID beyond ten", "argued", 1, "edges", _more_id(_many)),
+    Claim("C9", "and answer more questions", "argued", 1, "points", _more_answers(_many)),
+    Claim("C10", "examples chosen by the ID they cause answer more questions", "open", 1, "points", _chosen),
+)  # fmt: skip
