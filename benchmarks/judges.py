@@ -1,11 +1,11 @@
 """How far to trust the judge: the published figures reproduced, and agreement with verdicts given by hand.
 
-    python benchmarks/judges.py [--json book/results/judges.json] [--without-model]
+    python benchmarks/judges.py [--json book/results/judges.json]
 
 The published answers are those of Chiang and Lee (arXiv:2401.11467), read from the folder published_answers in
 GEOLIB_DATA. The 200 verdicts by hand are in book/results/hand_judged.json, without the responses: those of
 SmolLM2-135M-Instruct are computed again or read from geolib's cache, and a response that is not the one that was read
-is left out and counted. SmolLM2-135M judging itself is there to show that it is no judge.
+is left out and counted.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import json
 import math
 import os
 import platform
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,7 +24,7 @@ import numpy as np
 from geolib import __version__
 from geolib.models import cache_dir, load
 from geolib.reasoning import Sweep, exploration_split, judge, load_questions
-from geolib.reasoning.judges import ModelJudge, agreement, as_verdict, judge_by_rules
+from geolib.reasoning.judges import agreement, as_verdict, judge_by_rules
 
 ROOT = Path(__file__).parents[1]
 HAND = ROOT / "book" / "results" / "hand_judged.json"
@@ -105,7 +104,6 @@ def agreements(rows, judges):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
-    parser.add_argument("--without-model", action="store_true", help="rules only")
     arguments = parser.parse_args()
 
     published = []
@@ -125,20 +123,14 @@ def main():
     print(f"\n{len(rows)} responses judged by hand; {left_out} left out, whose text is another one here")
     columns = [[row[name] for row in rows] for name in ("response", "answer", "question")]
     judges = {"rules": judge_by_rules(*columns), "rules, strict": judge_by_rules(*columns, strict=True)}
-    seconds = None
-    if not arguments.without_model:
-        start = time.perf_counter()
-        judges["SmolLM2-135M (no judge)"] = ModelJudge(model, tokenizer)(*columns)
-        seconds = round(time.perf_counter() - start, 1)
     found = agreements(rows, judges)
 
     if arguments.json:
         manifest = {
-            "command": "python benchmarks/judges.py" + " --without-model" * arguments.without_model,
+            "command": "python benchmarks/judges.py",
             "judge_sha256": hashlib.sha256(Path(inspect.getsourcefile(judge)).read_bytes()).hexdigest(),
             "hand_judged_sha256": hashlib.sha256(HAND.read_bytes()).hexdigest(),
             "left_out": left_out,
-            "model_judge_seconds": seconds,
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "versions": {"geolib": __version__, "python": platform.python_version()}
             | {package: version(package) for package in ("torch", "transformers", "numpy", "statsmodels")},

@@ -154,7 +154,7 @@ def association(
         Columns that are held fixed linearly in ranks: the partial rank correlation. Ranks are then those of the whole
         table, in every bootstrap sample.
     within : str or sequence of str
-        What is held fixed by comparing only rows that share it: ``("example_set", "shots")`` compares only rows that share both; ``()`` holds nothing.
+        What is held fixed: ``("example_set", "shots")`` compares only rows that share both; ``()`` holds nothing.
     unit : str
         Column of what is drawn anew in the bootstrap.
     n_boot : int

@@ -27,9 +27,9 @@ SMALLEST = {
     "rank correlation": (0.10, "the plan's: a third of what the probe saw"),
     "points per sd": (
         2.0,
-        "between the lowest and the highest sixth, about 2.7 sd, that is 5 points: a third of figure 6",
+        "5 points between the lowest and the highest sixth (2.7 sd apart): a third of what the figure shows",
     ),
-    "points": (3.0, "less than half of what rewording the bare prompt does"),
+    "points": (3.0, "a third of the ten points by which four sets of five examples differ"),
     "edges": (1.0, "one entry of one head: the unit in which ID counts"),
 }
 
@@ -102,7 +102,7 @@ def findings(names: str | tuple[str, ...] = (), *, folder=None, seed: int = 0) -
 
 
 def _judged(estimate, claimed, smallest, seed) -> tuple[Estimate, str]:
-    """An estimate and its verdict; where the end of an interval is too close to call, from ten times the draws.
+    """Return an estimate and its verdict, from ten times the draws where an end is too close to call.
 
     The 2.5 % quantile of n normal draws of spread s has a standard error of 2.67 s / sqrt(n), and s is about a
     quarter of the interval. What lies within three of them of a threshold then is taken to lie on it.
@@ -152,7 +152,7 @@ def _exact(estimate, **_) -> Estimate:
 
 
 def _where_moved(rise, sharp, flat, **draws) -> Estimate:
-    """Points gained by attention that raises the ID over one that lowers it; NaN where it moves by less than an edge."""
+    """Return points gained where attention raised the ID, NaN where it moved the ID by less than an edge."""
     edge, _ = SMALLEST["edges"]
     if rise.verdict(1, edge) == "agrees":
         return _points(sharp, flat, **draws)
@@ -251,7 +251,7 @@ def _filling_association(what):
     return readings
 
 
-def _examples_less_filling(load):
+def _more_than_text(load):
     for rule in RULES:
         for place, layer in LAST.items():
             table = id_change(_fillings(load), rule=rule, layer=layer)
@@ -281,7 +281,7 @@ def _gates(what):
     return readings
 
 
-def _attention_scaled(load):
+def _scaled(load):
     rows = load("intervention")
     doses = rows[rows["shots"] > 0]
     for rule in RULES:
@@ -351,33 +351,37 @@ def _chosen(load):
             yield f"{rule}, against {name}", partial(_points, own, others)
 
 
-FIXED = "with the number of examples held fixed"
 C7 = "a rise of final-layer ID goes with correct answers"
+LENGTH_TOO, TEXT_TOO = "and question length held fixed", "and the numbers in the text and the answer's place"
+SAME = "within the same question"
+RHO, POINTS, PER_SD, EDGES = "rank correlation", "points", "points per sd", "edges"
+SAYS_NOTHING = "that rise says nothing about correctness, number of examples held fixed"
+PREREGISTERED = f"{C7}: one set of examples, their number held fixed (preregistered: absolute, second to last)"
 CLAIMS = (
-    Claim("C5", "a longer context raises ID", "figures 4, 5", 1, "edges", _over_layers),
-    Claim("C6", "examples raise first-layer ID", "figure 8", 1, "edges", _first_layer_rise),
-    Claim("C6", f"that rise says nothing about correctness, {FIXED}", "figure 8", 0, "rank correlation", _held(FIRST, ())),
-    Claim("C6", "the same, question length held fixed too", "figure 8", 0, "rank correlation", _held(FIRST, LENGTH)),
-    Claim("C6", "the same, also the numbers in the text and the answer's place", "figure 8", 0, "rank correlation", _held(FIRST, TEXT)),
-    Claim("C6", "the same, for the same question", "figure 8", 0, "points per sd", _same_question(FIRST)),
-    Claim("C6", "text without meaning, of equal length, raises it too", "figure 8", 1, "edges", _filling_rise),
-    Claim("C6", "that rise says nothing either", "figure 8", 0, "rank correlation", _filling_association(())),
-    Claim("C6", "the same, question length held fixed too", "figure 8", 0, "rank correlation", _filling_association(LENGTH)),
-    Claim("C7", f"{C7}: one set of examples, {FIXED} (preregistered: absolute, second to last)", "figure 6", 1, "rank correlation", _held(LAST, (), by_set=False)),
-    Claim("C7", "the same, over all sets of examples", "figure 6", 1, "rank correlation", _held(LAST, ())),
-    Claim("C7", "the same, question length held fixed too", "not reported", 1, "rank correlation", _held(LAST, LENGTH)),
-    Claim("C7", "the same, also the numbers in the text and the answer's place", "not reported", 1, "rank correlation", _held(LAST, TEXT)),
-    Claim("C7", "the same, also the sink's share", "not reported", 1, "rank correlation", _held(LAST, SINK)),
-    Claim("C7", "the same, for the same question", "not reported", 1, "points per sd", _same_question(LAST)),
-    Claim("C7", "a second model, one set of examples", "figure 6", 1, "rank correlation", _second_model),
-    Claim("C7", "answers follow the final ID where scaled attention moves it", "not tried", 1, "points", _attention_scaled),
-    Claim("C7", "gates that change sign tell it too", "argued", 1, "rank correlation", _gates(())),
-    Claim("C7", "the same, question length, its numbers, the answer's place and the sink held fixed", "argued", 1, "rank correlation", _gates(SINK)),
-    Claim("C8", "examples raise final-layer ID more than text of equal length", "figure 7", 1, "edges", _examples_less_filling),
-    Claim("C8", "examples answer more questions than text of equal length", "figure 7", 1, "points", _answers_less_filling),
-    Claim("C9", "steps in the examples raise final-layer ID", "argued", 1, "edges", _more_id(_steps)),
-    Claim("C9", "and answer more questions", "argued", 1, "points", _more_answers(_steps)),
-    Claim("C9", "many examples raise final-layer ID beyond ten", "argued", 1, "edges", _more_id(_many)),
-    Claim("C9", "and answer more questions", "argued", 1, "points", _more_answers(_many)),
-    Claim("C10", "examples chosen by the ID they cause answer more questions", "open", 1, "points", _chosen),
+    Claim("C5", "a longer context raises ID", "figures 4, 5", 1, EDGES, _over_layers),
+    Claim("C6", "examples raise first-layer ID", "figure 8", 1, EDGES, _first_layer_rise),
+    Claim("C6", SAYS_NOTHING, "figure 8", 0, RHO, _held(FIRST, ())),
+    Claim("C6", f"... {LENGTH_TOO}", "figure 8", 0, RHO, _held(FIRST, LENGTH)),
+    Claim("C6", f"... {TEXT_TOO}", "figure 8", 0, RHO, _held(FIRST, TEXT)),
+    Claim("C6", f"... {SAME}", "figure 8", 0, PER_SD, _same_question(FIRST)),
+    Claim("C6", "text without meaning, of equal length, raises it too", "figure 8", 1, EDGES, _filling_rise),
+    Claim("C6", "that rise says nothing either", "figure 8", 0, RHO, _filling_association(())),
+    Claim("C6", f"... {LENGTH_TOO}", "figure 8", 0, RHO, _filling_association(LENGTH)),
+    Claim("C7", PREREGISTERED, "figure 6", 1, RHO, _held(LAST, (), by_set=False)),
+    Claim("C7", "... over all sets of examples", "figure 6", 1, RHO, _held(LAST, ())),
+    Claim("C7", f"... {LENGTH_TOO}", "not reported", 1, RHO, _held(LAST, LENGTH)),
+    Claim("C7", f"... {TEXT_TOO}", "not reported", 1, RHO, _held(LAST, TEXT)),
+    Claim("C7", "... and the sink's share", "not reported", 1, RHO, _held(LAST, SINK)),
+    Claim("C7", f"... {SAME}", "not reported", 1, PER_SD, _same_question(LAST)),
+    Claim("C7", "a second model, one set of examples", "figure 6", 1, RHO, _second_model),
+    Claim("C7", "answers follow the final ID where scaled attention moves it", "not tried", 1, POINTS, _scaled),
+    Claim("C7", "gates that change sign tell it too", "argued", 1, RHO, _gates(())),
+    Claim("C7", "... length, numbers, the answer's place and the sink held fixed", "argued", 1, RHO, _gates(SINK)),
+    Claim("C8", "examples raise final-layer ID more than equal lengths of text", "figure 7", 1, EDGES, _more_than_text),
+    Claim("C8", "examples answer more questions than equal lengths of text", "figure 7", 1, POINTS, _answers_less_filling),
+    Claim("C9", "steps in the examples raise final-layer ID", "argued", 1, EDGES, _more_id(_steps)),
+    Claim("C9", "steps in the examples answer more questions", "argued", 1, POINTS, _more_answers(_steps)),
+    Claim("C9", "many examples raise final-layer ID beyond ten", "argued", 1, EDGES, _more_id(_many)),
+    Claim("C9", "many examples answer more questions than ten", "argued", 1, POINTS, _more_answers(_many)),
+    Claim("C10", "examples chosen by the ID they cause answer more questions", "open", 1, POINTS, _chosen),
 )  # fmt: skip

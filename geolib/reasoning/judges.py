@@ -1,4 +1,4 @@
-"""Judges behind one interface, the rules and models, and how far two judges agree.
+"""Judges behind one interface, the rules and a model at an endpoint, and how far two judges agree.
 
 A judge is called with responses, the expected numbers and, if they are at hand, the questions, and returns a
 :class:`~geolib.reasoning.judge.Verdict` for each. Models are asked two things: does the response finally give the
@@ -7,7 +7,6 @@ may call "no-answer" is "wrong" to them.
 """
 
 import contextlib
-import copy
 import functools
 import hashlib
 import json
@@ -18,13 +17,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from itertools import zip_longest
 from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from geolib.checks import above_zero, integer, one_line
@@ -47,10 +45,6 @@ class Case(NamedTuple):
 
 
 _TASK = "You check responses to questions. The text of the question states the expected number."
-_ASKED = (
-    "Does the response finally give the expected number? Answer yes or no.",
-    "Does the response calculate anything? Answer yes or no.",
-)
 _FORM = (
     "Does the response finally give the expected number, and does it calculate anything? "
     'Answer in the form {"correct": true, "calculates": false}, and nothing else.'
@@ -105,129 +99,6 @@ def _cases(function: str, responses, answers, questions) -> list[Case]:
         if not abs(answer) <= sys.float_info.max:
             raise ValueError(f"{function}: answer {i} is {one_line(answer)}, but a finite number was expected")
     return cases
-
-
-@dataclass(frozen=True)
-class ModelJudge:
-    """A local causal language model as judge.
-
-    Four judged responses are shown to it, then the one to judge. Which word is the more probable next, "yes" or "no",
-    is its verdict on each of the two questions. Nothing is drawn at random, so that verdicts are the same every time.
-
-    A model of 135 million parameters, such as the embedded one, is no judge: ``benchmarks/judges.py`` measures how
-    little it agrees with people.
-
-    Parameters
-    ----------
-    model, tokenizer
-        As :func:`geolib.models.load` returns them. With a chat template, what is shown becomes earlier turns; without
-        one, plain text.
-    batch_size : int
-        Prompts read together.
-    """
-
-    model: object = field(repr=False)
-    tokenizer: object = field(repr=False)
-    _: KW_ONLY
-    batch_size: int = 16
-
-    def __post_init__(self):
-        integer("ModelJudge: batch_size", self.batch_size, 1)
-
-    def __call__(
-        self, responses: Sequence[str], answers: Sequence[float], questions: Sequence[str] | None = None
-    ) -> list[Verdict]:
-        """Judge responses.
-
-        Parameters
-        ----------
-        responses : sequence of str
-        answers : sequence of float
-            The expected numbers.
-        questions : sequence of str, optional
-            Shown to the judge, if given.
-
-        Returns
-        -------
-        list of Verdict
-
-        Raises
-        ------
-        TypeError, ValueError
-            Not as many of each, or not of these types; a chat template that drops or alters what it is given; a prompt
-            beyond the model's window. All before anything is judged.
-        """
-        cases = _cases("ModelJudge", responses, answers, questions)
-        return [as_verdict(*yes) for yes in (self.margins(cases) > 0).tolist()]
-
-    def margins(self, cases: Sequence[Case]) -> np.ndarray:
-        """Log-probability of "yes" less that of "no", shape=[cases, 2]: correct, redundant."""
-        margins = np.stack([self._margins(cases, *self._frame(asked)) for asked in _ASKED], axis=1)
-        if not np.isfinite(margins).all():
-            raise ValueError("ModelJudge: model gives log-probabilities that are not finite")
-        return margins
-
-    @torch.inference_mode()
-    def _margins(self, cases, before, after, words) -> np.ndarray:
-        """Answer one question about every case; what is shown before it is read once."""
-        # A special token that is written in a response is mere text.
-        texts = [self.tokenizer(str(c), add_special_tokens=False, split_special_tokens=True).input_ids for c in cases]
-        window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or np.inf
-        for i, text in enumerate(texts):
-            if (length := len(before) + len(text) + len(after)) > window:
-                raise ValueError(
-                    f"ModelJudge: response {i} makes a prompt of {length} tokens, but the window has {window}"
-                )
-        margins, read = np.empty(len(cases)), self.model.base_model
-        shown = read(input_ids=self._tensor(before)[None], use_cache=True).past_key_values
-        by_length = sorted(range(len(cases)), key=lambda i: len(texts[i]))
-        for start in range(0, len(cases), self.batch_size):
-            batch = by_length[start : start + self.batch_size]
-            rows = [self._tensor(texts[i] + after) for i in batch]
-            # Padded on the right: no token sees the padding, and only the last before it is looked at.
-            ids, last = (
-                torch.nn.utils.rnn.pad_sequence(rows, batch_first=True),
-                self._tensor([len(r) - 1 for r in rows]),
-            )
-            seen = torch.arange(-len(before), ids.shape[1], device=ids.device) <= last[:, None]
-            cache = copy.deepcopy(shown)
-            cache.batch_repeat_interleave(len(rows))
-            states = read(input_ids=ids, attention_mask=seen.long(), past_key_values=cache).last_hidden_state
-            states = states[torch.arange(len(rows), device=ids.device), last]
-            yes, no = self.model.get_output_embeddings()(states)[:, list(words)].float().unbind(1)
-            margins[batch] = (yes - no).cpu().numpy()
-        return margins
-
-    def _tensor(self, ids) -> torch.Tensor:
-        return torch.tensor(ids, device=self.model.device)
-
-    def _frame(self, asked: str):
-        """Tokens before a case and after it, up to the answer; and the tokens that "yes" and "no" begin with."""
-        turns = [f"{case}\n{asked}" for case, _ in _SHOWN] + [f"slot\n{asked}"]
-        turns[0] = f"{_TASK}\n\n{turns[0]}"
-        replies = [("no", "yes")[verdict[_ASKED.index(asked)]] for _, verdict in _SHOWN]
-        text = (self._chat if self.tokenizer.chat_template else self._plain)(turns, replies)
-        before, slot, after = text.rpartition("slot")
-        if not slot or any(turn not in before for turn in turns[:-1]):
-            raise ValueError("ModelJudge: the tokenizer's chat template does not keep the text of every turn")
-        space = "" if self.tokenizer.chat_template else " "
-        before, yes, no = (
-            self.tokenizer(part, add_special_tokens=False).input_ids
-            for part in (before, f"{after}{space}yes", f"{after}{space}no")
-        )
-        # The answer begins where the two texts part: a tokenizer may join a word to the space before it.
-        same = next((i for i, (a, b) in enumerate(zip(yes, no, strict=False)) if a != b), None)
-        if same is None:
-            raise ValueError('ModelJudge: tokenizer writes "yes" and "no" alike')
-        return before, yes[:same], (yes[same], no[same])
-
-    def _chat(self, turns, replies) -> str:
-        return self.tokenizer.apply_chat_template(_dialog(turns, replies), tokenize=False, add_generation_prompt=True)
-
-    def _plain(self, turns, replies) -> str:
-        start = self.tokenizer.bos_token if self.tokenizer("").input_ids[:1] == [self.tokenizer.bos_token_id] else ""
-        shown = "".join(f"{turn}\nAnswer: {reply}\n---\n" for turn, reply in zip(turns, replies, strict=False))
-        return f"{start}{shown}{turns[-1]}\nAnswer:"
 
 
 def _dialog(turns, replies) -> list[dict]:

@@ -81,7 +81,7 @@ class Question:
 
 
 def question_facts(questions: Sequence[Question]) -> pd.DataFrame:
-    """What may be published of questions: how many numbers a text holds, and where among them the answer stands.
+    """Describe questions without their text: how many numbers it holds, and where among them the answer stands.
 
     Numbers are read as the judge of the plan reads those of a response, number words among them.
 

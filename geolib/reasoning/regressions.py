@@ -213,7 +213,7 @@ def same_question(
 
 
 def _same_unit(data, x, level) -> Estimate:
-    """The linear probability model with a mean for every unit."""
+    """Fit the linear probability model with a mean for every unit."""
     centred = (data.y - data.y.groupby(data.units).transform("mean")).to_numpy()
     design = _design(data, x, by_unit=True)
     with threadpool_limits(1, user_api="blas"):
@@ -380,8 +380,8 @@ def mediation(
     Returns
     -------
     Mediation
-        ``share`` is NaN where the interval of the total effect includes 0, and where the intervals of direct and indirect effect
-        lie on either side of 0 (inconsistent mediation): it then is no share of anything. All are NaN
+        ``share`` is NaN where the interval of the total effect includes 0, and where the intervals of direct and
+        indirect effect lie on either side of 0 (inconsistent mediation): it then is no share of anything. All are NaN
         where the logistic model has no finite estimate; such bootstrap samples are left out of the intervals.
 
     Raises
