@@ -251,7 +251,7 @@ def _filling_association(what):
     return readings
 
 
-def _more_than_text(load):
+def _more_raised(load):
     for rule in RULES:
         for place, layer in LAST.items():
             table = id_change(_fillings(load), rule=rule, layer=layer)
@@ -261,7 +261,7 @@ def _more_than_text(load):
                 yield f"{rule}, {place}, {kind}", partial(mean_change, change)
 
 
-def _answers_less_filling(load):
+def _more_right(load):
     rows = _fillings(load)
     for k in sorted(set(rows["shots"]) - {0}):
         cell = rows[rows["shots"] == k]
@@ -377,8 +377,8 @@ CLAIMS = (
     Claim("C7", "answers follow the final ID where scaled attention moves it", "not tried", 1, POINTS, _scaled),
     Claim("C7", "gates that change sign tell it too", "argued", 1, RHO, _gates(())),
     Claim("C7", "... length, numbers, the answer's place and the sink held fixed", "argued", 1, RHO, _gates(SINK)),
-    Claim("C8", "examples raise final-layer ID more than equal lengths of text", "figure 7", 1, EDGES, _more_than_text),
-    Claim("C8", "examples answer more questions than equal lengths of text", "figure 7", 1, POINTS, _answers_less_filling),
+    Claim("C8", "examples raise final-layer ID more than text of equal length", "figure 7", 1, EDGES, _more_raised),
+    Claim("C8", "examples answer more questions than text of equal length", "figure 7", 1, POINTS, _more_right),
     Claim("C9", "steps in the examples raise final-layer ID", "argued", 1, EDGES, _more_id(_steps)),
     Claim("C9", "steps in the examples answer more questions", "argued", 1, POINTS, _more_answers(_steps)),
     Claim("C9", "many examples raise final-layer ID beyond ten", "argued", 1, EDGES, _more_id(_many)),

@@ -36,8 +36,10 @@ class Estimate:
     null: float = 0.0
 
     def __format__(self, digits):
+        if not digits:
+            return str(self)
         sign = "" if self.null else "+"
-        value, low, high = (f"{number:{sign}{digits or '.2f'}}" for number in (self.value, self.low, self.high))
+        value, low, high = (f"{number:{sign}{digits}}" for number in (self.value, self.low, self.high))
         return f"{value} [{low}, {high}]"
 
     def __str__(self):

@@ -21,6 +21,7 @@ from geolib.reasoning import (
     paired_share,
     permutation_test,
 )
+from geolib.reasoning.resampling import partial_rhos
 
 
 def rows_of(ids, correct):
@@ -119,6 +120,117 @@ def noise(n, seed, slope=0.0):
     return table
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "claimed", "smallest", "verdict"),
+    [
+        (0.15, 0.30, 1, 0.1, "agrees"),
+        (0.02, 0.30, 1, 0.1, "agrees"),
+        (0.02, 0.08, 1, 0.1, "absent"),  # it is there, and too small to matter
+        (-0.11, 0.04, 1, 0.1, "absent"),  # what the plan calls refuted at the size that would matter
+        (-0.11, 0.11, 1, 0.1, "undecided"),
+        (-0.30, -0.01, 1, 0.1, "disagrees"),
+        (-0.30, -0.15, -1, 0.1, "agrees"),
+        (-0.08, 0.2, -1, 0.1, "absent"),
+        (0.01, 0.2, -1, 0.1, "disagrees"),
+        (-0.08, 0.08, 0, 0.1, "agrees"),
+        (0.02, 0.08, 0, 0.1, "agrees"),
+        (-0.11, 0.08, 0, 0.1, "undecided"),
+        (0.02, 0.2, 0, 0.1, "disagrees"),
+        (np.nan, np.nan, 1, 0.1, "undecided"),
+    ],
+)
+def test_verdicts_with_a_smallest_effect(low, high, claimed, smallest, verdict):
+    assert Estimate((low + high) / 2, low, high, 9).verdict(claimed, smallest) == verdict
+
+
+def test_an_end_that_may_be_off_decides_nothing():
+    assert Estimate(0.2, 0.001, 0.4, 9).verdict(1, 0.1) == "agrees"
+    assert Estimate(0.2, 0.001, 0.4, 9).verdict(1, 0.1, slack=0.002) == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((2,), "claimed is 2"),
+        ((True,), "claimed is True"),
+        ((1, -0.1), "smallest is -0.1"),
+        ((1, np.nan), "smallest is nan"),
+    ],
+)
+def test_bad_verdicts(given, message):
+    with pytest.raises(ValueError, match=f"^verdict: {message}, but "):
+        Estimate(0, -1, 1, 9).verdict(*given)
+
+
+def test_estimates_as_text():
+    assert f"{Estimate(8, 3.66, 12.04, 300):.1f}" == "+8.0 [+3.7, +12.0]"
+    assert f"{Estimate(1.5, 1, 2, 3, null=1.0):.2f}" == "1.50 [1.00, 2.00]"
+    assert f"{Estimate(8, 3, 12, 300)}" == "+8.00 [+3.00, +12.00], n = 300"
+
+
+def naive_partial(table, controls):
+    """Correlate what is left of the ranks of change and answer once those of the controls are regressed out."""
+    found, sizes = [], []
+    for _, group in table.groupby("shots"):
+        ranks = group[["change", "correct", *controls]].rank().to_numpy()
+        design = np.column_stack([np.ones(len(group)), ranks[:, 2:]])
+        left = ranks[:, :2] - design @ np.linalg.lstsq(design, ranks[:, :2], rcond=None)[0]
+        found.append(np.corrcoef(left.T)[0, 1])
+        sizes.append(len(group))
+    return np.average(found, weights=sizes)
+
+
+def test_partial_association_is_the_naive_one():
+    table = noise(150, 5, 0.03)
+    rng = np.random.default_rng(5)
+    table["length"] = rng.integers(0, 9, len(table)) + table.change
+    table["twice"], table["flat"] = 2 * table.length, 3.0
+    for controls in (["length"], ["length", "twice", "flat"]):
+        assert association(table, controls=controls, n_boot=9).value == pytest.approx(naive_partial(table, ["length"]))
+    by_hand = association(table, n_boot=9).value
+    assert association(table, controls=["flat"], n_boot=9).value == pytest.approx(by_hand)
+    assert np.isnan(association(table.assign(length=table.change), controls=["length"], n_boot=9).value)
+
+
+def test_partial_association_takes_a_confounder_away():
+    """Length moves both; with it held fixed nothing is left, and the interval covers 0."""
+    rng = np.random.default_rng(6)
+    length = rng.normal(size=600)
+    table = pd.DataFrame({"question": range(600), "shots": 1, "length": length})
+    table["change"] = length + 0.5 * rng.normal(size=600)
+    table["correct"] = rng.random(600) < expit(2 * length)
+    raw, held = association(table, n_boot=500), association(table, controls=["length"], n_boot=500)
+    assert raw.low > 0.3
+    assert held.low < 0 < held.high
+    assert held.high - held.low < 0.25
+
+
+def test_partial_association_reweights_as_rows_are_repeated():
+    """A sample with weights is the table with rows repeated, ranks kept from the whole."""
+    table = noise(40, 7, 0.03)
+    table["length"] = np.random.default_rng(7).integers(0, 9, len(table))
+    xs, ys, cs = (table[name].to_numpy(dtype=float) for name in ("change", "correct", "length"))
+    strata, units = (table.shots == 3).to_numpy(dtype=int), table.question.to_numpy()
+    weights = np.random.default_rng(8).integers(0, 4, 40)
+    found = partial_rhos(xs, ys, [cs], strata, units)(weights[:, None].astype(float))[0, 0]
+    expected = []
+    for stratum in (0, 1):
+        rows = np.flatnonzero(strata == stratum)
+        ranks = table.iloc[rows][["change", "correct", "length"]].rank().to_numpy()
+        ranks = ranks[np.repeat(np.arange(len(rows)), weights[units[rows]])]
+        design = np.column_stack([np.ones(len(ranks)), ranks[:, 2]])
+        left = ranks[:, :2] - design @ np.linalg.lstsq(design, ranks[:, :2], rcond=None)[0]
+        expected.append(np.corrcoef(left.T)[0, 1])
+    assert found == pytest.approx(np.mean(expected))
+
+
+def test_controls_are_a_list():
+    with pytest.raises(TypeError, match=r"^association: controls is 'length', but a sequence of columns was expected"):
+        association(noise(9, 0), controls="length")
+    with pytest.raises(ValueError, match=r"^association: controls is 'length', but the table's columns are question,"):
+        association(noise(9, 0), controls=["length"])
+
+
 def test_bins_hold_every_row_once():
     table = noise(200, 0)
     binned = binned_share(table, bins=5)
@@ -147,7 +259,7 @@ def test_association_is_spearman_at_fixed_shots():
     expected = [spearmanr(group.change, group.correct).statistic for _, group in table.groupby("shots")]
     assert measured.value == pytest.approx(np.mean(expected))
     assert measured.low < measured.value < measured.high
-    assert measured.n == 300
+    assert measured.n == 150, "questions, not rows"
 
 
 def test_association_is_not_fooled_by_shots():
@@ -373,10 +485,17 @@ def test_paired_share_of_several_answers():
     assert np.isnan(found.p)
 
 
+def test_paired_share_is_of_the_shared_questions():
+    """A run with questions missing is compared where both have an answer, and n says so."""
+    table = pd.DataFrame({"question": [1, 2, 3], "correct": [True, False, True]})
+    found = paired_share(table, table.assign(correct=False)[:2], n_boot=9)
+    assert (found.first, found.second, found.difference.value, found.difference.n) == (50, 0, 50, 2)
+
+
 def test_paired_share_of_other_questions():
     table = pd.DataFrame({"question": [1, 2], "correct": [True, False]})
-    with pytest.raises(ValueError, match=r"^paired_share: question 2 and 0 more are in one table only"):
-        paired_share(table, table[:1])
+    with pytest.raises(ValueError, match=r"^paired_share: the tables share no question, but at least one was expected"):
+        paired_share(table[:1], table[1:])
     with pytest.raises(ValueError, match=r"^paired_share: second: the table has no rows"):
         paired_share(table, table[:0])
     with pytest.raises(ValueError, match=r"^paired_share: first: y is 'strict', but the table's columns are question,"):

@@ -21,6 +21,8 @@ from geolib.reasoning import (
     logistic,
     mediation,
     permutation_test,
+    same_question,
+    top_less_bottom,
 )
 
 # Regressions
@@ -49,6 +51,42 @@ def test_logistic_of_a_table_of_four():
     assert effect.points.low < effect.points.value < effect.points.high
     assert (effect.points.n, effect.odds_ratio.n, effect.reason) == (n, n, "")
     assert str(effect).startswith(f"points {effect.points}; odds ratio {effect.odds_ratio}; p = ")
+
+
+def test_same_question_is_the_points_of_fixed_effects():
+    table = confounded(3)
+    assert same_question(table) == fixed_effects(table).points
+    given = {"controls": ("prompt_tokens",), "within": ()}
+    assert same_question(table, **given) == fixed_effects(table, **given).points
+    assert np.isnan(same_question(table.assign(change=table.question)).value)
+
+
+def test_top_less_bottom_is_a_difference_of_shares():
+    rng = np.random.default_rng(9)
+    table = pd.DataFrame({"question": np.arange(600), "shots": 1, "change": rng.permutation(600)})
+    table["correct"] = rng.random(600) < 0.2 + 0.001 * table.change
+    found = top_less_bottom(table)
+    share = table.groupby(pd.qcut(table.change, 6, labels=False)).correct.mean()
+    assert found.value == pytest.approx(100 * (share[5] - share[0]))
+    wald = 100 * np.sqrt(share[0] * (1 - share[0]) / 100 + share[5] * (1 - share[5]) / 100)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * wald, rel=0.02)
+    assert found.n == 600
+
+
+def test_top_less_bottom_with_a_confounder_held_fixed():
+    """Shares of bins, each with an intercept, beside a control: least squares by hand."""
+    table = confounded(4, n=400)
+    assert np.isnan(top_less_bottom(table, bins=4).value), "no number of examples has both ends"
+    table["change"] -= 10 * table.shots
+    found = top_less_bottom(table, controls=("prompt_tokens",), bins=4)
+    bins, shots = pd.get_dummies(pd.qcut(table.change, 4, labels=False)), pd.get_dummies(table.shots)
+    design = np.column_stack([bins.iloc[:, 1:], shots, table.prompt_tokens]).astype(float)
+    assert found.value == pytest.approx(100 * np.linalg.lstsq(design, table.correct.astype(float), rcond=None)[0][2])
+    assert abs(found.value) < abs(top_less_bottom(table, bins=4).value)
+    assert np.isnan(top_less_bottom(table.assign(change=1)).value)
+    assert np.isnan(
+        top_less_bottom(table.assign(length=pd.qcut(table.change, 2, labels=False)), bins=2, controls=("length",)).value
+    )
 
 
 def confounded(seed, n=300):
@@ -164,7 +202,7 @@ def test_fixed_effects_of_matched_pairs():
         [effect.odds_ratio.value, effect.odds_ratio.low, effect.odds_ratio.high], expected, rtol=1e-4
     )
     assert effect.points.value == pytest.approx(100 * sd * (b - c) / len(pairs))
-    assert (effect.odds_ratio.n, effect.points.n) == (2 * (b + c), 2 * len(pairs))
+    assert (effect.odds_ratio.n, effect.points.n) == (b + c, len(pairs))
 
 
 def test_fixed_effects_against_the_likelihood():
@@ -232,7 +270,7 @@ def test_layer_profile_is_layer_by_layer():
         found = row[["points", "points_low", "points_high", "odds_ratio", "logistic_p"]].tolist()
         points = effect.points
         np.testing.assert_allclose(found, [points.value, points.low, points.high, effect.odds_ratio.value, effect.p])
-        assert row.n == rho.n == 120
+        assert row.n == rho.n == 60
     np.testing.assert_allclose(profile.p_holm, holm(profile.p))
     np.testing.assert_allclose(profile.logistic_p_holm, holm(profile.logistic_p))
     assert profile.survives.tolist() == [False, False, False, True]
