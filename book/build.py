@@ -74,6 +74,7 @@ class Notebook:
     parameters: dict
     needs: tuple[str, ...]
     executed: Path  # its name holds the key: the file exists exactly when nothing has changed since
+    lacking: tuple[str, ...] = ()  # runs that it reads and the results folder does not hold: then it is not executed
 
 
 def find_notebooks(root: Path, profile: str) -> list[Notebook]:
@@ -103,6 +104,7 @@ def find_notebooks(root: Path, profile: str) -> list[Notebook]:
         raise BuildError(f"notebooks that need each other: {' -> '.join(error.args[1])}") from error
 
     common, found = _common_digest(root), {}
+    results = _other_results() or root / "book" / "results"
     for name in in_order:
         source, paired = root / f"{name}.md", root / f"{name}.ipynb"
         key = hashlib.sha256(common)
@@ -112,7 +114,10 @@ def find_notebooks(root: Path, profile: str) -> list[Notebook]:
         for needed in needs[name]:
             key.update(found[needed].executed.name.encode())
         executed = root / "book" / "_build" / "executed" / profile / f"{name}.{key.hexdigest()[:20]}.ipynb"
-        found[name] = Notebook(name, source, paired, parameters[name], needs[name], executed)
+        lacking = tuple(
+            run for run in sources[name].metadata.get("runs", ()) if not (results / f"{run}.parquet").exists()
+        )
+        found[name] = Notebook(name, source, paired, parameters[name], needs[name], executed, lacking)
     return [found[name] for name in names]
 
 
@@ -133,9 +138,19 @@ def _common_digest(root: Path) -> bytes:
     # The model needs no line of its own: geolib pins the hash of its file, and refuses any other.
     files = [*(root / "geolib").rglob("*"), *(root / "book" / "results").rglob("*"), root / "constraints.txt"]
     names = {str(path.relative_to(root)): path for path in sorted(files) if "__pycache__" not in path.parts}
+    if results := _other_results():
+        names |= {f"results/{path.name}": path for path in sorted(results.glob("*.*"))}
     if data := os.environ.get("GEOLIB_DATA"):
         names["data"] = Path(data) / "gsm8k_zero.jsonl"
     return _digest({name: path for name, path in names.items() if path.is_file()}).encode()
+
+
+def _other_results() -> Path | None:
+    """Find the folder of runs that the pages are to read in place of the book's own."""
+    folder = os.environ.get("GEOLIB_RESULTS")
+    if folder and not Path(folder).is_dir():
+        raise BuildError(f"GEOLIB_RESULTS is {folder}, but a folder of published runs was expected")
+    return Path(folder).resolve() if folder else None
 
 
 def execute(notebooks: list[Notebook], build: Path, jobs: int) -> set[str]:
@@ -150,7 +165,7 @@ def execute(notebooks: list[Notebook], build: Path, jobs: int) -> set[str]:
             waiting.sort(key=_last_seconds, reverse=True)  # the longest first; the others keep the book's order
             while waiting and len(running) < jobs:
                 notebook = waiting.pop(0)
-                if _read_executed(notebook) is not None:
+                if notebook.lacking or _read_executed(notebook) is not None:
                     graph.done(notebook.name)
                 else:
                     found = {key: say for name in notebook.needs for key, say in _findings(by_name[name]).items()}
@@ -173,7 +188,7 @@ def execute(notebooks: list[Notebook], build: Path, jobs: int) -> set[str]:
 def _findings(notebook: Notebook) -> dict:
     """Read what an executed notebook hands on: the JSON object that its cell tagged ``findings`` printed, if any."""
     found = {}
-    for cell in _code_cells(_read_executed(notebook)):
+    for cell in [] if notebook.lacking else _code_cells(_read_executed(notebook)):
         if "findings" in cell["metadata"].get("tags", ()):
             text = "".join("".join(output["text"]) for output in cell["outputs"] if output.get("name") == "stdout")
             try:
@@ -207,6 +222,8 @@ def _start(notebook: Notebook, build: Path, findings: dict, jobs: int) -> subpro
         "PYTHONHASHSEED": "0",
     }
     environment["PYTHONWARNINGS"] = "ignore:IProgress not found"  # progress bars do without widgets
+    if results := _other_results():
+        environment["GEOLIB_RESULTS"] = str(results)  # whole, since the notebook runs elsewhere
     environment.pop("MPLBACKEND", None)  # figures go inline; a backend set for scripts would leave them blank
     command = [sys.executable, "-m", "papermill", str(notebook.paired), str(run / "executed.ipynb")]
     command += ["--kernel", KERNEL, "--cwd", str(run / "empty"), "--no-progress-bar"]
@@ -328,8 +345,12 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
     for page in staged.glob("*.md"):
         page.write_text(_links_to_staged(page.read_text("utf-8"), page.stem, seconds), encoding="utf-8")
     for notebook in notebooks:
-        page, executed = pair.read(notebook.source), _read_executed(notebook)
+        page = pair.read(notebook.source)
         cells = [cell for cell in page.cells if cell.cell_type == "code"]
+        if notebook.lacking:
+            title, _, rest = page.cells[0].source.partition("\n")
+            page.cells[0].source = f"{title}\n{_note(notebook.lacking)}\n{rest}"
+        executed = _left_out(notebook, cells) if notebook.lacking else _read_executed(notebook)
         if len(cells) != len(_code_cells(executed)):
             raise BuildError(f"{notebook.name}.md has changed while the book was built: build it again")
         for cell, ran in zip(cells, _code_cells(executed), strict=True):
@@ -371,6 +392,37 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
         sphinx.setdefault("config", {}).update(settings)
     (staged / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
     return staged
+
+
+def _note(lacking: tuple[str, ...]) -> str:
+    """Say on a page which runs are not there."""
+    runs = " ".join(f"--run {run}" for run in lacking)
+    return f"""
+:::{{warning}}
+The results folder of this build does not hold what this chapter reads (`geolib sweep {runs}` makes it). Its figures and
+tables are left out, and what its text says of results is about the book's own runs.
+:::
+"""
+
+
+def _left_out(notebook: Notebook, cells: list) -> dict:
+    """Make the copy of a notebook that was not executed: where figures belong, a line that says so."""
+    executed = json.loads(notebook.paired.read_text("utf-8"))
+    executed["metadata"]["language_info"] = {"name": "python"}
+    for cell, source in zip(_code_cells(executed), cells, strict=True):
+        if "figure" in source.metadata.get("mystnb", {}):
+            data = {"image/png": _blank(), "text/plain": "left out"}
+            cell["outputs"] = [{"output_type": "display_data", "data": data, "metadata": {}}]
+    return executed
+
+
+def _blank() -> str:
+    from PIL import Image, ImageDraw  # matplotlib brings it
+
+    picture, file = Image.new("RGB", (640, 48), "#f2f2f2"), io.BytesIO()
+    ImageDraw.Draw(picture).text((16, 18), "Left out: the results folder does not hold this run.", fill="#333333")
+    picture.save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def _links_to_staged(text: str, here: str, notebooks: dict) -> str:
@@ -490,6 +542,9 @@ def build_book(root: Path = ROOT, profile: str = "quick", jobs: int = 2) -> Path
         readme_figure(root, staged)
     for notebook in notebooks:
         seconds = f"{_last_seconds(notebook):.1f} s"
+        if notebook.lacking:
+            print(f"{notebook.name}: left out, for want of the runs {', '.join(notebook.lacking)}")
+            continue
         print(f"{notebook.name}: {seconds if notebook.name in executed else f'cached ({seconds} when run)'}")
     pages = "rendered" if rendered else "unchanged"
     first = build / "html" / "index.html"

@@ -64,6 +64,11 @@ def slides_of(name: str, executed: dict, source) -> list[Slide]:
             image = next((o["data"]["image/png"] for o in cell["outputs"] if "image/png" in o.get("data", {})), None)
             alt = next(shown).metadata.get("mystnb", {}).get("image", {}).get("alt", "")
             waiting = (image, alt) if image else None
+            for said in (o["data"]["text/markdown"] for o in cell["outputs"] if "text/markdown" in o.get("data", {})):
+                if heading == POINTS:
+                    points.append(Slide(f"{title}: key points", to_html("".join(said))))
+                elif heading.startswith(COMPARED):
+                    found.append(Slide(heading, to_html("".join(said)), to_html(before)))
             continue
         if waiting and (caption := CAPTION.match(text)):
             image, alt = waiting
