@@ -74,7 +74,7 @@ def findings(names: str | tuple[str, ...] = (), *, folder=None, seed: int = 0) -
     Returns
     -------
     pandas.DataFrame
-        A row per reading: ``claim``, ``text``, ``reported``, ``reading``, ``estimate``, ``low``, ``high`` (95 %),
+        A row per reading: ``claim``, ``line`` (its number in :data:`CLAIMS`), ``text``, ``reported``, ``reading``, ``estimate``, ``low``, ``high`` (95 %),
         ``n`` (questions), ``unit``, ``smallest``, ``verdict``. Where the folder lacks a run, one row whose verdict is
         "untested" and whose reading says what is missing.
     """
@@ -83,21 +83,24 @@ def findings(names: str | tuple[str, ...] = (), *, folder=None, seed: int = 0) -
     if unknown:
         raise ValueError(f"findings: names has {min(unknown)!r}, but C5 to C10 were expected")
     load, rows = cache(lambda name: _load(name, folder)), []
-    for claim in CLAIMS:
+    for line, claim in enumerate(CLAIMS, 1):
         if wanted and claim.name not in wanted:
             continue
         smallest, _ = SMALLEST[claim.unit]
-        said = {"claim": claim.name, "text": claim.text, "reported": claim.reported}
+        said = {"claim": claim.name, "line": line, "text": claim.text, "reported": claim.reported}
         units = {"unit": claim.unit, "smallest": smallest}
+        before = len(rows)
         try:
             for reading, estimate in claim.readings(load):
                 e, verdict = _judged(estimate, claim.claimed, smallest, seed)
                 numbers = {"estimate": e.value, "low": e.low, "high": e.high, "n": e.n}
                 rows.append(said | {"reading": reading} | numbers | units | {"verdict": verdict})
+            missing = "the runs do not hold what this takes"
         except FileNotFoundError as error:
-            reading = str(error).partition(": ")[2].partition(" in ")[0]
+            missing = str(error).partition(": ")[2].partition(" in ")[0]
+        if len(rows) == before:
             nothing = dict.fromkeys(("estimate", "low", "high"), np.nan) | {"n": 0}
-            rows.append(said | {"reading": reading} | nothing | units | {"verdict": "untested"})
+            rows.append(said | {"reading": missing} | nothing | units | {"verdict": "untested"})
     return pd.DataFrame(rows)
 
 
@@ -120,12 +123,12 @@ def verdicts(table: pd.DataFrame) -> str:
     """Say in a line what each reading of a claim comes to, readings of one verdict together.
 
     >>> verdicts(pd.DataFrame({"reading": ["absolute", "relative"], "verdict": ["absent", "agrees"]}))
-    'absent (absolute); agrees (relative)'
+    'absent: absolute. agrees: relative'
     """
     groups = table.groupby("verdict", sort=False)["reading"]
     if len(groups) == 1 and len(table) > 1:
-        return f"{table['verdict'].iloc[0]} (all {len(table)} readings)"
-    return "; ".join(f"{verdict} ({', '.join(readings)})" for verdict, readings in groups)
+        return f"{table['verdict'].iloc[0]}: all {len(table)} readings"
+    return ". ".join(f"{verdict}: {'; '.join(readings)}" for verdict, readings in groups)
 
 
 def estimate_of(row) -> Estimate:
@@ -179,12 +182,11 @@ def _held(places, what, by_set=True):
 
     def readings(load):
         facts, rows = load("shots"), load("all sets")
-        one_set = rows["example_set"].nunique() == 1
         rows = rows if by_set else facts
         for rule in RULES:
             for place, layer in places.items():
                 table = with_facts(id_change(rows, rule=rule, layer=layer), facts)
-                if set(what) <= set(table) and not (by_set and one_set and not what):
+                if set(what) <= set(table):
                     yield f"{rule}, {place}", partial(association, table, controls=what, within=SETS)
 
     return readings

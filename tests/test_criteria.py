@@ -1,0 +1,89 @@
+"""Criteria do not change in silence: each one's words stand, by their hash, in a table of the page of changes."""
+
+import hashlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from geolib.reasoning import Estimate
+from geolib.reasoning.claims import CLAIMS, SMALLEST
+
+ROOT = Path(__file__).resolve().parent.parent
+LEDGER = ROOT / "book" / "changes.md"
+LINE = re.compile(
+    r"^\| (?P<name>[^|]+) \| `(?P<words>[0-9a-f]{12})` \| (?P<date>\d{4}-\d\d-\d\d) \| (?P<reason>[^|]+) \|$", re.M
+)
+
+
+def digest(words):
+    return hashlib.sha256(" ".join(words.split()).encode()).hexdigest()[:12]
+
+
+def code(function):
+    """A function without its docstring: what it does, however that is explained."""
+    source = inspect.getsource(function)
+    return source.replace(function.__doc__, "")
+
+
+def criteria():
+    """Name and words of all that decides what will be said of a result."""
+    found = {}
+    for source in sorted((ROOT / "notebooks").rglob("*.md")):
+        text = source.read_text("utf-8")
+        for paragraph in re.findall(r"\*\*What would change our mind.*?(?=\n\n)", text, re.DOTALL):
+            found[f"{source.stem}, what would change our mind"] = paragraph
+    plan = (ROOT / "book" / "plan.md").read_text("utf-8")
+    found["the plan, up to its list of changes"] = plan.partition("## Changes after the plan")[0]
+    appendix = (ROOT / "notebooks" / "appendix" / "reported-and-reproduced.md").read_text("utf-8")
+    found["the appendix, rules"] = re.search(r"\*\*The rules\.\*\*.*?(?=\n\n)", appendix, re.DOTALL)[0]
+    found["verdicts, code"] = code(Estimate.verdict)
+    found["smallest effects"] = repr(SMALLEST)
+    found["claims"] = "\n".join(repr((c.name, c.text, c.reported, c.claimed, c.unit)) for c in CLAIMS)
+    return found
+
+
+def unlisted(found, ledger):
+    """Names of criteria whose words are not those of their last line in the ledger."""
+    last = {match["name"]: match["words"] for match in LINE.finditer(ledger)}
+    return [name for name, words in found.items() if last.get(name) != digest(words)]
+
+
+def test_every_criterion_is_listed_as_it_stands():
+    found = criteria()
+    lines = "\n".join(
+        f"| {name} | `{digest(found[name])}` | DATE | REASON |" for name in unlisted(found, LEDGER.read_text("utf-8"))
+    )
+    assert not lines, f"criteria changed; add to the table in book/changes.md, with date and reason:\n{lines}"
+    assert len(found) >= 20
+
+
+def test_lines_are_dated_in_order_and_say_why():
+    lines = list(LINE.finditer(LEDGER.read_text("utf-8")))
+    dates = [line["date"] for line in lines]
+    assert dates == sorted(dates), "new lines go to the end"
+    assert {line["name"] for line in lines} == set(criteria())
+    assert all(len(line["reason"].split()) >= 3 for line in lines)
+
+
+@pytest.mark.parametrize(
+    "name", ["verdicts, code", "the plan, up to its list of changes", "referee, what would change our mind"]
+)
+def test_a_change_of_words_is_noticed(name):
+    ledger, found = LEDGER.read_text("utf-8"), criteria()
+    changed = found | {name: found[name].replace(" not ", " ", 1) + " more"}
+    assert unlisted(changed, ledger) == [name]
+    entry = f"| {name} | `{digest(changed[name])}` | 2026-12-01 | a reason of words |\n"
+    assert unlisted(changed, f"{ledger.rstrip()}\n{entry}") == []
+    silent = f"| {name} | `{digest(changed[name])}` | 2026-12-01 |  |\n"
+    assert unlisted(changed, f"{ledger.rstrip()}\n{silent}") == [name], "no reason, no entry"
+
+
+def test_layout_alone_is_no_change():
+    assert digest("two  words\n") == digest("two words")
+
+
+def test_four_changes_of_the_first_round_are_told():
+    text = LEDGER.read_text("utf-8")
+    assert all(f"`{commit}`" in text for commit in ("ef3b552", "8ad8cab", "e71dd89", "3e1d599"))
