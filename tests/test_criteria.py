@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from geolib.reasoning import Estimate
-from geolib.reasoning.claims import CLAIMS, SMALLEST
+from geolib.reasoning.claims import CLAIMS, SMALLEST, _judged
 
 ROOT = Path(__file__).resolve().parent.parent
 LEDGER = ROOT / "book" / "changes.md"
@@ -38,7 +38,7 @@ def criteria():
     found["the plan, up to its list of changes"] = plan.partition("## Changes after the plan")[0]
     appendix = (ROOT / "notebooks" / "appendix" / "reported-and-reproduced.md").read_text("utf-8")
     found["the appendix, rules"] = re.search(r"\*\*The rules\.\*\*.*?(?=\n\n)", appendix, re.DOTALL)[0]
-    found["verdicts, code"] = code(Estimate.verdict)
+    found["verdicts, code"] = code(Estimate.verdict) + code(_judged)
     found["smallest effects"] = repr(SMALLEST)
     found["claims"] = "\n".join(repr((c.name, c.text, c.reported, c.claimed, c.unit)) for c in CLAIMS)
     return found

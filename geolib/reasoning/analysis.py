@@ -41,8 +41,8 @@ def id_change(
     Parameters
     ----------
     rows : pandas.DataFrame
-        As :meth:`Sweep.run` or :func:`load_run` returns them. Every question needs its 0-shot row: no examples, nothing
-        added to the question, greedy, attention as it is.
+        As :meth:`Sweep.run` or :func:`load_run` returns them. A question's change is against its 0-shot row: no
+        examples, nothing added to the question, greedy, attention as it is. Questions without one are left out.
     rule : {"absolute", "relative"}
     eps : float
     layer : int
@@ -61,7 +61,7 @@ def id_change(
     Raises
     ------
     ValueError
-        Such an ID or verdict was not recorded, or a question has no 0-shot row, or two that differ.
+        Such an ID or verdict was not recorded, no question has a 0-shot row, or one has two that differ.
     """
     column = f"id_{rule}_{eps:g}"
     if column not in rows:
@@ -86,9 +86,10 @@ def id_change(
     if len(twice):
         raise ValueError(f"id_change: question {twice.min()} has two 0-shot rows of different ID, but one was expected")
     bare, table = bare.set_index("question"), table[~is_bare].reset_index(drop=True)
-    missing = set(table.question) - set(bare.index)
-    if missing:
-        raise ValueError(f"id_change: question {min(missing)} has no row with 0 shots, but one was expected")
+    known = table.question.isin(bare.index)
+    if len(table) and not known.any():
+        raise ValueError("id_change: no question has a row with 0 shots, but a change is against it")
+    table = table[known].reset_index(drop=True)
     table["change"] -= table.question.map(bare.change)
     for name in {"prompt_tokens", "sink_share"} & set(table):
         table[f"{name}_change"] = table[name] - table.question.map(bare[name])

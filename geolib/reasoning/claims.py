@@ -74,9 +74,9 @@ def findings(names: str | tuple[str, ...] = (), *, folder=None, seed: int = 0) -
     Returns
     -------
     pandas.DataFrame
-        A row per reading: ``claim``, ``line`` (its number in :data:`CLAIMS`), ``text``, ``reported``, ``reading``, ``estimate``, ``low``, ``high`` (95 %),
-        ``n`` (questions), ``unit``, ``smallest``, ``verdict``. Where the folder lacks a run, one row whose verdict is
-        "untested" and whose reading says what is missing.
+        A row per reading: ``claim``, ``line`` (its number in :data:`CLAIMS`), ``text``, ``reported``, ``reading``,
+        ``estimate``, ``low``, ``high`` (95 %), ``n`` (questions), ``unit``, ``smallest``, ``verdict``. Where the folder
+        lacks a run, one row whose verdict is "untested" and whose reading says what is missing.
     """
     wanted = (names,) if isinstance(names, str) else names
     unknown = set(wanted) - {claim.name for claim in CLAIMS}
@@ -105,12 +105,12 @@ def findings(names: str | tuple[str, ...] = (), *, folder=None, seed: int = 0) -
 
 
 def _judged(estimate, claimed, smallest, seed) -> tuple[Estimate, str]:
-    """Return an estimate and its verdict, from ten times the draws where an end is too close to call.
+    """Return an estimate and its verdict, from five times the draws where an end is too close to call.
 
     The 2.5 % quantile of n normal draws of spread s has a standard error of 2.67 s / sqrt(n), and s is about a
     quarter of the interval. What lies within three of them of a threshold then is taken to lie on it.
     """
-    for n_boot in (N_BOOT, 10 * N_BOOT):
+    for n_boot in (N_BOOT, 5 * N_BOOT):
         e = estimate(n_boot=n_boot, seed=seed)
         slack = 3 * 2.67 * (e.high - e.low) / 3.92 / np.sqrt(n_boot)
         verdict = e.verdict(claimed, smallest)

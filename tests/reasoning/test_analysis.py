@@ -64,8 +64,10 @@ def test_bad_id_change(given, message):
 
 
 def test_a_question_without_a_bare_row():
-    with pytest.raises(ValueError, match=r"^id_change: question 4 has no row with 0 shots"):
-        id_change(rows_of({4: {1: [1]}}, {4: {1: True}}))
+    rows = rows_of({4: {1: [1]}, 5: {0: [2], 1: [5]}}, {4: {1: True}, 5: {0: False, 1: True}})
+    assert id_change(rows)[["question", "change"]].to_numpy().tolist() == [[5, 3]]
+    with pytest.raises(ValueError, match=r"^id_change: no question has a row with 0 shots, but a change is against it"):
+        id_change(rows[:1])
 
 
 def test_what_else_was_recorded_comes_along():

@@ -1,0 +1,141 @@
+"""Verdicts on the paper's claims: the same with another seed, and of whatever a results folder holds."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from geolib.parts import write_parquet
+from geolib.reasoning import (
+    Estimate,
+    association,
+    findings,
+    id_change,
+    load_run,
+    question_facts,
+    same_question,
+    verdicts,
+)
+from geolib.reasoning.claims import CLAIMS, RULES, SMALLEST, estimate_of
+from geolib.reasoning.runs import _write, add_facts, all_sets, own_results
+
+
+@pytest.fixture(scope="module")
+def table():
+    return findings()
+
+
+def test_no_verdict_hangs_on_the_draw(table):
+    """Another seed moves the ends of intervals by their error, and no word."""
+    again = findings(seed=1)
+    drawn = ~table.unit.eq("points per sd") & table.estimate.notna()
+    assert (table.low[drawn] != again.low[drawn]).mean() > 0.5
+    pd.testing.assert_series_equal(table.verdict, again.verdict)
+    pd.testing.assert_series_equal(table.estimate, again.estimate)
+
+
+def test_every_claim_has_every_reading(table):
+    assert table.line.unique().tolist() == list(range(1, len(CLAIMS) + 1))
+    assert not (table.verdict == "untested").any()
+    c7 = table[(table.claim == "C7") & table.text.isin([claim.text for claim in CLAIMS[9:15]])]
+    readings = {f"{rule}, {place}" for rule in RULES for place in ("second to last layer", "last layer")}
+    assert all(set(one.reading) == readings for _, one in c7.groupby("line"))
+    assert (table.n[table.estimate.notna()] <= 300).all(), "n counts questions"
+
+
+def test_a_reading_is_what_the_chapters_compute(table):
+    """The page of all claims and a chapter that calls the same functions say one number."""
+    rows, _ = load_run("shots")
+    (plan,) = table[(table.line == 10) & (table.reading == "absolute, second to last layer")].itertuples()
+    assert estimate_of(plan) == association(id_change(rows, rule="absolute", layer=-2))
+    assert plan.verdict == "absent"
+    (same,) = table[(table.line == 15) & (table.reading == "relative, last layer")].itertuples()
+    every = id_change(all_sets(), rule="relative", layer=-1)
+    assert estimate_of(same) == same_question(every, within=("example_set", "shots"))
+
+
+def test_verdicts_follow_from_the_interval(table):
+    for row in table[table.estimate.notna()].itertuples():
+        claimed, smallest = CLAIMS[row.line - 1].claimed, SMALLEST[row.unit][0]
+        if min(abs(end - at) for end in (row.low, row.high) for at in (0, smallest, -smallest)) > 0.01:
+            assert row.verdict == Estimate(row.estimate, row.low, row.high, row.n).verdict(claimed, smallest)
+
+
+def test_in_a_line():
+    table = pd.DataFrame({"reading": ["a, x", "b, x", "a, y"], "verdict": ["absent", "absent", "agrees"]})
+    assert verdicts(table) == "absent: a, x; b, x. agrees: a, y"
+    assert verdicts(table[:2]) == "absent: all 2 readings"
+    assert verdicts(table[:1]) == "absent: a, x"
+
+
+def test_an_unknown_claim():
+    with pytest.raises(ValueError, match=r"^findings: names has 'C11', but C5 to C10 were expected"):
+        findings("C11")
+
+
+# Folders that hold less
+
+
+def copy(folder, *names):
+    for name in names:
+        for ending in ("parquet", "json"):
+            shutil.copy(own_results() / f"{name}.{ending}", folder)
+    return folder
+
+
+def cut(folder, name, keep):
+    rows, manifest = load_run(name, folder)
+    _write(rows[keep(rows)].reset_index(drop=True), manifest, folder)
+
+
+def test_a_folder_of_another_model_with_fewer_layers_and_runs():
+    found = findings(("C5", "C6", "C8"), folder=own_results() / "gemma3-270m")
+    there = found[found.verdict != "untested"]
+    assert set(there.claim) == {"C5", "C6"}
+    assert there.estimate.notna().all()
+    assert (found[found.claim == "C8"].reading == "there is no run 'ablations'").all()
+
+
+def test_one_set_and_questions_missing(tmp_path):
+    copy(tmp_path, "shots", "ablations", "questions")
+    asked = load_run("shots", tmp_path)[0].question.unique()
+    cut(
+        tmp_path,
+        "shots",
+        lambda rows: rows.question.isin(asked[:250]) & ~(rows.question.eq(asked[0]) & rows.shots.eq(7)),
+    )
+    assert len(all_sets(tmp_path)) == 250 * 11 - 1
+    c8 = findings("C8", folder=tmp_path)
+    assert (c8.n == 250).all()
+    assert c8.estimate.notna().all()
+    c6 = findings("C6", folder=tmp_path)
+    assert (c6.n[c6.verdict != "untested"] <= 300).all()
+    assert findings("C10", folder=tmp_path).verdict.tolist() == ["untested"]
+
+
+def test_facts_are_those_of_these_questions(tmp_path):
+    rows, manifest = load_run("shots")
+    assert add_facts(rows, manifest, tmp_path).numbers.notna().all(), "the book's own, where the folder has none"
+    with pytest.raises(FileNotFoundError, match=r"^add_facts: no questions.parquet is about this run's questions"):
+        add_facts(rows, manifest | {"questions_sha256": "0"}, tmp_path)
+
+
+def test_published_facts_are_those_of_the_text():
+    from geolib.reasoning import available_questions
+
+    questions, source = available_questions()
+    if source != "gsm8k-zero":
+        pytest.skip("GSM8K-Zero is not at hand")
+    facts, _ = load_run("questions")
+    pd.testing.assert_frame_equal(facts, question_facts(questions), check_dtype=False)
+    assert np.mean(facts.place == -1) < 0.03, "the texts state their answers"
+    assert not {"text", "answer"} & set(facts)
+
+
+def test_a_table_and_its_manifest_are_written_together(tmp_path):
+    manifest = _write(pd.DataFrame({"question": [1]}), {"run": "x"}, tmp_path)
+    assert load_run("x", tmp_path)[1] == manifest
+    write_parquet(pd.DataFrame({"question": [2]}), tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="describes another file"):
+        load_run("x", tmp_path)

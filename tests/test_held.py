@@ -1,0 +1,128 @@
+"""No sentence about a result stands without a check: key points, tables of comparison, captions, self-tests."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import pair
+import quiz
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted((ROOT / "notebooks").rglob("*.md"))
+CHAPTERS = [
+    ROOT / f"{name}.md" for name, number in pair.chapters().items() if number and (ROOT / f"{name}.md").is_file()
+]
+each_source = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+each_chapter = pytest.mark.parametrize("source", CHAPTERS, ids=lambda path: path.stem)
+
+# Words by which a sentence says what came out.
+RESULT = re.compile(
+    r"\d ?%|\b\d+ points\b|\b(?:rises?|rose|raises?|raised|falls?|fell|gains?|gained|loses?|lost|leads?|led|helps?)\b"
+    r"|\b(?:helped|hurts?|separates?|survives?|coincide|vanish|vanishes|drops?|dropped|higher|lower|more often|less often)\b"
+    r"|\b(?:better|worse|ahead|behind|flat)\b"
+)
+
+
+def calls(source, name):
+    """Calls of a function in a notebook's code."""
+    for cell in pair.read(source).cells:
+        if cell.cell_type == "code":
+            tree = ast.parse(re.sub(r"^\s*[%!].*$", "pass", cell.source, flags=re.MULTILINE))
+            yield from (
+                node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == name
+            )
+
+
+def held(source):
+    """Fixed parts of the texts that a notebook's code says: those of its sentences, computed numbers left out."""
+    texts = []
+    for cell in pair.read(source).cells:
+        if cell.cell_type == "code":
+            for node in ast.walk(ast.parse(re.sub(r"^\s*[%!].*$", "pass", cell.source, flags=re.MULTILINE))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    texts.append(" ".join(node.value.split()))
+    return texts
+
+
+def section(source, heading):
+    """Cells of a section."""
+    inside, found = False, []
+    for cell in pair.read(source).cells:
+        if cell.cell_type == "code":
+            found += [cell] * inside
+            continue
+        for block in re.split(r"^(?=## )", cell.source, flags=re.MULTILINE):
+            if block.startswith("## "):
+                inside = block.startswith(f"## {heading}")
+            if inside:
+                found.append(type(cell)(cell_type="markdown", source=block))
+    return found
+
+
+@each_source
+def test_conditions_are_computed(source):
+    """A condition that is a constant can't fail, and numbers that are a constant say nothing of other results."""
+    for call in calls(source, "holds"):
+        assert len(call.args) >= 3, ast.unparse(call)
+        _, condition, numbers = call.args[:3]
+        assert any(isinstance(node, ast.Name) for node in ast.walk(condition)), ast.unparse(call)
+        assert any(isinstance(node, ast.Name) for node in ast.walk(numbers)), ast.unparse(call)
+
+
+@each_chapter
+def test_key_points_that_say_a_result_are_held(source):
+    cells = section(source, "Key points")
+    written = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown").partition("```{quiz}")[0]
+    bullets = [" ".join(bullet.split()) for bullet in re.findall(r"^- (.+(?:\n  .+)*)", written, re.MULTILINE)]
+    said = [bullet for bullet in bullets if RESULT.search(bullet)]
+    assert not said, f"results among the points that are plain text: {said}"
+    listed = [cell for cell in cells if cell.cell_type == "code" and "points(" in cell.source]
+    number = sum(len(node.args) for cell in listed for node in ast.walk(ast.parse(cell.source))
+                 if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "points")  # fmt: skip
+    assert len(bullets) + number >= 3
+    for cell in listed:
+        assert "holds(" in cell.source
+
+
+@each_chapter
+def test_what_we_measured_is_held(source):
+    cells = section(source, "What the paper reports")
+    if not cells:
+        return
+    written = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert not re.search(r"^\|", written, re.MULTILINE), "the table is a cell: compared(...)"
+    (call,) = calls(source, "compared")
+    for row in call.args[2].elts:
+        assert not isinstance(row.elts[2], ast.Constant), f"not held: {ast.unparse(row)}"
+
+
+def sentences(text):
+    return [one.strip() for one in re.split(r"(?<=[.;:]) ", " ".join(text.split())) if one.strip()]
+
+
+@each_source
+def test_captions_that_claim_are_held(source):
+    texts = held(source)
+    for cell in pair.read(source).cells:
+        if cell.cell_type == "code":
+            shown = cell.metadata.get("mystnb", {})
+            for text in (shown.get("image", {}).get("alt", ""), shown.get("figure", {}).get("caption", "")):
+                for one in filter(RESULT.search, sentences(text)):
+                    assert one in BY_DEFINITION or any(one.rstrip(".") in held_text for held_text in texts), one
+
+
+@each_chapter
+def test_self_tests_about_results_are_held(source):
+    texts = held(source)
+    body = re.search(r"```\{quiz\}\n(.*?)```", source.read_text("utf-8"), re.DOTALL)[1]
+    for question in quiz.read(body):
+        for option in question.options:
+            if option.right and OURS.search(f"{question.text} {option.text}"):
+                assert any(option.text in text for text in texts), f"{question.text} {option.text}"
+
+
+OURS = re.compile(r"\b(?:here|this model|this book|our|SmolLM2|the published run)\b")
+# Sentences that use such a word and state no result: each is true by what is drawn or done.
+BY_DEFINITION: set[str] = set()
