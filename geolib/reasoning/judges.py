@@ -174,7 +174,15 @@ class EndpointJudge:
     def __call__(
         self, responses: Sequence[str], answers: Sequence[float], questions: Sequence[str] | None = None
     ) -> list[Verdict]:
-        """Judge responses; parameters as for :meth:`ModelJudge.__call__`.
+        """Judge responses.
+
+        Parameters
+        ----------
+        responses : sequence of str
+        answers : sequence of float
+            The expected numbers.
+        questions : sequence of str, optional
+            Shown to the judge, if given.
 
         Returns
         -------
