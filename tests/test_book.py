@@ -122,6 +122,42 @@ def test_what_a_notebook_depends_on_is_in_its_key(root, monkeypatch):
     assert keys(root)["first"] != before["first"], "what it needs has changed"
 
 
+def test_other_results_are_in_the_key_and_reach_the_notebook(root, monkeypatch, tmp_path_factory):
+    before, other = keys(root), tmp_path_factory.mktemp("other")
+    monkeypatch.setenv("GEOLIB_RESULTS", str(other))
+    (other / "bare.parquet").write_text("one")
+    one = keys(root)
+    (other / "bare.parquet").write_text("two")
+    assert before["second"] != one["second"] != keys(root)["second"]
+    monkeypatch.chdir(other.parent)
+    monkeypatch.setenv("GEOLIB_RESULTS", other.name)
+    write(root, second=SECOND.replace("1 + 1\n```\n", "import os; print(os.environ['GEOLIB_RESULTS'])\n```\n"))
+    execute(root)
+    second = next((root / "book" / "_build" / "executed").rglob("second.*.ipynb"))
+    assert build._code_cells(json.loads(second.read_text()))[0]["outputs"][0]["text"] == [f"{other}\n"]
+    monkeypatch.setenv("GEOLIB_RESULTS", str(other / "nothing"))
+    with pytest.raises(build.BuildError, match=r"^GEOLIB_RESULTS is .*nothing, but a folder of published runs was exp"):
+        keys(root)
+
+
+def test_a_chapter_whose_runs_are_not_there_is_left_out_and_says_so(root, monkeypatch, tmp_path_factory, capsys):
+    """Its figures keep their numbers, so that other pages can refer to them."""
+    other = tmp_path_factory.mktemp("other")
+    (other / "bare.parquet").write_text("")
+    monkeypatch.setenv("GEOLIB_RESULTS", str(other))
+    write(root, "runs: [bare, ablations]\n", first=FIRST.replace("print(profile", "raise SystemExit(profile"))
+    write(root, second=SECOND + "\nSee {numref}`fig-one`.\n")
+    assert build.main(["--root", str(root)]) == 0, capsys.readouterr().err
+    assert "notebooks/first: left out, for want of the runs ablations" in capsys.readouterr().out
+    page = (root / "book" / "_build" / "html" / "notebooks" / "first.html").read_text()
+    said = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page))
+    assert "does not hold what this chapter reads (geolib sweep --run ablations makes it)" in said
+    assert "A square, as in" in said
+    (other / "ablations.parquet").write_text("")
+    write(root, "runs: [bare, ablations]\n", first=FIRST)
+    assert "first" in execute(root)
+
+
 def test_a_notebook_waits_for_what_it_needs(root, capsys):
     write(root, "needs: [notebooks/second]\n", first=FIRST)
     assert execute(root) == {"first", "second"}
