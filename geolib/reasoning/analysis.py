@@ -330,7 +330,7 @@ def dose_response(
     unit: str = "question",
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Share of correct answers against the ID that was imposed, prompts held fixed, with Wilson (1927) intervals.
+    """Share of correct answers where attention was scaled, prompts held fixed, with Wilson (1927) intervals.
 
     Parameters
     ----------

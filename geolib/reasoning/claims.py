@@ -155,7 +155,7 @@ def _exact(estimate, **_) -> Estimate:
 
 
 def _where_moved(rise, sharp, flat, **draws) -> Estimate:
-    """Return points gained where attention raised the ID, NaN where it moved the ID by less than an edge."""
+    """Points gained where attention raised the ID; NaN unless the ID's change excludes 0 and may be an edge."""
     edge, _ = SMALLEST["edges"]
     if rise.verdict(1, edge) == "agrees":
         return _points(sharp, flat, **draws)
