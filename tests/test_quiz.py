@@ -60,8 +60,7 @@ def test_refuses(text, message):
 def test_every_chapter_ends_with_points_a_test_and_graded_exercises(name):
     text = (ROOT / f"{name}.md").read_text()
     _, points, end = text.partition("\n## Key points\n")
-    assert points
-    assert len(re.findall("^- ", end.partition("```{quiz}")[0], re.MULTILINE)) >= 3
+    assert points  # how many, and that they are held: test_held.py
     questions = quiz.read(re.search(r"```\{quiz\}\n(.*?)```", end, re.DOTALL)[1])
     assert len(questions) >= 2
     levels = re.findall(r"^:::\{exercise\}(.*)$", text, re.MULTILINE)
