@@ -89,7 +89,7 @@ def slides_of(name: str, executed: dict, source) -> list[Slide]:
                 heading, block = first.removeprefix("## ").strip(), rest
             if heading.startswith(COMPARED) and (table := re.search(r"(?:^\|.*\n?)+", block, re.MULTILINE)):
                 found.append(Slide(heading, to_html(table[0]), to_html(block.replace(table[0], ""))))
-            elif heading == POINTS and (listed := re.match(r"\s*((?:- .*\n(?:  .*\n)*)+)", block)):
+            elif heading == POINTS and (listed := re.match(r"\s*((?:- .*\n(?:  .*\n)*)+)", f"{block}\n")):
                 points.append(Slide(f"{title}: key points", to_html(listed[1])))
             before = block
     return [*found, *points]

@@ -148,3 +148,26 @@ def test_slides_of_a_chapter(tmp_path):
     assert points.title == "Dots: key points"
     assert points.body.count("<li>") == 2
     assert "Self-test" not in points.body
+
+
+def test_slides_show_what_cells_say(tmp_path):
+    """Key points and the table of comparison that are made by a cell reach the slides; other sentences do not."""
+    (tmp_path / "dots.md").write_text(
+        SOURCE.replace("dot()", "a()\n```\n\n```{code-cell}\nb()\n```\n\n```{code-cell}\nc()", 1)
+    )
+
+    def code(markdown):
+        output = {"output_type": "execute_result", "data": {"text/markdown": [markdown]}}
+        return {"cell_type": "code", "metadata": {}, "source": ["x()"], "execution_count": 1, "outputs": [output]}
+
+    def text(source):
+        return {"cell_type": "markdown", "metadata": {}, "source": [source]}
+
+    cells = [text("# Dots\n\nA."), code("A sentence."), text("## What the paper reports\n\nBoth:")]
+    cells += [code("| a | b |\n| --- | --- |\n| c | d |"), text("## Key points\n\n- Method."), code("- One.\n- Two.")]
+    source = slides.pair.read(tmp_path / "dots.md")
+    _, table, *listed = slides.slides_of("dots", {"cells": cells}, source)
+    assert "<td>d</td>" in table.body
+    assert "Both:" in table.notes
+    assert {slide.title for slide in listed} == {"Dots: key points"}
+    assert "".join(slide.body for slide in listed).count("<li>") == 3
