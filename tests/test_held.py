@@ -156,6 +156,9 @@ BY_DEFINITION = {
     "are of each.",
     "Two lower triangles over the prompt's tokens, darker for a larger weight on a logarithmic scale.",
     "Two maps over threshold (across, logarithmic) and layer (up), darker for a higher ID:",
+    "Estimates from 1,000 points on each of 24 manifolds, against the truth (dashed).",
+    "a rise along a line multiplies.",
+    "If the two rose and fell together, the points would lie along the diagonal.",
     "Right of the dashed line the examples are ahead.",
     "By their selection, wrong questions can only gain and correct ones only lose;",
     "a line of rank correlations against the layer in a band, a dashed line at zero, and full markers at the layers "

@@ -14,12 +14,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from geolib.checks import whole_text
 from geolib.models import MissingFileError, cache_dir, fetch
 from geolib.reasoning.judge import _quantities, _tidy
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ class Question:
     steps: str = ""
 
 
-def question_facts(questions: Sequence[Question]) -> pd.DataFrame:
+def question_facts(questions: Sequence[Question]) -> "pd.DataFrame":
     """Describe questions without their text: how many numbers it holds, and where among them the answer stands.
 
     Numbers are read as the judge of the plan reads those of a response, number words among them.
@@ -98,6 +100,8 @@ def question_facts(questions: Sequence[Question]) -> pd.DataFrame:
         ``question`` (index), ``numbers``, ``place`` (of the answer among the numbers, from 0; -1 where the text does
         not state it).
     """
+    import pandas as pd  # here, since questions are read by what needs nothing of the kind
+
     rows = []
     for question in questions:
         values = _quantities(_tidy(question.text))
