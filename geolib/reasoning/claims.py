@@ -27,7 +27,7 @@ SMALLEST = {
     "rank correlation": (0.10, "the plan's: a third of what the probe saw"),
     "points per sd": (
         2.0,
-        "5 points between the lowest and the highest sixth (2.7 sd apart): a third of what the figure shows",
+        "6 points between the lowest and the highest sixth (3 sd apart): a third of what the figure shows",
     ),
     "points": (3.0, "a third of the ten points by which four sets of five examples differ"),
     "edges": (1.0, "one entry of one head: the unit in which ID counts"),
