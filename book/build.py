@@ -60,6 +60,14 @@ MENDED = (
 )
 
 
+OTHERS = """
+:::{note}
+This build reads other runs than the book's own. Its tables, figures and computed sentences are about those runs; text
+that is not computed is about the book's own.
+:::
+"""
+
+
 class BuildError(RuntimeError):
     """What stops a build, said so that it can be acted on."""
 
@@ -114,9 +122,7 @@ def find_notebooks(root: Path, profile: str) -> list[Notebook]:
         for needed in needs[name]:
             key.update(found[needed].executed.name.encode())
         executed = root / "book" / "_build" / "executed" / profile / f"{name}.{key.hexdigest()[:20]}.ipynb"
-        lacking = tuple(
-            run for run in sources[name].metadata.get("runs", ()) if not (results / f"{run}.parquet").exists()
-        )
+        lacking = tuple(run for run in sources[name].metadata.get("runs", ()) if not _is_there(results, run))
         found[name] = Notebook(name, source, paired, parameters[name], needs[name], executed, lacking)
     return [found[name] for name in names]
 
@@ -143,6 +149,10 @@ def _common_digest(root: Path) -> bytes:
     if data := os.environ.get("GEOLIB_DATA"):
         names["data"] = Path(data) / "gsm8k_zero.jsonl"
     return _digest({name: path for name, path in names.items() if path.is_file()}).encode()
+
+
+def _is_there(results: Path, run: str) -> bool:
+    return all((results / f"{run}.{ending}").exists() for ending in ("parquet", "json"))
 
 
 def _other_results() -> Path | None:
@@ -350,6 +360,9 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
         if notebook.lacking:
             title, _, rest = page.cells[0].source.partition("\n")
             page.cells[0].source = f"{title}\n{_note(notebook.lacking)}\n{rest}"
+        elif _other_results() and page.metadata.get("runs"):
+            title, _, rest = page.cells[0].source.partition("\n")
+            page.cells[0].source = f"{title}\n{OTHERS}\n{rest}"
         executed = _left_out(notebook, cells) if notebook.lacking else _read_executed(notebook)
         if len(cells) != len(_code_cells(executed)):
             raise BuildError(f"{notebook.name}.md has changed while the book was built: build it again")

@@ -61,7 +61,9 @@ def holds(statement: str, condition: bool, numbers: str, *, own: bool | None = N
         raise TypeError(f"holds: condition is {condition!r}, but True or False was expected")
     if not (isinstance(statement, str) and isinstance(numbers, str) and statement.strip() and numbers.strip()):
         raise TypeError(f"holds: statement and numbers are {statement!r} and {numbers!r}, but two texts were expected")
-    statement = " ".join(statement.split())
+    if own is not None and not isinstance(own, bool):
+        raise TypeError(f"holds: own is {own!r}, but True, False or None was expected")
+    statement, numbers = (" ".join(text.split()) for text in (statement, numbers))
     if own if own is not None else not os.environ.get("GEOLIB_RESULTS"):
         if not condition:
             raise NotCarriedError(f"the data no longer carry this sentence: {statement} (now: {numbers})")

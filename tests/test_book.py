@@ -140,22 +140,27 @@ def test_other_results_are_in_the_key_and_reach_the_notebook(root, monkeypatch, 
         keys(root)
 
 
+def page_of(root):
+    return (root / "book" / "_build" / "html" / "notebooks" / "first.html").read_text()
+
+
 def test_a_chapter_whose_runs_are_not_there_is_left_out_and_says_so(root, monkeypatch, tmp_path_factory, capsys):
     """Its figures keep their numbers, so that other pages can refer to them."""
     other = tmp_path_factory.mktemp("other")
-    (other / "bare.parquet").write_text("")
+    for name in ("bare.parquet", "bare.json", "ablations.parquet"):
+        (other / name).write_text("")
     monkeypatch.setenv("GEOLIB_RESULTS", str(other))
     write(root, "runs: [bare, ablations]\n", first=FIRST.replace("print(profile", "raise SystemExit(profile"))
     write(root, second=SECOND + "\nSee {numref}`fig-one`.\n")
     assert build.main(["--root", str(root)]) == 0, capsys.readouterr().err
     assert "notebooks/first: left out, for want of the runs ablations" in capsys.readouterr().out
-    page = (root / "book" / "_build" / "html" / "notebooks" / "first.html").read_text()
-    said = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page))
+    said = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page_of(root)))
     assert "does not hold what this chapter reads (geolib sweep --run ablations makes it)" in said
     assert "A square, as in" in said
-    (other / "ablations.parquet").write_text("")
+    (other / "ablations.json").write_text("")
     write(root, "runs: [bare, ablations]\n", first=FIRST)
-    assert "first" in execute(root)
+    assert build.main(["--root", str(root)]) == 0, capsys.readouterr().err
+    assert "This build reads other runs than the book" in re.sub(r"<[^>]+>", "", page_of(root))
 
 
 def test_a_notebook_waits_for_what_it_needs(root, capsys):

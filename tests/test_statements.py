@@ -55,3 +55,12 @@ def test_lists_and_tables():
     assert str(points(first, "B.")) == "- A.\n- B."
     table = str(compared("Llama", "Smol", [("x", "rises", first)])).splitlines()
     assert table == ["|  | the paper (Llama) | here (Smol) |", "| --- | --- | --- |", "| x | rises | A. |"]
+
+
+def test_own_is_true_false_or_none():
+    with pytest.raises(TypeError, match=r"^holds: own is 'no', but True, False or None was expected"):
+        holds("Two is more.", True, "3, 2", own="no")
+
+
+def test_numbers_are_one_line():
+    assert str(holds("Two is more.", True, "3,\n 2", own=False)) == "3, 2"

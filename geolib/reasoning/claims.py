@@ -7,6 +7,7 @@ layer, set of examples and of what is held fixed; all are listed, and none is pi
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -98,6 +99,8 @@ def findings(names: str | tuple[str, ...] = (), *, folder=None, seed: int = 0) -
             missing = "the runs do not hold what this takes"
         except FileNotFoundError as error:
             missing = str(error).partition(": ")[2].partition(" in ")[0]
+        except (ValueError, LookupError) as error:  # a run that is there, and incomplete
+            missing = f"the runs do not hold what this takes ({error})"
         if len(rows) == before:
             nothing = dict.fromkeys(("estimate", "low", "high"), np.nan) | {"n": 0}
             rows.append(said | {"reading": missing} | nothing | units | {"verdict": "untested"})
@@ -139,6 +142,8 @@ def estimate_of(row) -> Estimate:
 def _load(name, folder):
     if name == "all sets":
         return all_sets(folder)
+    if name == "second model":
+        return load_run("shots", Path(folder or results_folder()) / "gemma3-270m")[0]
     rows, manifest = load_run(name, folder)
     try:
         return add_facts(rows, manifest, folder or results_folder()) if name == "shots" else rows
@@ -204,7 +209,7 @@ def _same_question(places):
 
 
 def _second_model(load):
-    rows, _ = load_run("shots", results_folder() / "gemma3-270m")
+    rows = load("second model")
     for rule in RULES:
         for place, layer in LAST.items():
             yield f"{rule}, {place}", partial(association, id_change(rows, rule=rule, layer=layer))
@@ -315,6 +320,8 @@ def _steps(load):
 def _many(load):
     rows = pd.concat([load("many"), load("shots")], ignore_index=True)
     most = rows["shots"].max()
+    if most <= 10:
+        raise ValueError("no prompt has more than ten examples")
     return most, _cell(rows, "examples", most), _cell(rows, "examples", 10)
 
 

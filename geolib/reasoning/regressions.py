@@ -18,6 +18,7 @@ from statsmodels.discrete.conditional_models import ConditionalLogit
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+from geolib.checks import integer
 from geolib.reasoning.analysis import holm, id_change
 from geolib.reasoning.resampling import (
     N_BOOT,
@@ -215,6 +216,8 @@ def same_question(
 def _same_unit(data, x, level) -> Estimate:
     """Fit the linear probability model with a mean for every unit."""
     centred = (data.y - data.y.groupby(data.units).transform("mean")).to_numpy()
+    if not centred.any():
+        raise _NoEstimateError("the answers do not vary")
     design = _design(data, x, by_unit=True)
     with threadpool_limits(1, user_api="blas"):
         linear = sm.OLS(centred, design).fit(cov_type="cluster", cov_kwds={"groups": data.units})
@@ -248,10 +251,12 @@ def top_less_bottom(
     Returns
     -------
     Estimate
-        Percentage points. NaN where there is one bin, or what is held fixed determines it.
+        Percentage points. NaN where there is one bin, the answers do not vary, or what is held fixed determines x.
     """
     data = _regression("top_less_bottom", table, x, y, controls, within, unit, level)
-    places = pd.qcut(data.x, bins, labels=False, duplicates="drop")
+    if data.y.nunique() < 2:
+        return Estimate(np.nan, np.nan, np.nan, data.units.nunique())
+    places = pd.qcut(data.x, integer("top_less_bottom: bins", bins, 2), labels=False, duplicates="drop")
     inner = pd.get_dummies(places[(places > 0) & (places < places.max())], dtype=float).reindex(data.index).fillna(0.0)
     data = data.assign(x=(places == places.max()).astype(float)).join(inner.add_prefix("bin"))
     try:

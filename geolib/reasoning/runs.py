@@ -424,7 +424,11 @@ def add_facts(rows: pd.DataFrame, manifest: dict, folder=None) -> pd.DataFrame:
             facts, about = load_run("questions", place)
         except FileNotFoundError:
             continue
-        if about["questions_sha256"] == manifest["questions_sha256"]:
+        if about.get("questions_sha256") == manifest.get("questions_sha256"):
+            if facts["question"].duplicated().any():
+                raise ValueError(
+                    f"add_facts: questions.parquet in {place} holds a question twice, but once was expected"
+                )
             return rows.join(facts.set_index("question"), on="question")
     raise FileNotFoundError(
         "add_facts: no questions.parquet is about this run's questions; geolib sweep --run bare does"
@@ -433,11 +437,14 @@ def add_facts(rows: pd.DataFrame, manifest: dict, folder=None) -> pd.DataFrame:
 
 def all_sets(folder=None) -> pd.DataFrame:
     """Rows of every set of examples that was asked: the run "shots", and "other-sets" where the folder holds it."""
-    rows, _ = load_run("shots", folder)
+    rows, about = load_run("shots", folder)
     try:
-        others, _ = load_run("other-sets", folder)
+        others, other = load_run("other-sets", folder)
     except FileNotFoundError:
         return rows
+    for what in ("model_sha256", "questions_sha256"):
+        if about.get(what) != other.get(what):
+            raise ValueError(f"all_sets: runs 'shots' and 'other-sets' differ in {what}, but one was expected")
     return pd.concat([rows, others[others.shots > 0]], ignore_index=True)
 
 

@@ -139,3 +139,34 @@ def test_a_table_and_its_manifest_are_written_together(tmp_path):
     write_parquet(pd.DataFrame({"question": [2]}), tmp_path / "x.parquet")
     with pytest.raises(ValueError, match="describes another file"):
         load_run("x", tmp_path)
+
+
+def test_a_run_that_is_there_and_incomplete_is_untested(tmp_path):
+    """What is missing is said in the reading; the other claims are judged."""
+    copy(tmp_path, "shots", "ablations", "many")
+    cut(tmp_path, "ablations", lambda rows: rows.condition != "prose")
+    cut(tmp_path, "many", lambda rows: rows.shots == 0)
+    c8, c9 = findings("C8", folder=tmp_path), findings("C9", folder=tmp_path)
+    assert "untested" not in set(c8.verdict)  # every reading before the missing one stands
+    assert set(c9[c9.text.str.startswith("many")].reading) == {
+        "the runs do not hold what this takes (no prompt has more than ten examples)"
+    }
+    c7 = findings("C7", folder=tmp_path)
+    assert (c7[c7.text.str.startswith("a second model")].verdict == "untested").all(), "not the book's own"
+
+
+def test_sets_of_another_model_are_not_joined(tmp_path):
+    copy(tmp_path, "shots", "other-sets")
+    rows, manifest = load_run("other-sets", tmp_path)
+    _write(rows, manifest | {"model_sha256": "0"}, tmp_path)
+    with pytest.raises(ValueError, match=r"^all_sets: runs 'shots' and 'other-sets' differ in model_sha256, but one"):
+        all_sets(tmp_path)
+
+
+def test_facts_that_hold_a_question_twice(tmp_path):
+    copy(tmp_path, "questions")
+    facts, about = load_run("questions", tmp_path)
+    _write(pd.concat([facts, facts[:1]]), about, tmp_path)
+    rows, manifest = load_run("shots")
+    with pytest.raises(ValueError, match=r"^add_facts: questions.parquet in .* holds a question twice"):
+        add_facts(rows, manifest, tmp_path)

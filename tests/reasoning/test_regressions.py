@@ -61,6 +61,17 @@ def test_same_question_is_the_points_of_fixed_effects():
     assert np.isnan(same_question(table.assign(change=table.question)).value)
 
 
+def test_answers_that_do_not_vary_give_no_estimate():
+    """An interval of no width around 0 would be read as a proof of absence."""
+    table = confounded(5)
+    for constant in (table.assign(correct=False), table.assign(correct=table.question % 2 == 0)):
+        assert np.isnan(same_question(constant).value)
+    assert np.isnan(top_less_bottom(table.assign(correct=False)).value)
+    for bins in (1, 0, 2.5, "6"):
+        with pytest.raises((ValueError, TypeError), match="top_less_bottom: bins is"):
+            top_less_bottom(table, bins=bins)
+
+
 def test_top_less_bottom_is_a_difference_of_shares():
     rng = np.random.default_rng(9)
     table = pd.DataFrame({"question": np.arange(600), "shots": 1, "change": rng.permutation(600)})
