@@ -357,12 +357,10 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
     for notebook in notebooks:
         page = pair.read(notebook.source)
         cells = [cell for cell in page.cells if cell.cell_type == "code"]
-        if notebook.lacking:
+        others = OTHERS if _other_results() and page.metadata.get("runs") else ""
+        if note := _note(notebook.lacking) if notebook.lacking else others:
             title, _, rest = page.cells[0].source.partition("\n")
-            page.cells[0].source = f"{title}\n{_note(notebook.lacking)}\n{rest}"
-        elif _other_results() and page.metadata.get("runs"):
-            title, _, rest = page.cells[0].source.partition("\n")
-            page.cells[0].source = f"{title}\n{OTHERS}\n{rest}"
+            page.cells[0].source = f"{title}\n{note}\n{rest}"
         executed = _left_out(notebook, cells) if notebook.lacking else _read_executed(notebook)
         if len(cells) != len(_code_cells(executed)):
             raise BuildError(f"{notebook.name}.md has changed while the book was built: build it again")

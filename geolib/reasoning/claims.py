@@ -16,7 +16,7 @@ from geolib.reasoning.analysis import association, id_change, mean_change, paire
 from geolib.reasoning.choosing import choice_of
 from geolib.reasoning.regressions import same_question
 from geolib.reasoning.resampling import N_BOOT, Estimate
-from geolib.reasoning.runs import GROUPS, add_facts, all_sets, load_run, results_folder
+from geolib.reasoning.runs import CONTROLS, GROUPS, add_facts, all_sets, load_run, results_folder
 
 RULES = ("absolute", "relative")
 LAST = {"second to last layer": -2, "last layer": -1}
@@ -233,9 +233,6 @@ def _fillings(load):
     few, other = load("shots"), load("ablations")
     few = few[few["shots"].isin({0, *other["shots"]})]
     return pd.concat([few, other[other["shots"] > 0]], ignore_index=True)
-
-
-CONTROLS = ("random", "shuffled", "prose")
 
 
 def _filling_rise(load):
