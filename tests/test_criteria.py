@@ -3,12 +3,14 @@
 import hashlib
 import inspect
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from geolib.reasoning import Estimate
-from geolib.reasoning.claims import CLAIMS, SMALLEST, _judged
+from geolib.reasoning.claims import CLAIMS, SMALLEST, _judged, _load
+from geolib.reasoning.runs import own_results
 
 ROOT = Path(__file__).resolve().parent.parent
 LEDGER = ROOT / "book" / "changes.md"
@@ -27,6 +29,13 @@ def code(function):
     return source.replace(function.__doc__, "")
 
 
+@cache
+def readings():
+    """What is read for each claim in the book's own runs: rule, layer, set, number of examples."""
+    load = cache(lambda name: _load(name, own_results()))
+    return "\n".join(f"{c.name}, {c.text}: {name}" for c in CLAIMS for name, _ in c.readings(load))
+
+
 def criteria():
     """Name and words of all that decides what will be said of a result."""
     found = {}
@@ -40,6 +49,7 @@ def criteria():
     found["the appendix, rules"] = re.search(r"\*\*The rules\.\*\*.*?(?=\n\n)", appendix, re.DOTALL)[0]
     found["verdicts, code"] = code(Estimate.verdict) + code(_judged)
     found["smallest effects"] = repr(SMALLEST)
+    found["readings"] = readings()
     found["claims"] = "\n".join(repr((c.name, c.text, c.reported, c.claimed, c.unit)) for c in CLAIMS)
     return found
 

@@ -22,7 +22,7 @@ CHOICES = {
     10: "highest rise, relative",
     11: "highest rise, absolute",
     12: "lowest rise, relative",
-    13: "like length",
+    13: "similar length",
     14: "random 1",
     15: "random 2",
     16: "random 3",

@@ -76,8 +76,10 @@ def findings(names: str | tuple[str, ...] = (), *, folder=None, seed: int = 0) -
     -------
     pandas.DataFrame
         A row per reading: ``claim``, ``line`` (its number in :data:`CLAIMS`), ``text``, ``reported``, ``reading``,
-        ``estimate``, ``low``, ``high`` (95 %), ``n`` (questions), ``unit``, ``smallest``, ``verdict``. Where the folder
-        lacks a run, one row whose verdict is "untested" and whose reading says what is missing.
+        ``estimate``, ``low``, ``high`` (95 %), ``n`` (questions), ``unit``, ``smallest``, ``verdict``. The verdict is
+        that of :meth:`Estimate.verdict`, or "no estimate" where the runs give none (an ID that hardly moved, answers
+        that do not vary). Where the folder lacks a run, one row whose verdict is "untested" and whose reading says what
+        is missing.
     """
     wanted = (names,) if isinstance(names, str) else names
     unknown = set(wanted) - {claim.name for claim in CLAIMS}
@@ -115,6 +117,8 @@ def _judged(estimate, claimed, smallest, seed) -> tuple[Estimate, str]:
     """
     for n_boot in (N_BOOT, 5 * N_BOOT):
         e = estimate(n_boot=n_boot, seed=seed)
+        if np.isnan(e.value):
+            return e, "no estimate"
         slack = 3 * 2.67 * (e.high - e.low) / 3.92 / np.sqrt(n_boot)
         verdict = e.verdict(claimed, smallest)
         if verdict == e.verdict(claimed, smallest, slack=slack) == e.verdict(claimed, smallest, slack=-slack):
@@ -197,9 +201,9 @@ def _held(places, what, by_set=True):
     return readings
 
 
-def _same_question(places):
+def _same_question(places, by_set=True):
     def readings(load):
-        rows = load("all sets")
+        rows = load("all sets" if by_set else "shots")
         for rule in RULES:
             for place, layer in places.items():
                 table = id_change(rows, rule=rule, layer=layer)
@@ -310,33 +314,32 @@ def _cell(rows, condition, k):
 
 def _steps(load):
     rows = load("chain")
-    most = rows["shots"].max()
-    return most, _cell(rows, "worked", most), _cell(rows, "examples", most)
+    return {k: (_cell(rows, "worked", k), _cell(rows, "examples", k)) for k in sorted(set(rows["shots"]) - {0})}
 
 
 def _many(load):
     rows = pd.concat([load("many"), load("shots")], ignore_index=True)
-    most = rows["shots"].max()
-    if most <= 10:
+    counts = [k for k in sorted(set(rows["shots"])) if k > 10]
+    if not counts:
         raise ValueError("no prompt has more than ten examples")
-    return most, _cell(rows, "examples", most), _cell(rows, "examples", 10)
+    return {k: (_cell(rows, "examples", k), _cell(rows, "examples", 10)) for k in counts}
 
 
-def _more_id(pair):
+def _more_id(pairs):
     def readings(load):
-        most, first, second = pair(load)
-        for rule in RULES:
-            for place, layer in LAST.items():
-                change = _apart(first, second, f"id_{rule}_0.1", layer)
-                yield f"{most} examples, {rule}, {place}", partial(mean_change, change)
+        for k, pair in pairs(load).items():
+            for rule in RULES:
+                for place, layer in LAST.items():
+                    change = _apart(*pair, f"id_{rule}_0.1", layer)
+                    yield f"k = {k}, {rule}, {place}", partial(mean_change, change)
 
     return readings
 
 
-def _more_answers(pair):
+def _more_answers(pairs):
     def readings(load):
-        most, first, second = pair(load)
-        yield f"{most} examples", partial(_points, first, second)
+        for k, pair in pairs(load).items():
+            yield f"k = {k}", partial(_points, *pair)
 
     return readings
 
@@ -361,7 +364,7 @@ C7 = "a rise of final-layer ID goes with correct answers"
 LENGTH_TOO, TEXT_TOO = "and question length held fixed", "and the numbers in the text and the answer's place"
 SAME = "within the same question"
 RHO, POINTS, PER_SD, EDGES = "rank correlation", "points", "points per sd", "edges"
-SAYS_NOTHING = "that rise says nothing about correctness, number of examples held fixed"
+SAYS_NOTHING = "that rise says nothing about correctness: all sets of examples, set and number held fixed"
 PREREGISTERED = f"{C7}: one set of examples, their number held fixed (preregistered: absolute, second to last)"
 CLAIMS = (
     Claim("C5", "a longer context raises ID", "figures 4, 5", 1, EDGES, _over_layers),
@@ -379,6 +382,7 @@ CLAIMS = (
     Claim("C7", f"... {TEXT_TOO}", "not reported", 1, RHO, _held(LAST, TEXT)),
     Claim("C7", "... and the sink's share", "not reported", 1, RHO, _held(LAST, SINK)),
     Claim("C7", f"... {SAME}", "not reported", 1, PER_SD, _same_question(LAST)),
+    Claim("C7", f"... {SAME}, one set of examples", "not reported", 1, PER_SD, _same_question(LAST, by_set=False)),
     Claim("C7", "a second model, one set of examples", "figure 6", 1, RHO, _second_model),
     Claim("C7", "answers follow the final ID where scaled attention moves it", "not tried", 1, POINTS, _scaled),
     Claim("C7", "gates that change sign tell it too", "argued", 1, RHO, _gates(())),

@@ -27,6 +27,11 @@ class Estimate:
     --------
     >>> f"{Estimate(8.0, 3.7, 12.04, 300):.1f}"
     '+8.0 [+3.7, +12.0]'
+
+    An end that rounds to 0 gets a digit more, so that its side is seen:
+
+    >>> f"{Estimate(8.0, -0.04, 12.04, 300):.1f}"
+    '+8.00 [-0.04, +12.04]'
     """
 
     value: float
@@ -39,8 +44,11 @@ class Estimate:
         if not digits:
             return str(self)
         sign = "" if self.null else "+"
-        value, low, high = (f"{number:{sign}{digits}}" for number in (self.value, self.low, self.high))
-        return f"{value} [{low}, {high}]"
+        shown = [f"{number:{sign}{digits}}" for number in (self.value, self.low, self.high)]
+        if digits[:1] == "." and any(float(end) == 0 != exact for end, exact in zip(shown[1:], (self.low, self.high))):
+            digits = f".{int(digits[1:-1]) + 1}f"  # one more, or nobody sees on which side of 0 the interval ends
+            shown = [f"{number:{sign}{digits}}" for number in (self.value, self.low, self.high)]
+        return f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
     def __str__(self):
         return f"{self:.2f}, n = {self.n}"
