@@ -45,8 +45,9 @@ class Estimate:
             return str(self)
         sign = "" if self.null else "+"
         shown = [f"{number:{sign}{digits}}" for number in (self.value, self.low, self.high)]
-        if digits[:1] == "." and any(float(end) == 0 != exact for end, exact in zip(shown[1:], (self.low, self.high))):
-            digits = f".{int(digits[1:-1]) + 1}f"  # one more, or nobody sees on which side of 0 the interval ends
+        rounded = [float(end) for end in shown[1:]]
+        if digits[:1] == "." and (rounded[0] == 0 != self.low or rounded[1] == 0 != self.high):
+            digits = f".{int(digits[1:-1]) + 1}f"  # or nobody sees on which side of 0 the interval ends
             shown = [f"{number:{sign}{digits}}" for number in (self.value, self.low, self.high)]
         return f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
