@@ -323,43 +323,5 @@ def paired_share(
     return Paired(100 * float(one.mean()), 100 * float(other.mean()), difference, float(p))
 
 
-def dose_response(
-    table: pd.DataFrame,
-    *,
-    by: str | Sequence[str] = ("layers", "sharpness"),
-    unit: str = "question",
-    level: float = 0.95,
-) -> pd.DataFrame:
-    """Share of correct answers where attention was scaled, prompts held fixed, with Wilson (1927) intervals.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        As :func:`id_change` returns it.
-    by : str or sequence of str
-        Columns that make a dose; at each, a question has one row.
-    unit : str
-    level : float
-        Confidence level.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row per dose: the columns of ``by``, ``change`` (mean), ``n``, ``share``, ``low``, ``high``.
-
-    Raises
-    ------
-    ValueError, TypeError
-        A column is missing, ``correct`` is not true and false, or a question has two rows at a dose.
-    """
-    _, answers = numbers_in("dose_response", table, x="change", y="correct")
-    true_or_false("dose_response", "correct", answers)
-    groups_in("dose_response", table, by=by, unit=unit)
-    columns = [by] if isinstance(by, str) else list(by)
-    if table.duplicated([*columns, unit]).any():
-        raise ValueError(f"dose_response: by is {by!r}, but some {unit} has two rows at one dose; name what differs")
-    return _shares(table.groupby(columns, observed=True), level).reset_index()
-
-
 def _listed(rows: pd.DataFrame) -> str:
     return ", ".join(column for column in rows if column.startswith("id_")) or "none"

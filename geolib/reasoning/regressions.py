@@ -13,8 +13,6 @@ import pandas as pd
 import statsmodels.api as sm
 from scipy.optimize import linprog
 from scipy.special import expit
-from scipy.stats import norm
-from statsmodels.discrete.conditional_models import ConditionalLogit
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
@@ -127,7 +125,9 @@ def logistic(
         As for :func:`association`, or y is not true and false.
     """
     data = _regression("logistic", table, x, y, controls, within, unit, level)
-    used = data[_informative(data, ["strata"])]
+    used = data[data.y.groupby(data.strata).transform("nunique") == 2]
+    if used.empty:
+        raise _NoEstimateError("the answers do not vary")
     design = _design(used, x)
     _estimable(used, design)
     # The pooled model with a sandwich: with covariates that change within a question, other working correlations than
@@ -140,54 +140,6 @@ def logistic(
     return Effect(Estimate(*points.tolist(), n), Estimate(*ratio.tolist(), n, null=1.0), float(fit.pvalues[-1]))
 
 
-@_or_reason
-def fixed_effects(
-    table: pd.DataFrame,
-    *,
-    x: str = "change",
-    y: str = "correct",
-    controls: Sequence[str] = (),
-    within: str | Sequence[str] = "shots",
-    unit: str = "question",
-    level: float = 0.95,
-) -> Effect:
-    """Whether the *same* question is answered right more often where its ID rose more; what it is like drops out.
-
-    The odds ratio is that of the conditional logit (Chamberlain 1980), from questions answered both right and wrong;
-    ``points`` is that of the linear probability model with a mean for every question, from all of them. Both with an
-    intercept for every number of shots and errors clustered by question. Takes a second for 3,000 rows, 15 for 12,000.
-
-    Parameters
-    ----------
-    table, x, y, controls, within, unit, level
-        As for :func:`logistic`. At fixed shots and examples, the length of the prompt is fixed with the question.
-
-    Returns
-    -------
-    Effect
-        With NaN and a reason, as for :func:`logistic`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As for :func:`logistic`.
-    """
-    data = _regression("fixed_effects", table, x, y, controls, within, unit, level)
-    used = data[_informative(data, ["strata", "units"])]
-    design = _design(used, x, by_unit=True)
-    _estimable(used, design, by_unit=True)
-    model = ConditionalLogit(used.y.to_numpy(), design, groups=used.units.to_numpy())
-    fit = model.fit(disp=0, maxiter=500)
-    # Its own errors take a question's answers for independent; the sandwich does not.
-    groups = used.units.nunique()
-    scores = np.array([model.score_grp(group, fit.params) for group in range(groups)])
-    spread = scores @ fit.cov_params()[-1]
-    error = np.sqrt(spread @ spread * groups / (groups - 1))
-    ratio = np.exp(fit.params[-1] + error * norm.ppf([0.5, (1 - level) / 2, (1 + level) / 2]))
-    p = float(2 * norm.sf(abs(fit.params[-1]) / error))
-    return Effect(_same_unit(data, x, level), Estimate(*ratio.tolist(), groups, null=1.0), p)
-
-
 def same_question(
     table: pd.DataFrame,
     *,
@@ -198,31 +150,38 @@ def same_question(
     unit: str = "question",
     level: float = 0.95,
 ) -> Estimate:
-    """``points`` of :func:`fixed_effects` alone, in a hundredth of its time; parameters as there.
+    """Whether the *same* question is answered correctly more often where its ID rose more; what it is like drops out.
+
+    The linear probability model with a mean for every question and for every number of shots, from all questions, with
+    errors clustered by question.
+
+    Parameters
+    ----------
+    table, x, y, controls, within, unit, level
+        As for :func:`logistic`. At fixed shots and examples, the length of the prompt is fixed with the question.
 
     Returns
     -------
     Estimate
         Percentage points of correct answers per standard deviation of x. NaN where x or the answers do not vary within
         a question.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for :func:`logistic`.
     """
     data = _regression("same_question", table, x, y, controls, within, unit, level)
+    centred, n = data.y - data.y.groupby(data.units).transform("mean"), data.units.nunique()
     try:
-        return _same_unit(data, x, level)
+        design = _design(data, x, by_unit=True) if centred.any() else None
     except _NoEstimateError:
-        return Estimate(np.nan, np.nan, np.nan, data.units.nunique())
-
-
-def _same_unit(data, x, level) -> Estimate:
-    """Fit the linear probability model with a mean for every unit."""
-    centred = (data.y - data.y.groupby(data.units).transform("mean")).to_numpy()
-    if not centred.any():
-        raise _NoEstimateError("the answers do not vary")
-    design = _design(data, x, by_unit=True)
+        design = None
+    if design is None:
+        return Estimate(np.nan, np.nan, np.nan, n)
     with threadpool_limits(1, user_api="blas"):
-        linear = sm.OLS(centred, design).fit(cov_type="cluster", cov_kwds={"groups": data.units})
-    points = 100 * np.array([linear.params[-1], *linear.conf_int(1 - level)[-1]])
-    return Estimate(*points.tolist(), data.units.nunique())
+        linear = sm.OLS(centred.to_numpy(), design).fit(cov_type="cluster", cov_kwds={"groups": data.units})
+    return Estimate(*(100 * np.array([linear.params[-1], *linear.conf_int(1 - level)[-1]])).tolist(), n)
 
 
 def top_less_bottom(
@@ -437,20 +396,6 @@ def _regression(caller, table, x, y, controls, within, unit, level) -> pd.DataFr
     return pd.DataFrame({"x": xs, "y": ys, "strata": strata, "units": units} | given)
 
 
-def _informative(data, columns) -> pd.Series:
-    """Rows whose stratum (and unit) holds right and wrong answers, once those of no use are left out."""
-    kept = pd.Series(True, index=data.index)
-    while True:
-        before = kept.sum()
-        for column in columns:
-            kept &= data.y.where(kept).groupby(data[column]).transform("nunique") == 2
-        if kept.sum() == before:
-            break
-    if not kept.any():
-        raise _NoEstimateError("the answers do not vary")
-    return kept
-
-
 def _design(data, x, by_unit=False) -> np.ndarray:
     """Columns that span strata and controls, then x in standard deviations; all less the unit's mean, if so asked."""
     within = data.x - data.x.groupby(data.strata).transform("mean")
@@ -470,12 +415,10 @@ def _design(data, x, by_unit=False) -> np.ndarray:
     return np.column_stack([np.sqrt(len(data)) * basis, rest])
 
 
-def _estimable(data, design, by_unit=False):
+def _estimable(data, design):
     """Whether a finite estimate exists: no direction separates right from wrong (Albert and Anderson 1984)."""
     if data.units.nunique() <= design.shape[1]:
         raise _NoEstimateError(f"{data.units.nunique()} questions are too few for {design.shape[1]} coefficients")
-    if by_unit:
-        design = np.column_stack([design, pd.get_dummies(data.units, dtype=float)])
     # The linear program of Konis (2007): zero is its best, unless such a direction is there.
     signed = design * (2 * data.y.to_numpy() - 1)[:, None]
     if linprog(-signed.mean(axis=0), A_ub=-signed, b_ub=np.zeros(len(signed)), bounds=(-1, 1)).fun < -1e-7:

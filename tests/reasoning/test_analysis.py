@@ -14,7 +14,6 @@ from geolib.reasoning import (
     Estimate,
     association,
     binned_share,
-    dose_response,
     holm,
     id_change,
     mean_change,
@@ -504,24 +503,3 @@ def test_paired_share_of_other_questions():
         paired_share(table, table, y="strict")
     with pytest.raises(ValueError, match=r"^paired_share: second: y is 'correct', which holds 3, but true and false"):
         paired_share(table, table.assign(correct=3))
-
-
-def test_dose_response():
-    table = pd.DataFrame({"question": np.tile(np.arange(20), 3), "sharpness": np.repeat([0.5, 1.0, 2.0], 20)})
-    table["layers"], table["change"] = "all", 10 / table.sharpness - 10 + table.question % 2
-    table["correct"] = table.question < 5 * table.sharpness
-    found = dose_response(table)
-    assert found.columns.tolist() == ["layers", "sharpness", "change", "n", "share", "low", "high"]
-    assert found.sharpness.tolist() == [0.5, 1, 2]
-    assert found.change.tolist() == [10.5, 0.5, -4.5]
-    assert found.share.tolist() == [0.15, 0.25, 0.5]
-    assert found.n.tolist() == [20] * 3
-    expected = binned_share(table[table.sharpness == 1].assign(change=0), bins=1)
-    assert (found.low[1], found.high[1]) == (expected.low[0], expected.high[0])
-    pd.testing.assert_frame_equal(dose_response(table, by="sharpness"), found.drop(columns="layers"))
-    with pytest.raises(ValueError, match=r"^dose_response: by is 'layers', but some question has two rows at one dose"):
-        dose_response(table, by="layers")
-    with pytest.raises(ValueError, match=r"^dose_response: by is 'shots', but the table's columns are question,"):
-        dose_response(table, by="shots")
-    with pytest.raises(ValueError, match=r"^dose_response: y is 'correct', which holds 7, but true and false"):
-        dose_response(table.assign(correct=7))

@@ -1,20 +1,16 @@
 """The regressions against closed forms, naive loops, and simulations whose truth is known."""
 
-from itertools import combinations
-
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, logsumexp
+from scipy.special import expit
 from scipy.stats import norm
 
 from geolib.reasoning import (
     Effect,
     Estimate,
     association,
-    fixed_effects,
     holm,
     id_change,
     layer_profile,
@@ -51,14 +47,6 @@ def test_logistic_of_a_table_of_four():
     assert effect.points.low < effect.points.value < effect.points.high
     assert (effect.points.n, effect.odds_ratio.n, effect.reason) == (n, n, "")
     assert str(effect).startswith(f"points {effect.points}; odds ratio {effect.odds_ratio}; p = ")
-
-
-def test_same_question_is_the_points_of_fixed_effects():
-    table = confounded(3)
-    assert same_question(table) == fixed_effects(table).points
-    given = {"controls": ("prompt_tokens",), "within": ()}
-    assert same_question(table, **given) == fixed_effects(table, **given).points
-    assert np.isnan(same_question(table.assign(change=table.question)).value)
 
 
 def test_answers_that_do_not_vary_give_no_estimate():
@@ -147,8 +135,9 @@ def test_shots_without_variety_say_nothing():
 def test_copies_are_no_evidence_for_a_regression():
     table = confounded(3, n=100)
     copies = pd.concat([table] * 8, ignore_index=True)
-    for regression, controls in ((logistic, ("prompt_tokens",)), (fixed_effects, ())):
-        one, other = (regression(t, controls=controls).points for t in (table, copies))
+    by_length = {"controls": ("prompt_tokens",)}
+    for regression in (lambda t: logistic(t, **by_length).points, same_question):
+        one, other = map(regression, (table, copies))
         assert other.value == pytest.approx(one.value)
         assert other.high - other.low == pytest.approx(one.high - one.low, rel=0.02)
 
@@ -195,48 +184,27 @@ def test_a_change_that_the_controls_determine():
     table = confounded(4).assign(prompt_tokens=lambda t: 7 * t.change)
     assert logistic(table).reason == "change is determined by what is held fixed"
     table = confounded(4).assign(change=lambda t: t.question * 1.0)
-    assert fixed_effects(table).reason == "change is determined by what is held fixed"
-    assert fixed_effects(table.assign(correct=table.question > 3)).reason == "the answers do not vary"
+    assert np.isnan(same_question(table).value)
+    assert np.isnan(same_question(table.assign(correct=table.question > 3)).value)
 
 
-def test_fixed_effects_of_matched_pairs():
-    """Of b pairs right only with the higher ID and c only with the lower one: odds ratio b/c per rise by 1."""
+def test_same_question_of_matched_pairs():
+    """Of b pairs right only with the higher ID and c only with the lower one: (b - c) / n points for a rise by 1."""
     b, c, alike = 30, 12, 18
     pairs = [(0, 1)] * b + [(1, 0)] * c + [(1, 1)] * alike
     table = pd.DataFrame([(q, x, bool(pair[x])) for q, pair in enumerate(pairs) for x in (0, 1)])
     table.columns = ["question", "change", "correct"]
-    effect = fixed_effects(table, within=())
-    sd, z = 0.5, norm.ppf(0.975)
-    error = np.sqrt((1 / b + 1 / c) * (b + c) / (b + c - 1))
-    expected = np.exp(sd * (np.log(b / c) + error * np.array([0, -z, z])))
-    np.testing.assert_allclose(
-        [effect.odds_ratio.value, effect.odds_ratio.low, effect.odds_ratio.high], expected, rtol=1e-4
-    )
-    assert effect.points.value == pytest.approx(100 * sd * (b - c) / len(pairs))
-    assert (effect.odds_ratio.n, effect.points.n) == (b + c, len(pairs))
+    effect = same_question(table, within=())
+    apart = np.repeat([1, -1, 0], [b, c, alike])
+    sd, n, z = 0.5, len(pairs), norm.ppf(0.975)
+    assert effect.value == pytest.approx(100 * sd * apart.mean())
+    # The sandwich of a paired difference, with its factors for few clusters and for one coefficient of 2 n rows.
+    error = np.sqrt(((apart - apart.mean()) ** 2).sum()) / n * np.sqrt(n / (n - 1) * (2 * n - 1) / (2 * n - 1))
+    assert effect.high - effect.value == pytest.approx(100 * sd * z * error, rel=1e-6)
+    assert effect.n == n
 
 
-def test_fixed_effects_against_the_likelihood():
-    """Given how many of a question's answers are right, which ones are? All choices, one by one."""
-    rng = np.random.default_rng(8)
-    table = pd.DataFrame({"question": np.repeat(np.arange(40), 4), "change": rng.normal(size=160)})
-    table["correct"] = rng.random(160) < expit(rng.normal(size=40)[table.question] + 0.8 * table.change)
-
-    def loss(slope):
-        total = 0
-        for _, group in table.groupby("question"):
-            x, right = group.change.to_numpy(), group.correct.to_numpy()
-            others = [x[list(chosen)].sum() * slope for chosen in combinations(range(4), right.sum())]
-            total -= x[right].sum() * slope - logsumexp(others)
-        return total
-
-    varied = table.groupby("question").correct.transform("nunique") == 2
-    slope = minimize_scalar(loss, bracket=(0, 1)).x
-    effect = fixed_effects(table, within=())
-    assert effect.odds_ratio.value == pytest.approx(np.exp(slope * table.change[varied].std(ddof=0)), rel=1e-3)
-
-
-def test_fixed_effects_take_out_the_question():
+def test_same_question_takes_out_the_question():
     """Easy questions have a higher ID; within a question, nothing. The reverse holds too."""
     rng = np.random.default_rng(9)
     table = pd.DataFrame({"question": np.repeat(np.arange(150), 4), "shots": np.tile(np.arange(4), 150)})
@@ -244,11 +212,9 @@ def test_fixed_effects_take_out_the_question():
     table["change"] = ease + rng.normal(size=600)
     table["correct"] = rng.random(600) < expit(1.5 * ease)
     assert logistic(table, controls=()).points.verdict(1) == "agrees"
-    assert fixed_effects(table).points.verdict(1) == "undecided"
+    assert same_question(table).verdict(1) == "undecided"
     table["correct"] = rng.random(600) < expit(1.5 * ease + 0.7 * (table.change - ease))
-    inside = fixed_effects(table)
-    assert inside.points.verdict(1) == inside.odds_ratio.verdict(1) == "agrees"
-    assert inside.p < 0.001
+    assert same_question(table).verdict(1) == "agrees"
 
 
 # Layers
@@ -389,7 +355,7 @@ def test_mediation_of_separated_answers():
 # What is given
 
 
-FUNCTIONS = [association, permutation_test, logistic, fixed_effects, mediation]
+FUNCTIONS = [association, permutation_test, logistic, same_question, mediation]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
@@ -406,10 +372,10 @@ def test_bad_tables(function):
     ]
     if function is not mediation:
         cases.append((ValueError, "within is 'set', but the table's", table, {"within": ("shots", "set")}))
-    if function in (logistic, fixed_effects, mediation):
+    if function in (logistic, same_question, mediation):
         cases.append((ValueError, "controls is 'loss', but the table's", table, {"controls": ("loss",)}))
         cases.append((ValueError, "y is 'change', which holds .*, but true and false were", table, {"y": "change"}))
-    if function in (logistic, fixed_effects):
+    if function in (logistic, same_question):
         cases.append((TypeError, "controls is 'loss', but a sequence of columns", table, {"controls": "loss"}))
     if function is not permutation_test:
         cases.append((ValueError, "level is 95, but a number between 0 and 1", table, {"level": 95}))
