@@ -127,7 +127,7 @@ def _judged(estimate, claimed, smallest, seed) -> tuple[Estimate, str]:
 
 
 def verdicts(table: pd.DataFrame) -> str:
-    """Say in a line what each reading of a claim comes to, readings of one verdict together.
+    """Say in a line what each reading of a claim comes to, readings of one verdict together; more than eight are counted.
 
     >>> verdicts(pd.DataFrame({"reading": ["absolute", "relative"], "verdict": ["absent", "agrees"]}))
     'absent: absolute. agrees: relative'
@@ -135,7 +135,9 @@ def verdicts(table: pd.DataFrame) -> str:
     groups = table.groupby("verdict", sort=False)["reading"]
     if len(groups) == 1 and len(table) > 1:
         return f"{table['verdict'].iloc[0]}: all {len(table)} readings"
-    return ". ".join(f"{verdict}: {'; '.join(readings)}" for verdict, readings in groups)
+    return ". ".join(
+        f"{word}: {'; '.join(names) if len(names) < 9 else f'{len(names)} readings'}" for word, names in groups
+    )
 
 
 def estimate_of(row) -> Estimate:
@@ -219,6 +221,14 @@ def _second_model(load):
             yield f"{rule}, {place}", partial(association, id_change(rows, rule=rule, layer=layer))
 
 
+def _of_gsm8k(load):
+    for rule in RULES:
+        for place, layer in LAST.items():
+            table = id_change(load("chain"), rule=rule, layer=layer)
+            for kind, name in (("examples", "without steps"), ("worked", "with steps")):
+                yield f"{rule}, {place}, {name}", partial(association, table[table["condition"] == kind])
+
+
 def _over_layers(load):
     rows = load("shots")
     for rule in RULES:
@@ -266,7 +276,8 @@ def _more_raised(load):
             wide = table.pivot(index=["question", "shots"], columns="condition", values="change")
             for kind in CONTROLS:
                 change = (wide["examples"] - wide[kind]).dropna().reset_index(name="change")
-                yield f"{rule}, {place}, {kind}", partial(mean_change, change)
+                for k, cell in change.groupby("shots"):
+                    yield f"k = {k}, {rule}, {place}, {kind}", partial(mean_change, cell)
 
 
 def _more_right(load):
@@ -383,6 +394,7 @@ CLAIMS = (
     Claim("C7", "... and the sink's share", "not reported", 1, RHO, _held(LAST, SINK)),
     Claim("C7", f"... {SAME}", "not reported", 1, PER_SD, _same_question(LAST)),
     Claim("C7", f"... {SAME}, one set of examples", "not reported", 1, PER_SD, _same_question(LAST, by_set=False)),
+    Claim("C7", "examples of GSM8K, their number held fixed", "not tried", 1, RHO, _of_gsm8k),
     Claim("C7", "a second model, one set of examples", "figure 6", 1, RHO, _second_model),
     Claim("C7", "answers follow the final ID where scaled attention moves it", "not tried", 1, POINTS, _scaled),
     Claim("C7", "gates that change sign tell it too", "argued", 1, RHO, _gates(())),
@@ -393,5 +405,5 @@ CLAIMS = (
     Claim("C9", "steps in the examples answer more questions", "argued", 1, POINTS, _more_answers(_steps)),
     Claim("C9", "many examples raise final-layer ID beyond ten", "argued", 1, EDGES, _more_id(_many)),
     Claim("C9", "many examples answer more questions than ten", "argued", 1, POINTS, _more_answers(_many)),
-    Claim("C10", "examples chosen by the ID they cause answer more questions", "open", 1, POINTS, _chosen),
+    Claim("C10", "one set of examples, chosen by the ID it causes, answers more questions", "open", 1, POINTS, _chosen),
 )  # fmt: skip

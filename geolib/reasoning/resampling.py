@@ -28,7 +28,7 @@ class Estimate:
     >>> f"{Estimate(8.0, 3.7, 12.04, 300):.1f}"
     '+8.0 [+3.7, +12.0]'
 
-    An end that rounds to 0 gets a digit more, so that its side is seen:
+    An end that rounds to 0 gets a digit more, so that its side is seen, and no sign if it rounds to 0 even then:
 
     >>> f"{Estimate(8.0, -0.04, 12.04, 300):.1f}"
     '+8.00 [-0.04, +12.04]'
@@ -49,6 +49,7 @@ class Estimate:
         if digits[:1] == "." and (rounded[0] == 0 != self.low or rounded[1] == 0 != self.high):
             digits = f".{int(digits[1:-1]) + 1}f"  # or nobody sees on which side of 0 the interval ends
             shown = [f"{number:{sign}{digits}}" for number in (self.value, self.low, self.high)]
+        shown = [end.lstrip("+-") if float(end) == 0 else end for end in shown]
         return f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
     def __str__(self):
