@@ -127,7 +127,7 @@ def _judged(estimate, claimed, smallest, seed) -> tuple[Estimate, str]:
 
 
 def verdicts(table: pd.DataFrame) -> str:
-    """Say in a line what each reading of a claim comes to, readings of one verdict together; more than eight are counted.
+    """Say in a line what each reading of a claim comes to, those of one verdict together; more than eight are counted.
 
     >>> verdicts(pd.DataFrame({"reading": ["absolute", "relative"], "verdict": ["absent", "agrees"]}))
     'absent: absolute. agrees: relative'
