@@ -18,6 +18,7 @@ from geolib.partition.rounding import ROUNDING, carry
 LARGEST = 1e250  # values beyond may overflow once divided by the length of an interval, or two
 
 _ROWS = 256  # rows of values that are worked on at a time
+_NOISE = 1 << 25  # products that carrying the noise through a layer may take
 _RUN = 32  # longest run of nodes whose values follow from those of its two ends
 
 
@@ -67,7 +68,7 @@ class LinePartition:
         for start in range(0, self.n_regions - 1, _ROWS - 1):
             slopes, noise = self._output_slopes(slice(start, start + _ROWS))
             # The output is continuous, so neighbouring maps are equal if their slopes are.
-            changes += np.count_nonzero((np.abs(np.diff(slopes, axis=0)) > 2 * noise).any(axis=1))
+            changes += np.count_nonzero((np.abs(np.diff(slopes, axis=0)) > noise[1:] + noise[:-1]).any(axis=1))
         return 1 + int(changes)
 
     @cached_property
@@ -112,16 +113,18 @@ class LinePartition:
         return map_of(self.network, self.patterns[i])
 
     def _output_slopes(self, regions):
-        """Slopes of the output on some regions, in t / 2 lest they overflow, shape=[n, n_outputs]; their noise."""
+        """Slopes of the output on some regions, in t / 2 lest they overflow, and their noise: shape=[n, n_outputs]."""
         network = self.network
-        slopes, noise = (self.end / 2 - self.start / 2)[None], np.zeros(network.input_dim)
+        slopes = (self.end / 2 - self.start / 2)[None]
+        noise = np.zeros_like(slopes)
         for W, active in zip(network.weights, self.active, strict=True):
-            noise = carry(W, np.zeros(1), np.abs(slopes).max(axis=0), noise)
-            slopes = gain(network, active[regions]) * _product(W, slopes)
+            slope = gain(network, active[regions])
+            noise = slope * carry(W, np.zeros(1), noise + ROUNDING * np.abs(slopes))
+            slopes = slope * _product(W, slopes)
         if network.readout is None:
             return slopes, noise
         W, _ = network.readout
-        return _product(W, slopes), carry(W, np.zeros(1), np.abs(slopes).max(axis=0), noise)
+        return _product(W, slopes), carry(W, np.zeros(1), noise + ROUNDING * np.abs(slopes))
 
 
 def line_partition(network, start, end, *, limit=2_000_000, certify=False):
@@ -159,16 +162,17 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
     Notes
     -----
     Values are compared with the rounding error of their computation: 512 units of float64 relative to the terms of
-    each sum, carried through the layers as independent errors, plus what it moves the breakpoint. Breakpoints that
-    cannot be told apart are one.
+    each sum, carried through the layers along with the values, as independent errors, plus what it moves the
+    breakpoint. Breakpoints that cannot be told apart are one.
 
     One hidden layer has as many regions as its patterns at the two ends differ in neurons, plus 1, as long as no
     neuron is 0 at an end and no two change at one point. For deeper networks that is a lower bound: a neuron may
     change more than once.
 
-    Through very many layers that tolerance may grow far beyond the true errors: a sawtooth of 2^19 teeth, a fold a
-    layer, comes out whole, one of 2^20 does not, and `snapped` > 0 says so. `certify` takes floats for the rationals
-    that they are, and so takes nothing for 0 that is not.
+    Depth alone loses nothing, but errors of neurons that are differences of each other are not independent, and then
+    that tolerance grows faster than the true errors: a sawtooth of 2^19 teeth, one fold per layer, comes out whole,
+    one of 2^20 does not, and `snapped` > 0 says so. `certify` takes floats for the rationals that they are, and so
+    takes nothing for 0 that is not.
 
     Time and memory grow with the number of regions times the widest layer; memory by some 25 bytes.
 
@@ -200,21 +204,18 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
     start, end = _check_segment(network, start, end)
     limit = integer("line_partition: limit", limit, 1)
     t, blur = np.array([0.0, 1.0]), np.zeros(2)  # nodes, and how far rounding may have moved them
-    z, noise = np.stack([start, end]), np.zeros(network.input_dim)
-    size = np.abs(z).max(axis=0)
-    bends, flips, snapped = None, [], 0
+    z, bends, flips, snapped = np.stack([start, end]), None, [], 0
     for k, (W, b) in enumerate(zip(network.weights, network.biases, strict=True)):
-        with np.errstate(over="ignore", invalid="ignore"):
-            noise = carry(W, b, size, noise)
-            if not (noise * (len(size) / ROUNDING) < LARGEST).all():
-                raise ValueError(f"line_partition: values of weights[{k}] may exceed {LARGEST}, expected smaller ones")
-        if bends is None:
-            z = z @ W.T + b
-        else:
-            z = _through(W, b, network.negative_slope, t, z, bends)
-            t, blur = bends.insert(t, bends.at), bends.insert(blur, bends.error)
-        size = np.maximum(z.max(axis=0), -network.negative_slope * z.min(axis=0))  # of the output; 0 between nodes
-        sign, bends, in_doubt = _cut(t, blur, z, noise)
+        with np.errstate(over="ignore", invalid="ignore"):  # the noise will tell
+            if bends is None:
+                z, noise, run = z @ W.T + b, carry(W, b, ROUNDING * np.abs(z).max(axis=0, keepdims=True)), 1
+            else:
+                noise, run = _carried(W, b, network.negative_slope, z, noise, run, bends)
+                z = _through(W, b, network.negative_slope, t, z, bends)
+                t, blur = bends.insert(t, bends.at), bends.insert(blur, bends.error)
+        if not noise.max() * (W.shape[1] / ROUNDING) < LARGEST:
+            raise ValueError(f"line_partition: values of weights[{k}] may exceed {LARGEST}, expected smaller ones")
+        sign, bends, in_doubt = _cut(t, blur, z, noise, run)
         if len(t) - 1 + len(bends.at) > limit:
             raise ValueError(f"line_partition: limit is {limit}, but there are more regions; pass a larger limit")
         flips.append(_flips(t, sign, bends))
@@ -245,18 +246,22 @@ class _Bends:
         return np.insert(old, self.interval + 1, new)
 
 
-def _cut(t, blur, z, noise):
+def _cut(t, blur, z, noise, run):
     """Sign of each value, shape=[n_nodes, width]; the bends between nodes; how many decisions were in doubt.
 
-    Signs are 0 where a value cannot be told from 0. Such values are set to 0.
+    `noise` is how large an error may be, a row for each run of so many intervals. Signs are 0 where a value cannot be
+    told from 0. Such values are set to 0.
     """
-    sign = (z > noise).view(np.int8) - (z < -noise).view(np.int8)
+    sign = _sign(z, noise.max(axis=0))
+    node, neuron = _where(sign == 0)
+    sides = np.clip([node - 1, node], 0, len(z) - 2) // run
+    sign[node, neuron] = _sign(z[node, neuron], noise[sides, neuron].min(axis=0))
     interval, neuron = _where(sign[:-1] * sign[1:] < 0)
     left, right = z[interval, neuron], z[interval + 1, neuron]
     length, drop = t[interval + 1] - t[interval], np.abs(left - right)
     at = t[interval] + np.abs(left) / drop * length
     # A small slope leaves the zero uncertain.
-    error = noise[neuron] / drop * length + 4 * np.spacing(at)
+    error = noise[interval // run, neuron] / drop * length + 4 * np.spacing(at)
     for node in (interval, interval + 1):
         near = np.abs(at - t[node]) <= error + blur[node]
         sign[node[near], neuron[near]] = 0
@@ -308,6 +313,30 @@ def _flips(t, sign, bends):
     changes = (sign[node, neuron] > 0) != (sign[node + 2, neuron] > 0)
     at = np.concatenate([t[1:-1][node[changes]], bends.at[bends.node]])
     return first, at, np.concatenate([neuron[changes], bends.neuron])
+
+
+def _sign(z, noise):
+    return (z > noise).view(np.int8) - (z < -noise).view(np.int8)
+
+
+def _carried(W, b, negative_slope, z, noise, run, bends):
+    """Noise of the next layer, from that of this layer: a row for each run of so many intervals between nodes.
+
+    A run is one interval, or more if so many rows would take longer than the values do. Neurons that are active
+    nowhere on it carry nothing on.
+    """
+    starts = np.arange(0, len(z) - 1, run)
+    end = z[np.minimum(starts + run, len(z) - 1)]
+    high = np.maximum(np.maximum.reduceat(z, starts), end)
+    low = np.minimum(np.minimum.reduceat(z, starts), end)
+    errors = noise + ROUNDING * np.maximum(high, -low)
+    errors[high <= 0] *= negative_slope
+    noise = carry(W, b, errors)
+    row = np.repeat(np.arange(len(z) - 1) // run, 1 + np.bincount(bends.interval, minlength=len(z) - 1))
+    run = -(-len(row) // max(32, _NOISE // W.shape[0] ** 2))
+    last = np.append(row[run - 1 :: run], row[-1])[: -(-len(row) // run)]
+    ranges = np.stack([row[::run], last + 1], axis=1).ravel()
+    return np.maximum.reduceat(np.append(noise, noise[-1:], axis=0), ranges)[::2], run
 
 
 def _through(W, b, negative_slope, t, z, bends):

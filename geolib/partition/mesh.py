@@ -93,7 +93,7 @@ class LayerCut:
         self._corners = np.append(0, np.cumsum(mesh.size))
         self._done, self._signs, self._steps, self._snapped = [], [], [], []
 
-    def cut(self, cells, maps, noise):
+    def cut(self, cells, maps):
         """Cut some of the cells by the zeros of functions that are affine on each.
 
         A face is cut if a function is > 0 at one of its corners and < 0 at another, beyond rounding.
@@ -102,23 +102,17 @@ class LayerCut:
         ----------
         cells : slice
             Which cells. Each cell is cut once, and they come in order.
-        maps : array, shape=[3, n_cells, width]
-            Slopes and offset: (x, y) -> maps[0, c, i] x + maps[1, c, i] y + maps[2, c, i].
-        noise : array, shape=[width]
-            Values up to this are rounding errors, and count as 0.
-
-        Returns
-        -------
-        bool array, shape=[n_cells, width]
-            Whether a function is > 0 somewhere on a cell.
+        maps : array, shape=[4, n_cells, width]
+            Slopes, offset and error: (x, y) -> maps[0, c, i] x + maps[1, c, i] y + maps[2, c, i], where values up to
+            maps[3, c, i] are rounding errors, and count as 0.
         """
         size = self._mesh.size[cells]
         loop = self._mesh.loop[self._corners[cells.start] : self._corners[cells.stop]]
-        positive, near = self._compare_boxes(loop, size, maps, noise)
-        self._signs.append(positive.copy())
+        positive, near = self._compare_boxes(loop, size, maps)
+        self._signs.append(positive)
         cell, neuron = np.nonzero(near[:, self._order])
         neuron = self._order[neuron]
-        lines = _Lines(neuron, *maps[:, cell, neuron], noise[neuron])
+        lines = _Lines(neuron, maps[:, cell, neuron])
         n_lines = np.bincount(cell, minlength=len(size))
         todo = [_Faces(np.arange(cells.start, cells.stop), loop, size, np.arange(len(cell)), n_lines)]
         while todo:
@@ -129,8 +123,6 @@ class LayerCut:
             faces = self._cut_once(faces, lines)
             if len(faces.id):
                 todo.append(faces)
-        positive[cell[lines.positive], neuron[lines.positive]] = True
-        return positive
 
     def finish(self):
         """Replace the mesh's faces by those made, in the order of their cells.
@@ -161,16 +153,21 @@ class LayerCut:
             mesh.snapped += len(np.unique(np.concatenate(self._snapped)))
         return cell[face[order]], Signs(np.concatenate(self._signs), self._steps, place)
 
-    def _compare_boxes(self, loop, size, maps, noise):
+    def _compare_boxes(self, loop, size, maps):
         """Compare functions with 0 on a box around each cell: which are > 0, and which may have both signs."""
         starts = _starts(size)
         corners = self._vertices.rows[self._ends.rows[loop]]
         low, high = np.minimum.reduceat(corners, starts), np.maximum.reduceat(corners, starts)
         middle, half = (low + high)[:, :2] / 2, (high - low)[:, :2] / 2
         half += np.maximum.reduceat(np.abs(corners[:, 2:]), starts)
-        value = maps[0] * middle[:, :1] + maps[1] * middle[:, 1:] + maps[2]
-        reach = np.abs(maps[0]) * half[:, :1] + np.abs(maps[1]) * half[:, 1:] + noise
-        return value > reach, np.abs(value) <= reach
+        reach, value, term = np.abs(maps[0]), maps[0] * middle[:, :1], np.abs(maps[1])
+        reach *= half[:, :1]
+        term *= half[:, 1:]
+        reach += term
+        reach += maps[3]
+        value += np.multiply(maps[1], middle[:, 1:], out=term)
+        value += maps[2]
+        return value > reach, np.abs(value, out=value) <= reach
 
     def _compare(self, faces, lines):
         """Compare the lines of some faces with all corners of their face.
@@ -198,7 +195,6 @@ class LayerCut:
         owner, n, value, sign = self._compare(faces, lines)
         starts = _starts(n)
         signs = np.bitwise_or.reduceat(sign, starts) if len(n) else sign
-        lines.positive[faces.line[signs & POSITIVE > 0]] = True
         above, crossing = np.flatnonzero(signs == POSITIVE), np.flatnonzero(signs == BOTH)
         is_first = np.ones(len(crossing), dtype=bool)
         is_first[1:] = owner[crossing[1:]] != owner[crossing[:-1]]
@@ -353,12 +349,11 @@ class _Faces:
 
 
 class _Lines:
-    """Functions, each on one cell: their neuron, slopes, offset and noise; and whether they are > 0 somewhere."""
+    """Functions, each on one cell: their neuron, and their slopes, offset and noise, shape=[4, n_lines]."""
 
-    def __init__(self, neuron, slope_x, slope_y, offset, noise):
-        self.neuron, self.noise = neuron, noise
-        self._functions = np.stack([slope_x, slope_y, offset, noise], axis=1)
-        self.positive = np.zeros(len(neuron), dtype=bool)
+    def __init__(self, neuron, functions):
+        self.neuron, self.noise = neuron, functions[3]
+        self._functions = np.ascontiguousarray(functions.T)
 
     def compare(self, line, n, vertices):
         """Values and signs of lines at n vertices each."""

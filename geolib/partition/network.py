@@ -204,8 +204,8 @@ class ReluNetwork:
 
 
 def gain(network, active):
-    """Slope of the activation: 1 where a neuron is active, `negative_slope` elsewhere."""
-    return np.where(active, 1.0, network.negative_slope)
+    """Slope of the activation: 1 where a neuron is active, `negative_slope` elsewhere; of a ReLU, `active` itself."""
+    return np.where(active, 1.0, network.negative_slope) if network.negative_slope else active
 
 
 def map_of(network, pattern):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import random_layers, rescaled
+from networks import after_identity, he_layers, random_layers, rescaled
 
 from geolib.partition import LinePartition, ReluNetwork, line_partition, plane_partition
 from geolib.partition import line as line_module
@@ -421,6 +421,46 @@ def test_errors_are_carried_from_layer_to_layer():
     partition = line_partition(ReluNetwork(weights, biases), [-0.2, -0.1], [0.6, 0.3])
     assert partition.n_regions == 2
     assert partition.breakpoints[0] == pytest.approx(1 / 4, rel=1e-9)
+
+
+@pytest.mark.parametrize("shift", [0, 10])
+def test_depth_loses_no_cut(shift):
+    ends = [-1, -0.9], [0.8, 1]
+    shallow = line_partition(ReluNetwork(*after_identity(1, shift)), *ends, certify=True)
+    for depth in (80, 600):
+        deep = line_partition(ReluNetwork(*after_identity(depth, shift)), *ends)
+        assert (deep.n_regions, deep.n_pieces, deep.snapped) == (shallow.n_regions, shallow.n_pieces, 0)
+
+
+def test_counts_of_a_deep_network():
+    network, ends = ReluNetwork(*he_layers(np.random.default_rng(2), 40, 6, bias=0.1)), [[-1, -0.9], [0.2, 0.1]]
+    partition = line_partition(network, *ends)
+    _, patterns, slopes = walk(network.weights, network.biases, None, 0, *ends)
+    assert partition.n_regions == len(patterns)
+    assert partition.n_pieces == 1 + sum(left != right for left, right in pairwise(slopes)) > 20
+
+
+def test_patterns_of_a_deep_network():
+    network, ends = (
+        ReluNetwork(*he_layers(np.random.default_rng(2), 16, 70, bias=0.1)),
+        np.array([[-1, -1], [0.2, 0.1]]),
+    )
+    partition = line_partition(network, *ends)
+    found = network.pattern(ends[0] + partition.midpoints[:, None] * (ends[1] - ends[0]))
+    np.testing.assert_array_equal(np.concatenate(found, axis=1), rows(partition))
+    assert partition.n_regions > 200
+
+
+@pytest.mark.parametrize("rows_at_most", [1, 500, 5000])
+def test_errors_of_runs_of_intervals(monkeypatch, rows_at_most):
+    # However long the runs that share an error are: no region is lost, and none is made.
+    network = ReluNetwork(*random_layers(np.random.default_rng(0), [2, 60, 60, 60]))
+    expected = line_partition(network, [-1, -1], [1, 1])
+    monkeypatch.setattr(line_module, "_NOISE", 60**2 * rows_at_most)
+    found = line_partition(network, [-1, -1], [1, 1])
+    np.testing.assert_array_equal(found.breakpoints, expected.breakpoints)
+    assert found.n_regions > 64
+    assert found.snapped == expected.snapped == 0
 
 
 def test_a_badly_placed_zero_does_not_merge_good_ones():

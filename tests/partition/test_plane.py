@@ -8,7 +8,7 @@ import pytest
 from exact_regions import exact_counts
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import random_layers, rescaled
+from networks import after_identity, he_layers, random_layers, rescaled
 from reference_plane import area as area_of
 from reference_plane import reference_regions
 
@@ -465,6 +465,35 @@ def test_a_plane_with_a_distant_origin(seed):
     window = np.stack([corner, corner + 1], axis=1)
     network = ReluNetwork([normals], [np.zeros(12)])
     assert plane_partition(network, window, origin=-corner @ axes, axes=axes).n_regions == 13
+
+
+@pytest.mark.parametrize("shift", [0, 10])
+def test_depth_loses_no_cut(shift):
+    shallow = plane_partition(ReluNetwork(*after_identity(1, shift)), SQUARE, certify=True)
+    for depth in (80, 600):
+        deep = plane_partition(ReluNetwork(*after_identity(depth, shift)), SQUARE)
+        assert (deep.n_regions, deep.n_pieces, deep.snapped) == (shallow.n_regions, shallow.n_pieces, 0)
+
+
+def test_pieces_of_a_deep_network():
+    # Its output's kinks are far below what errors could be, were they not carried along with each map.
+    network = ReluNetwork(*he_layers(np.random.default_rng(5), 40, 6))
+    partition = plane_partition(network, SQUARE)
+    counts = exact.plane_counts(network, np.array(SQUARE), np.zeros(2), np.eye(2), 100)
+    assert (partition.n_regions, partition.n_pieces) == counts
+    assert counts[1] > 1
+
+
+def test_no_decision_of_a_deep_network_is_in_doubt():
+    assert plane_partition(ReluNetwork(*he_layers(np.random.default_rng(0), 60, 8, bias=0.1)), SQUARE).snapped == 0
+
+
+@pytest.mark.parametrize("depth", [12, 18])
+def test_a_sawtooth(depth):
+    # Each layer doubles values, and what the errors may be by some 3: up to 2^19 teeth are told apart.
+    weights = [[[2, 0], [4, 0]], *[[[2, -2], [4, -4]]] * (depth - 1)]
+    partition = plane_partition(ReluNetwork(weights, [[0, -2]] * depth, readout=([[1, -1]], [0])), UNIT)
+    assert (partition.n_regions, partition.n_pieces, partition.snapped) == (2**depth, 2**depth, 0)
 
 
 def test_dead_neurons_do_not_cut():
