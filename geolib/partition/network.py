@@ -73,7 +73,9 @@ class ReluNetwork:
     def from_torch(cls, sequential):
         """Copy a `torch.nn.Sequential` of Linear and ReLU or LeakyReLU layers, which must alternate.
 
-        A last Linear becomes the readout; a Linear without bias has biases 0.
+        A last Linear becomes the readout; a Linear without bias has biases 0. Subclasses and hooks may compute
+        something else than the weights say, so only torch's own layers without hooks are copied, and the copy is
+        compared with the module in random points.
 
         Parameters
         ----------
@@ -88,37 +90,40 @@ class ReluNetwork:
         Raises
         ------
         TypeError
-            If `sequential` is not a Sequential, or holds a layer of another type.
+            If `sequential` is not a Sequential, holds a layer of another type (a subclass, or a parametrised or
+            quantised layer), or its weights are not real numbers in memory.
         ValueError
-            If layers do not alternate, no activation is there, or slopes differ.
+            If layers do not alternate, no activation is there, slopes differ, hooks are there, or the module computes
+            something else than its copy.
         """
         from torch import nn
 
-        if not isinstance(sequential, nn.Sequential):
-            raise TypeError(f"from_torch: got {type(sequential).__name__}, expected a torch.nn.Sequential")
+        if type(sequential) is not nn.Sequential:
+            raise TypeError(f"from_torch: got {_kind(sequential)}, expected a torch.nn.Sequential")
         linears, slopes = [], []
         for i, layer in enumerate(sequential):
-            kind = type(layer).__name__
-            if not isinstance(layer, nn.Linear | nn.ReLU | nn.LeakyReLU):
+            kind = _kind(layer)
+            if type(layer) not in (nn.Linear, nn.ReLU, nn.LeakyReLU):
                 raise TypeError(f"from_torch: layer {i} is {kind}, expected Linear, ReLU or LeakyReLU")
-            expected = nn.Linear if i % 2 == 0 else nn.ReLU | nn.LeakyReLU
-            if not isinstance(layer, expected):
+            if (type(layer) is nn.Linear) != (i % 2 == 0):
                 after = f"after {type(sequential[i - 1]).__name__}" if i else "at the start"
                 wanted = "an activation" if i % 2 else "a Linear"
                 raise ValueError(f"from_torch: layer {i} is {kind} {after}, expected {wanted} there")
-            if isinstance(layer, nn.Linear):
-                W = layer.weight.detach().cpu().double().numpy()
-                b = np.zeros(len(W)) if layer.bias is None else layer.bias.detach().cpu().double().numpy()
+            if type(layer) is nn.Linear:
+                W = _numbers(f"weight of layer {i}", layer.weight)
+                b = np.zeros(len(W)) if layer.bias is None else _numbers(f"bias of layer {i}", layer.bias)
                 linears.append((W, b))
             else:
-                slopes.append(layer.negative_slope if isinstance(layer, nn.LeakyReLU) else 0.0)
+                slopes.append(layer.negative_slope if type(layer) is nn.LeakyReLU else 0.0)
         if not slopes:
             raise ValueError(f"from_torch: no activation among the {len(sequential)} layers, expected at least one")
         if len(set(slopes)) > 1:
             raise ValueError(f"from_torch: negative slopes are {slopes}, expected the same for all layers")
         hidden, last = linears[: len(slopes)], linears[len(slopes) :]
         weights, biases = zip(*hidden, strict=True)
-        return cls(weights, biases, readout=last[0] if last else None, negative_slope=slopes[0])
+        network = cls(weights, biases, readout=last[0] if last else None, negative_slope=slopes[0])
+        _compare(network, sequential)
+        return network
 
     @property
     def input_dim(self):
@@ -201,6 +206,48 @@ class ReluNetwork:
             z = h @ W.T + b
             yield z
             h = gain(self, z > 0) * z
+
+
+def _kind(module):
+    """Name of a module's class; of a class that is not torch's own, with where it is from."""
+    kind = type(module)
+    return kind.__name__ if kind.__module__.startswith("torch.nn.modules.") else f"{kind.__module__}.{kind.__name__}"
+
+
+def _numbers(name, tensor):
+    import torch
+
+    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout is torch.strided
+    if not plain or tensor.is_meta or not tensor.is_floating_point():
+        what = f"a {type(tensor).__name__} of {tensor.dtype} on {tensor.device}"
+        raise TypeError(f"from_torch: {name} is {what}, expected a plain tensor of real numbers in memory")
+    return tensor.detach().cpu().double().numpy()
+
+
+def _compare(network, sequential):
+    """Raise unless a module computes what its copy does, each step in the module's own precision."""
+    import torch
+    from torch.nn.functional import leaky_relu, linear
+
+    for i, module in enumerate((*sequential, sequential)):
+        if module._forward_hooks or module._forward_pre_hooks:
+            where = "the Sequential" if module is sequential else f"layer {i}"
+            raise ValueError(f"from_torch: {where} has hooks, as weight_norm or pruning add them; expected none")
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(64, network.input_dim)) * 10 ** rng.uniform(-2, 2, (64, 1))
+    layers = [*zip(network.weights, network.biases, strict=True), *filter(None, [network.readout])]
+    try:
+        with torch.no_grad():
+            h = x = torch.tensor(points).to(sequential[0].weight)
+            for k, layer in enumerate(layers):
+                h = linear(h, *(torch.tensor(numbers).to(sequential[2 * k].weight) for numbers in layer))
+                h = h if 2 * k + 1 == len(sequential) else leaky_relu(h, network.negative_slope)
+            close = 16 * torch.finfo(h.dtype).eps
+            same = torch.allclose(sequential(x), h, close, close * float(h.abs().max()), equal_nan=True)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"from_torch: the module fails in a random point: {one_line(error)}") from None
+    if not same:
+        raise ValueError("from_torch: the module computes something else than its weights say, expected the same")
 
 
 def gain(network, active):

@@ -89,6 +89,7 @@ def test_a_network_keeps_its_own_float64_copy():
 
 
 EYE = np.eye(2)
+MASKED = np.ma.array(EYE, mask=[[True, False], [False, False]])
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,9 @@ EYE = np.eye(2)
         (([np.ones((0, 2))], [[]]), ValueError, r"weights\[0\] has shape \(0, 2\)"),
         (([[[1, np.nan]]], [[0]]), ValueError, r"weights\[0\] holds nan at \(0, 1\), expected finite"),
         (([EYE], [[0, -np.inf]]), ValueError, r"biases\[0\] holds -inf at \(1,\), expected finite"),
+        (([MASKED], [[0, 0]]), TypeError, r"weights\[0\] is masked_array.* real numbers without masked entries"),
+        (([list(MASKED)], [[0, 0]]), TypeError, r"weights\[0\] is \[masked_array.* without masked entries"),
+        (([EYE * (1 + 0j)], [[0, 0]]), TypeError, r"weights\[0\] is array\(.*, expected an array of real numbers"),
         (([[[1, 2j]]], [[0]]), TypeError, r"weights\[0\] is \[\[1, 2j\]\], expected an array of real numbers"),
         (([[["a"]]], [[0]]), TypeError, r"weights\[0\] is \[\['a'\]\], expected an array of real numbers"),
         (([[[1, 2], [3]]], [[0, 0]]), TypeError, r"weights\[0\] is \[\[1, 2\], \[3\]\], expected an array"),
@@ -200,6 +204,97 @@ class TestFromTorch:
         refuses(
             ValueError, r"negative slopes are \[0\.0, 0\.2\], expected the same", two, nn.ReLU(), two, nn.LeakyReLU(0.2)
         )
+
+    @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+    def test_deep_and_wide_modules_pass_the_comparison_in_every_precision(self, nn, dtype):
+        import torch
+
+        torch.manual_seed(0)
+        layers = [layer for _ in range(12) for layer in (nn.Linear(50, 50), nn.LeakyReLU(0.1, inplace=True))]
+        sequential = nn.Sequential(*layers, nn.Linear(50, 3)).to(getattr(torch, dtype))
+        state = torch.get_rng_state()
+        network = ReluNetwork.from_torch(sequential)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert network.weights[3].tolist() == sequential[6].weight.double().tolist()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            ReluNetwork.from_torch(sequential)
+
+    def test_refuses_what_computes_something_else(self, nn):
+        import torch
+        from torch.nn.utils.prune import l1_unstructured
+
+        class Residual(nn.Sequential):
+            def forward(self, x):
+                return x + super().forward(x)
+
+        class Scaled(nn.Linear):
+            def forward(self, x):
+                return 2 * super().forward(x)
+
+        def refuses(error, message, module):
+            with pytest.raises(error, match=f"^from_torch: {message}") as info:
+                ReluNetwork.from_torch(module)
+            assert "\n" not in str(info.value)
+
+        def plain():
+            return nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
+
+        refuses(TypeError, r"got [\w.]+\.Residual, expected a torch\.nn\.Sequential", Residual(*plain()))
+        refuses(TypeError, r"layer 0 is [\w.]+\.Scaled, expected Linear", nn.Sequential(Scaled(2, 4), nn.ReLU()))
+        weight_normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 4)), nn.ReLU())
+        refuses(TypeError, r"layer 0 is torch\.nn\.utils\.parametrize\.ParametrizedLinear, expected", weight_normed)
+        pruned = plain()
+        l1_unstructured(pruned[2], "weight", 0.5)
+        refuses(ValueError, "layer 2 has hooks", pruned)
+        hooked = plain()
+        handle = hooked[1].register_forward_hook(lambda module, given, output: output + 1)
+        refuses(ValueError, "layer 1 has hooks", hooked)
+        handle.remove()
+        ReluNetwork.from_torch(hooked)
+        hooked.register_forward_pre_hook(lambda module, given: (2 * given[0],))
+        refuses(ValueError, "the Sequential has hooks", hooked)
+        replaced = plain()
+        replaced[1].forward = torch.tanh
+        refuses(ValueError, "the module computes something else than its weights say", replaced)
+        handle = nn.modules.module.register_module_forward_hook(lambda module, given, output: 2 * output)
+        try:
+            refuses(ValueError, "the module computes something else", plain())
+        finally:
+            handle.remove()
+        refuses(
+            ValueError, "the module fails in a random point", plain().append(nn.ReLU()).append(nn.Linear(2, 1).half())
+        )
+
+    def test_refuses_what_are_no_real_numbers_in_memory(self, nn):
+        import torch
+
+        def refuses(message, *layers):
+            with pytest.raises(TypeError, match=f"^from_torch: {message}"):
+                ReluNetwork.from_torch(nn.Sequential(*layers))
+
+        plain = "expected a plain tensor of real numbers in memory"
+        refuses(rf"weight of layer 0 is .*complex64 on cpu, {plain}", nn.Linear(2, 3, dtype=torch.complex64), nn.ReLU())
+        refuses(rf"weight of layer 0 is .*float32 on meta, {plain}", nn.Linear(2, 3, device="meta"), nn.ReLU())
+        sparse = nn.Linear(2, 3)
+        sparse.weight = nn.Parameter(sparse.weight.detach().to_sparse())
+        refuses(f"weight of layer 0 is .*{plain}", sparse, nn.ReLU())
+
+        class Quantized(nn.Linear):
+            pass
+
+        Quantized.__name__ = "Linear"
+        refuses(r"layer 0 is [\w.]+\.Linear, expected Linear, ReLU", Quantized(2, 3), nn.ReLU())
+
+    def test_tensors_that_numpy_cannot_read_are_told_how(self, nn):
+        import torch
+
+        linear = nn.Linear(2, 3)
+        for weight in (linear.weight, linear.weight.detach().bfloat16(), list(linear.weight)):
+            with pytest.raises(
+                TypeError, match=r"^ReluNetwork: weights\[0\] is .*as tensor\.detach\(\)\.cpu\(\)\.float"
+            ):
+                ReluNetwork([weight], [[0, 0, 0]])
+        assert ReluNetwork([torch.eye(2)], [torch.zeros(2)]).weights[0].tolist() == [[1, 0], [0, 1]]
 
     def test_leaves_shapes_and_slopes_to_the_constructor(self, nn):
         with pytest.raises(ValueError, match=r"weights\[1\] has shape \(4, 5\), but the layer before has width 3"):
