@@ -9,18 +9,35 @@ import numpy as np
 def finite_array(name, value):
     """Read-only float64 copy of real, finite numbers of any shape; `name` opens the error."""
     try:
+        if masked(value):
+            raise TypeError
         given = np.asarray(value)
         if given.dtype.kind not in "biuf" and not all(isinstance(number, Real) for number in given.flat):
             raise TypeError
         array = given.astype(np.float64)
     except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise TypeError(f"{name} is {one_line(value)}, expected an array of real numbers") from None
+        raise no_array(name, value) from None
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         at = f" at {where}" if where else ""
         raise ValueError(f"{name} holds {array[where]}{at}, expected finite numbers")
     array.setflags(write=False)
     return array
+
+
+def masked(value):
+    """Whether entries of an array, or of the arrays in a list, are masked: NumPy would read what is under the mask."""
+    return any(map(np.ma.is_masked, [value, *(value if isinstance(value, list | tuple) else [])]))
+
+
+def no_array(name, value):
+    """Return the error for what cannot be read as an array of real numbers; `name` opens it."""
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    what = " without masked entries" if masked(value) else ""
+    # A torch tensor: on a GPU, with gradients, or of a type that NumPy lacks. To make a complex one real is no advice.
+    if hasattr(first, "detach") and not first.is_complex():
+        what = ", as tensor.detach().cpu().float() gives it"
+    return TypeError(f"{name} is {one_line(value)}, expected an array of real numbers{what}")
 
 
 def one_line(value):

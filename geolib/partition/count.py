@@ -7,7 +7,7 @@ from math import gcd, lcm
 
 import numpy as np
 
-from geolib.checks import above_zero, finite_array, integer, one_line
+from geolib.checks import above_zero, finite_array, integer, masked, no_array, one_line
 
 # Rounding errors that `count_in_ball` allows for, relative to the radius: 64 times the unit of float64, before it
 # grows with the condition of the hyperplanes that meet.
@@ -374,6 +374,8 @@ def _refuse_any(wrong, members, problem, expected):
 def _exact_array(name, value):
     """Object array of fractions that equal the numbers given; `name` opens the error."""
     try:
+        if masked(value):
+            raise TypeError
         array = np.array(value, dtype=object)  # keeps integers of any size as they are
         for at, number in np.ndenumerate(array):
             if number != number:  # NaN
@@ -383,7 +385,7 @@ def _exact_array(name, value):
     except OverflowError:
         raise ValueError(f"{name} holds {number} at {at}, expected finite numbers") from None
     except (AttributeError, TypeError, ValueError, RuntimeError):
-        raise TypeError(f"{name} is {one_line(value)}, expected an array of real numbers") from None
+        raise no_array(name, value) from None
     return array
 
 

@@ -433,3 +433,11 @@ def test_bound_refuses_what_is_no_width():
     refuses(ValueError, "region_bound: widths is empty, expected at least one hidden layer", region_bound, [], 2)
     refuses(ValueError, "region_bound: widths[0] is -1, expected at least 0", region_bound, [-1], 2)
     refuses(ValueError, "region_bound: dim is -1, expected at least 0", region_bound, [1], -1)
+
+
+@pytest.mark.parametrize("count", [count_arrangement, lambda *given: count_in_ball(*given, 1)])
+def test_masked_entries_are_refused(count):
+    with pytest.raises(TypeError, match=r": normals is masked_array.*expected an array of real numbers without masked"):
+        count(np.ma.array([[1, 0], [0, 1]], mask=[[0, 1], [0, 0]]), [0, 0])
+    with pytest.raises(TypeError, match=r": offsets is masked_array.*expected an array of real numbers without masked"):
+        count([[1, 0], [0, 1]], np.ma.array([0, 1], mask=[True, False]))

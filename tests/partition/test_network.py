@@ -294,6 +294,8 @@ class TestFromTorch:
                 TypeError, match=r"^ReluNetwork: weights\[0\] is .*as tensor\.detach\(\)\.cpu\(\)\.float"
             ):
                 ReluNetwork([weight], [[0, 0, 0]])
+        with pytest.raises(TypeError, match=r"^ReluNetwork: weights\[0\] is .*, expected an array of real numbers$"):
+            ReluNetwork([torch.eye(2, dtype=torch.complex64)], [[0, 0]])
         assert ReluNetwork([torch.eye(2)], [torch.zeros(2)]).weights[0].tolist() == [[1, 0], [0, 1]]
 
     def test_leaves_shapes_and_slopes_to_the_constructor(self, nn):
