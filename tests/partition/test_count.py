@@ -348,6 +348,28 @@ def test_hyperplanes_in_special_position_are_refused(normals, offsets, which):
     refuses(ValueError, message, count_in_ball, normals, offsets, 1)
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1, 1e200])
+@pytest.mark.parametrize("gap", [1e-9, 1e-14, 1e-20])
+def test_hyperplanes_that_are_nearly_parallel_meet(gap, scale):
+    # The lines x = 0 and x + gap y + gap / 10 = 0 meet in y = -1/10.
+    normals, offsets = scale * np.array([[1, 0], [1, gap]]), scale * np.array([0, gap / 10])
+    assert count_in_ball(normals, offsets, 1) == 4
+    assert count_in_ball(normals, offsets, 0.09) == 3
+    assert count_in_ball(np.vstack([normals, [[0, 1]]]), [*offsets, 0.5], 1) == 7
+    # Parallel, and as near.
+    assert count_in_ball([[1, 0], [1, 0]], [0, gap], 1) == 3
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32 - 1), dim=st.integers(2, 4))
+def test_nearly_parallel_hyperplanes_in_a_large_ball_make_all_their_regions(seed, dim):
+    rng = np.random.default_rng(seed)
+    normals, offsets = rng.normal(size=(5, dim)), rng.normal(size=5)
+    for i in (1, 2):
+        normals[i] = normals[0] + 10.0 ** -rng.integers(3, 16) * rng.normal(size=dim)
+    assert count_in_ball(normals, offsets, 1e60) == count_arrangement(normals, offsets)
+
+
 def test_special_position_outside_the_ball_does_not_matter():
     normals, offsets = [[1, 0], [0, 1], [1, 2]], [-2, -2, -6]  # all through (2, 2)
     assert count_in_ball(normals, offsets, 1.9) == 1
