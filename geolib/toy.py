@@ -135,7 +135,8 @@ class CurveRegions(NamedTuple):
     Attributes
     ----------
     patterns : int
-        Stretches of neighbouring points with one pattern: what the points alone show.
+        Stretches of neighbouring points with one pattern: what the points alone show. A point in a hyperplane counts
+        with the segments beside it.
     regions : int
         Regions along the polygon through the points: 1 more than the sum of ``crossed``.
     crossed : int array, shape=[points - 1]
@@ -151,8 +152,9 @@ def regions_along(points, weight, bias):
     """Count the regions of one hidden layer along a curve.
 
     A segment crosses each neuron's hyperplane once or not at all, so the neurons that switch between its ends are the
-    crossings on it. Neurons that share a hyperplane cross it together and count each. At exactly 0 a neuron is
-    inactive.
+    crossings on it. Neurons that share a hyperplane cross it together and count each. A curve that touches a
+    hyperplane in a point of its own and turns back does not cross it; where a segment lies within a hyperplane, the
+    neuron is 0 and inactive.
 
     Parameters
     ----------
@@ -186,7 +188,15 @@ def regions_along(points, weight, bias):
             f"regions_along: points, weight and bias have shapes {points.shape}, {weight.shape} and {bias.shape}, "
             "expected [points, dim], [width, dim] and [width]"
         )
-    crossed = np.diff(points @ weight.T + bias > 0, axis=0).sum(axis=1)
+    values = points @ weight.T + bias
+    active = values > 0
+    # A segment that begins or ends in 0 has the sign of its other end.
+    begins, ends = (active[:-1] | (values[:-1] == 0) & active[1:]), (active[1:] | (values[1:] == 0) & active[:-1])
+    turns = ends[:-1] != begins[1:]  # in the point between two segments: with the segment on which the neuron is active
+    crossed = begins != ends
+    crossed[:-1] |= turns & ends[:-1]
+    crossed[1:] |= turns & begins[1:]
+    crossed = crossed.sum(axis=1)
     return CurveRegions(int((crossed > 0).sum()) + 1, int(crossed.sum()) + 1, crossed)
 
 

@@ -115,13 +115,15 @@ def test_global_generators_are_left_alone():
 
 
 def exact_regions(points, weight, bias):
-    """Walk the segments neuron by neuron, in whole numbers: a region more for each switch."""
-    return 1 + sum(
-        (sum(c * x for c, x in zip(w, p, strict=True)) + b > 0)
-        != (sum(c * x for c, x in zip(w, q, strict=True)) + b > 0)
-        for p, q in pairwise(points)
-        for w, b in zip(weight, bias, strict=True)
-    )
+    """Walk the open intervals between a neuron's zeros, in whole numbers: a region more for each change of activity."""
+    changes = 0
+    for w, b in zip(weight, bias, strict=True):
+        values = [sum(c * x for c, x in zip(w, p, strict=True)) + b for p in points]
+        active = []
+        for here, there in pairwise(values):
+            active += [here > 0, there > 0] if here * there < 0 else [here + there > 0]
+        changes += sum(one != other for one, other in pairwise(active))
+    return 1 + changes
 
 
 numbers = st.integers(-9, 9)
@@ -135,9 +137,29 @@ def test_regions_along_a_curve_are_counted_exactly(points, neurons):
     weight, bias = [n[:2] for n in neurons], [n[2] for n in neurons]
     count = regions_along(points, weight, bias)
     assert count.regions == exact_regions(points, weight, bias) == 1 + count.crossed.sum()
-    patterns = [tuple(np.dot(w, p) + b > 0 for w, b in zip(weight, bias, strict=True)) for p in points]
-    assert count.patterns == 1 + sum(a != b for a, b in pairwise(patterns))
+    values = np.array(points) @ np.transpose(weight) + bias
+    if values.all():
+        assert count.patterns == 1 + (np.diff(values > 0, axis=0)).any(axis=1).sum()
+    assert count.patterns == 1 + np.count_nonzero(count.crossed)
     assert count.crossed.shape == (len(points) - 1,)
+
+
+@pytest.mark.parametrize(
+    ("points", "crossed"),
+    [
+        ([1, 0, 1], [0, 0]),  # touches, and turns back
+        ([-1, 0, -1], [0, 0]),
+        ([1, 0, -1], [1, 0]),  # in the point itself: with the segment on which the neuron is active
+        ([-1, 0, 1], [0, 1]),
+        ([0, 1, 0], [0, 0]),  # at the ends
+        ([1, 0, 0, 1], [1, 0, 1]),  # a segment within the hyperplane: there the neuron is 0
+        ([-1, 0, 0, -1], [0, 0, 0]),
+    ],
+)
+def test_a_curve_that_touches_a_hyperplane(points, crossed):
+    count = regions_along(np.array(points)[:, None], [[1], [0]], [0, 1])
+    assert count.crossed.tolist() == crossed
+    assert count.regions == 1 + sum(crossed)
 
 
 def test_between_neighbours_line_partition_finds_the_same_regions():
