@@ -13,7 +13,7 @@ from geolib.checks import finite_array, integer, one_line
 from geolib.partition.exact import certified, plane_counts
 from geolib.partition.mesh import LayerCut, Mesh
 from geolib.partition.network import ReluNetwork, gain, map_of
-from geolib.partition.rounding import ROUNDING, carry
+from geolib.partition.rounding import ROUNDING, TINY, carry
 
 # Numbers that are worked on at once: faces times neurons.
 BLOCK = 1 << 18
@@ -99,13 +99,29 @@ class PlanePartition:
         """Corners of each region, counter-clockwise: a list of arrays, shape=[k, 2], in plane coordinates (u, v)."""
         low, high = self.window.T
         corners = self._mesh.corners()
-        return np.split((low * (1 - corners) + high * (1 + corners)) / 2, np.cumsum(self._mesh.size)[:-1])
+        corners = low * ((1 - corners) / 2) + high * ((1 + corners) / 2)
+        return np.split(corners, np.cumsum(self._mesh.size)[:-1])
 
     @cached_property
     def areas(self):
-        """Area of each region in plane coordinates, shape=[n_regions]; they sum to the window's."""
-        half = np.diff(self.window)[:, 0] / 2
-        return self._mesh.areas() * half.prod()
+        """Area of each region in plane coordinates, shape=[n_regions]; they sum to the window's.
+
+        Raises
+        ------
+        ValueError
+            If an area is beyond what float64 holds.
+        """
+        extent, parts = np.diff(self.window), self._mesh.areas() / 4
+        with np.errstate(over="ignore"):
+            # The larger factor first: what is in range does not vanish on the way.
+            areas = parts * extent.max() * extent.min()
+        size = np.abs(areas[parts != 0])
+        if not ((size >= TINY) & (size < np.inf)).all():
+            raise ValueError(
+                f"areas: the window is {one_line(self.window.tolist())}, and areas of its regions "
+                f"{'overflow' if size.max() > 1 else 'underflow'} float64; expected one of a more ordinary size"
+            )
+        return areas
 
     def affine_map(self, i):
         """Affine map of region i: f(x) = A x + b for each input x in it.

@@ -337,6 +337,25 @@ def test_polygons_and_areas_are_in_plane_coordinates():
     assert {tuple(corner) for corner in left.round(12).tolist()} == {(-1, 5), (1, 5), (1, 7), (-1, 7)}
 
 
+@pytest.mark.parametrize("extents", [(1e300, 1e-300), (1e150, 1e150), (1e-150, 1e-150), (1.7e308, 1), (1e-307, 4)])
+def test_areas_and_polygons_of_extreme_windows(extents):
+    # The line through two corners leaves halves; nothing on the way overflows or vanishes.
+    width, height = extents
+    partition = layer([[1 / width, -1 / height]], [0], ((0, width), (0, height)))
+    np.testing.assert_allclose(partition.areas, width * height / 2, rtol=1e-15)
+    assert {tuple(corner) for polygon in partition.polygons for corner in polygon.tolist()} == {
+        (x, y) for x in (0, width) for y in (0, height)
+    }
+
+
+@pytest.mark.parametrize(("size", "word"), [(1e200, "overflow"), (1e-200, "underflow"), (1e-160, "underflow")])
+def test_areas_beyond_float64_are_refused(size, word):
+    partition = layer(np.eye(2), [0, 0], ((-size, size), (-size, size)))
+    assert partition.n_regions == 4
+    with pytest.raises(ValueError, match=rf"^areas: the window is .* {word} float64; expected one of a more"):
+        partition.areas  # noqa: B018
+
+
 def test_an_origin_alone_moves_the_window():
     network = ReluNetwork([[[1, 0]]], [[0]])
     assert plane_partition(network, SQUARE).n_regions == 2
