@@ -5,11 +5,16 @@ neuron of the next layer is affine on it, and cuts it or not. An affine map is a
 values: (slope in u, slope in v, offset).
 """
 
+from collections import defaultdict
 from fractions import Fraction
 from itertools import pairwise
 
+import numpy as np
+
 # The most regions that are counted again: seconds.
 CERTIFIABLE = 2_000
+# The most vertices or nodes at which values that were computed as 0 are computed again.
+DECIDABLE = 50_000
 
 
 def certified(caller, partition, count):
@@ -97,6 +102,106 @@ def line_counts(network, start, end):
         ((W, b),) = _layers(*([part] for part in network.readout))
         maps = [_apply(W, b, rows) for rows in maps]
     return len(maps), 1 + sum(left != right for left, right in pairwise(maps))
+
+
+def plane_doubts(partition):
+    """Count the values, computed as 0 at a vertex of a plane partition, that are not 0 where its lines really meet."""
+    mesh, active = partition._mesh, partition.active
+    zeros = defaultdict(dict)
+    for layer, pairs in enumerate(mesh.zeros):
+        for vertex, neuron in pairs.tolist():
+            zeros[vertex][layer, neuron] = None
+    if not zeros or len(zeros) > DECIDABLE:
+        return len(zeros)
+    maps = _IntegerMaps(partition.network, _integers(np.column_stack([*partition.axes, partition.origin])))
+    borders = [_integers([k == 0, k == 1, -end])[0] for k in (0, 1) for end in partition.window[k]]
+    corner, face = mesh.ends[mesh.loop], np.repeat(np.arange(mesh.n_faces), mesh.size)
+    order = np.argsort(corner, kind="stable")
+    corner = corner[order]
+    n_doubts = 0
+    for vertex, values in zeros.items():
+        around = face[order[slice(*np.searchsorted(corner, [vertex, vertex + 1]))]]
+        on_border = (mesh.vertices[vertex, [0, 0, 1, 1]] == [-1, 1, -1, 1]).tolist()
+        lines = [((-1, side), border) for side, border in enumerate(borders) if on_border[side]]
+        lines += _lines_between(maps, active, around)
+        meet = [np.cross(lines[0][1], line) for _, line in lines[1:]]
+        meet = next((point for point in meet if point[2]), None)
+        lines += [
+            (value, maps.before([signs[around[0]] for signs in active[: value[0]]])[value[1]]) for value in values
+        ]
+        n_doubts += len({name for name, line in lines if meet is None or line @ meet})
+    return n_doubts
+
+
+def _lines_between(maps, active, faces):
+    """Lines on which a vertex lies, from the patterns of the faces around it: (layer, neuron) and an exact row."""
+    lines = []
+    faces = sorted(faces, key=lambda face: b"".join(signs[face].tobytes() for signs in active))
+    for one, other in pairwise(faces):
+        layer = next(layer for layer, signs in enumerate(active) if (signs[one] != signs[other]).any())
+        rows = maps.before([signs[one] for signs in active[:layer]])
+        neurons = np.flatnonzero(active[layer][one] != active[layer][other])
+        lines += [((layer, neuron), rows[neuron]) for neuron in neurons.tolist()]
+    return lines
+
+
+def line_doubts(partition):
+    """Count the values, computed as 0 at a node of a line partition, that are not 0 where the node really is."""
+    nodes = defaultdict(dict)
+    for layer, ((_, *changes), zeros) in enumerate(zip(partition._flips, partition._zeros, strict=True)):
+        for at, neurons in (changes, zeros):
+            for t, neuron in zip(at.tolist(), neurons.tolist(), strict=True):
+                nodes[t][layer, neuron] = None
+    nodes = {t: values for t, values in nodes.items() if len(values) > 1 or t in (0, 1)}  # one makes the node
+    if len(nodes) > DECIDABLE:
+        return len(nodes)
+    ends, scale = _integers(np.stack([partition.start, partition.end]))
+    maps = _IntegerMaps(partition.network, (np.stack([ends[1] - ends[0], ends[0]], axis=1), scale))
+    n_doubts = 0
+    for t, values in nodes.items():
+        region = np.searchsorted(partition.breakpoints, t)
+        active = [signs[region] for signs in partition.active]
+        rows = [maps.before(active[:layer])[neuron] for layer, neuron in values]
+        # The neuron of the lowest layer made the node: it is 0 where -offset / rise is.
+        point = np.array([int(t), 1]) if t in (0, 1) else np.array([-rows[0][1], rows[0][0]])
+        n_doubts += sum(1 for row in rows if row @ point)
+    return n_doubts
+
+
+class _IntegerMaps:
+    """Exact affine maps of a network's layers, in integers: in the proportions of the floats, times a factor > 0."""
+
+    def __init__(self, network, inputs):
+        self._layers = [
+            _integers(np.column_stack(layer)) for layer in zip(network.weights, network.biases, strict=True)
+        ]
+        self._slope, self._one = float(network.negative_slope).as_integer_ratio()
+        self._known = {b"": self._apply(0, *inputs)}
+
+    def before(self, active):
+        """Pre-activations of the layer that follows those with these patterns, shape=[width, slopes and offset]."""
+        name, known = b"", self._known
+        for layer, signs in enumerate(active, 1):
+            before, name = name, name + signs.tobytes()
+            if name not in known:
+                rows, scale = known[before]
+                gains = np.where(signs, self._one, self._slope).astype(object)
+                known[name] = self._apply(layer, gains[:, None] * rows, scale * self._one)
+        return known[name][0]
+
+    def _apply(self, layer, rows, scale):
+        matrix, factor = self._layers[layer]
+        rows = matrix[:, :-1] @ rows
+        rows[:, -1] += matrix[:, -1] * scale
+        return rows, scale * factor
+
+
+def _integers(floats):
+    """Integers in the proportions of an array of floats, and the factor between them."""
+    ratios = [float(number).as_integer_ratio() for number in np.ravel(floats)]
+    factor = max(denominator for _, denominator in ratios)  # powers of two
+    integers = [numerator * (factor // denominator) for numerator, denominator in ratios]
+    return np.array(integers, dtype=object).reshape(np.shape(floats)), factor
 
 
 def _cut_by_all(polygon, rows, limit):

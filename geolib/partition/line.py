@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from geolib.checks import finite_array, integer, one_line
-from geolib.partition.exact import certified, line_counts
+from geolib.partition.exact import certified, line_counts, line_doubts
 from geolib.partition.network import ReluNetwork, gain, map_of
 from geolib.partition.rounding import ROUNDING, carry
 
@@ -37,17 +37,15 @@ class LinePartition:
         The segment's ends.
     breakpoints : array, shape=[n_regions - 1]
         Where the pattern changes, in (0, 1), increasing. Region i lies between breakpoints i - 1 and i.
-    snapped : int
-        How many decisions (a neuron's value at a node, two crossings) were so close that rounding errors could have
-        made the difference, and were taken for 0, without being 0. If it is 0, no decision was in doubt.
     """
 
     network: ReluNetwork
     start: np.ndarray
     end: np.ndarray
     breakpoints: np.ndarray
-    snapped: int
     _flips: tuple  # per layer: which neurons are active at first; then the position and the neuron of each change
+    _in_doubt: int
+    _zeros: tuple  # per layer: the position and the neuron of each value that was computed as 0, by rounding perhaps
 
     def __repr__(self):
         return f"LinePartition(n_regions={self.n_regions}, snapped={self.snapped})"
@@ -56,6 +54,16 @@ class LinePartition:
     def n_regions(self):
         """Number of regions: open intervals, each with another pattern than its neighbours."""
         return len(self.breakpoints) + 1
+
+    @cached_property
+    def snapped(self):
+        """Number of doubtful decisions (a neuron's value at a node, two crossings): taken for 0 without being 0.
+
+        If it is 0, no region is in doubt: values that float64 computes as 0, and crossings that it computes as one,
+        have been computed again, in rational arithmetic. (If others are in doubt anyway, they have not; above 50,000
+        nodes, all are counted as in doubt.)
+        """
+        return self._in_doubt or line_doubts(self)
 
     @cached_property
     def n_pieces(self):
@@ -204,7 +212,7 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
     start, end = _check_segment(network, start, end)
     limit = integer("line_partition: limit", limit, 1)
     t, blur = np.array([0.0, 1.0]), np.zeros(2)  # nodes, and how far rounding may have moved them
-    z, bends, flips, snapped = np.stack([start, end]), None, [], 0
+    z, bends, flips, zeros, snapped = np.stack([start, end]), None, [], [], 0
     for k, (W, b) in enumerate(zip(network.weights, network.biases, strict=True)):
         with np.errstate(over="ignore", invalid="ignore"):  # the noise will tell
             if bends is None:
@@ -215,13 +223,14 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
                 t, blur = bends.insert(t, bends.at), bends.insert(blur, bends.error)
         if not noise.max() * (W.shape[1] / ROUNDING) < LARGEST:
             raise ValueError(f"line_partition: values of weights[{k}] may exceed {LARGEST}, expected smaller ones")
-        sign, bends, in_doubt = _cut(t, blur, z, noise, run)
+        sign, bends, zero, in_doubt = _cut(t, blur, z, noise, run)
         if len(t) - 1 + len(bends.at) > limit:
             raise ValueError(f"line_partition: limit is {limit}, but there are more regions; pass a larger limit")
         flips.append(_flips(t, sign, bends))
+        zeros.append(zero)
         snapped += in_doubt
     t = bends.insert(t, bends.at)
-    partition = LinePartition(network, start, end, t[1:-1], int(snapped), tuple(flips))
+    partition = LinePartition(network, start, end, t[1:-1], tuple(flips), int(snapped), tuple(zeros))
     if certify:
         certified("line_partition", partition, lambda _: line_counts(network, start, end))
     return partition
@@ -247,7 +256,7 @@ class _Bends:
 
 
 def _cut(t, blur, z, noise, run):
-    """Sign of each value, shape=[n_nodes, width]; the bends between nodes; how many decisions were in doubt.
+    """Sign of each value, shape=[n_nodes, width]; bends between nodes; values computed as 0; number of doubts.
 
     `noise` is how large an error may be, a row for each run of so many intervals. Signs are 0 where a value cannot be
     told from 0. Such values are set to 0.
@@ -267,6 +276,9 @@ def _cut(t, blur, z, noise, run):
         sign[node[near], neuron[near]] = 0
     node = _where(sign == 0)
     in_doubt = np.count_nonzero(z[node])
+    # Where there is no noise, all terms are 0.
+    exact = (z[node] == 0) & (noise[np.minimum(node[0], len(z) - 2) // run, node[1]] > 0)
+    zeros = t[node[0][exact]], node[1][exact]
     z[node] = 0
 
     kept = np.flatnonzero(sign[interval, neuron] * sign[interval + 1, neuron])
@@ -283,7 +295,7 @@ def _cut(t, blur, z, noise, run):
         neuron[zero],
         slope[zero],
     )
-    return sign, bends, in_doubt
+    return sign, bends, zeros, in_doubt
 
 
 def _where(mask):

@@ -36,7 +36,9 @@ class Mesh:
     size : int array, shape=[n_faces]
         Number of corners of each face.
     snapped : int
-        How many values, of a function at a vertex, were taken for 0 without being 0.
+        How many values, of a function at a vertex, were taken for 0 without being computed as 0.
+    zeros : list of int arrays, shape=[n, 2]
+        For each layer, the values that were computed as 0, by rounding perhaps: vertex and neuron.
     limit : int
         The most faces there may be.
     """
@@ -47,7 +49,7 @@ class Mesh:
         self.ends = np.array([0, 1, 1, 2, 2, 3, 3, 0])
         self.loop = np.array([0, 2, 4, 6])
         self.size = np.array([4])
-        self.snapped = 0
+        self.snapped, self.zeros = 0, []
         self.limit = limit
 
     @property
@@ -91,7 +93,8 @@ class LayerCut:
         self._parts = _Table(np.full((len(mesh.ends) // 2, 2), -1))
         self._n_faces = mesh.n_faces
         self._corners = np.append(0, np.cumsum(mesh.size))
-        self._done, self._signs, self._steps, self._snapped = [], [], [], []
+        self._done, self._signs, self._steps = [], [], []
+        self._snapped, self._zeros = ([np.zeros(0, dtype=np.intp)] for _ in range(2))
 
     def cut(self, cells, maps):
         """Cut some of the cells by the zeros of functions that are affine on each.
@@ -149,8 +152,8 @@ class LayerCut:
         used[loop >> 1] = True
         mesh.loop, mesh.size = 2 * (np.cumsum(used) - 1)[loop >> 1] + (loop & 1), size
         mesh.vertices, mesh.ends = self._vertices.rows.copy(), self._ends.rows[np.repeat(used, 2)]
-        if self._snapped:
-            mesh.snapped += len(np.unique(np.concatenate(self._snapped)))
+        mesh.snapped += len(np.unique(np.concatenate(self._snapped)))
+        mesh.zeros.append(np.stack(divmod(np.unique(np.concatenate(self._zeros)), len(self._order)), axis=1))
         return cell[face[order]], Signs(np.concatenate(self._signs), self._steps, place)
 
     def _compare_boxes(self, loop, size, maps):
@@ -184,10 +187,12 @@ class LayerCut:
         corner = _ranges(_starts(faces.size)[owner], n)
         tail = self._ends.rows[faces.loop]
         value, sign = lines.compare(faces.line, n, self._vertices.rows.take(tail, axis=0).take(corner, axis=0))
-        doubtful = np.flatnonzero((sign == ZERO) & (value != 0))
-        if len(doubtful):
-            neuron = lines.neuron[faces.line[np.searchsorted(np.cumsum(n), doubtful, side="right")]]
-            self._snapped.append(np.unique(tail[corner[doubtful]] * len(self._order) + neuron))
+        zero = np.flatnonzero(sign == ZERO)
+        if len(zero):
+            line = faces.line[np.searchsorted(np.cumsum(n), zero, side="right")]
+            names = tail[corner[zero]] * len(self._order) + lines.neuron[line]
+            self._snapped.append(np.unique(names[value[zero] != 0]))
+            self._zeros.append(np.unique(names[(value[zero] == 0) & (lines.noise[line] > 0)]))
         return owner, n, value, sign
 
     def _cut_once(self, faces, lines):

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from geolib.checks import finite_array, integer, one_line
-from geolib.partition.exact import certified, plane_counts
+from geolib.partition.exact import certified, plane_counts, plane_doubts
 from geolib.partition.mesh import LayerCut, Mesh
 from geolib.partition.network import ReluNetwork, gain, map_of
 from geolib.partition.rounding import ROUNDING, TINY, carry
@@ -53,13 +53,14 @@ class PlanePartition:
         """Number of regions: open sets of the window, one for each pattern that occurs."""
         return self._mesh.n_faces
 
-    @property
+    @cached_property
     def snapped(self):
         """Number of doubtful values (of a neuron, at a vertex): taken for 0, as if rounding errors, without being 0.
 
-        If it is 0, no decision was in doubt.
+        If it is 0, no region is in doubt: values that float64 computes as 0 have been computed again, in rational
+        arithmetic. (If others are in doubt anyway, they have not; above 50,000 vertices, all are counted as in doubt.)
         """
-        return self._mesh.snapped
+        return self._mesh.snapped or plane_doubts(self)
 
     @cached_property
     def n_pieces(self):

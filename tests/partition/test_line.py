@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import after_identity, he_layers, random_layers, rescaled
 
-from geolib.partition import LinePartition, ReluNetwork, line_partition, plane_partition
+from geolib.partition import LinePartition, ReluNetwork, exact, line_partition, plane_partition
 from geolib.partition import line as line_module
 
 seeds = st.integers(0, 2**32 - 1)
@@ -480,6 +480,30 @@ def test_snapped_counts_only_what_is_not_zero():
     assert (apart.n_regions, apart.snapped) == (3, 0)
     at_the_end = layer([[1]], [1 - 1e-16], [-1], [1])
     assert (at_the_end.n_regions, at_the_end.snapped) == (1, 1)
+
+
+def test_what_float64_computes_as_zero_is_not_always_zero():
+    # Three times the float 0.1 is not the float 0.3, but both zeros are computed as the float 0.1.
+    assert layer([[1], [3]], [-0.1, -0.3], [0], [1]).snapped == 1
+    assert layer([[1], [3]], [-1, -3], [0], [7]).snapped == 0
+    # 0.1 * 0.3 - 0.03 is computed as 0, at an end.
+    assert layer([[0.1]], [-0.03], [0.3], [1]).snapped == 1
+    assert layer([[2]], [-1], [0.5], [1]).snapped == 0
+
+
+@settings(deadline=None, max_examples=100)
+@given(net=integer_networks(), slope=st.sampled_from([0, 0.5]))
+def test_where_nothing_is_in_doubt_the_rational_count_is_the_same(net, slope):
+    weights, biases, readout, start, end = net
+    biases = [(np.array(b) / 10).tolist() for b in biases]
+    partition = line_partition(ReluNetwork(weights, biases, readout=readout, negative_slope=slope), start, end)
+    _, patterns, _ = walk(weights, biases, readout, Fraction(slope), start, end)
+    assert partition.snapped > 0 or partition.n_regions == len(patterns)
+
+
+def test_many_values_computed_as_zero_are_in_doubt_unseen(monkeypatch):
+    monkeypatch.setattr(exact, "DECIDABLE", 0)
+    assert layer([[1], [3]], [-1, -3], [0], [7]).snapped == 1
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1e200])
