@@ -8,6 +8,7 @@ import numpy as np
 
 from geolib.checks import above_zero, integer
 from geolib.partition.network import ReluNetwork, gain
+from geolib.partition.rounding import carry
 
 # Values up to this, relative to the terms they are the sum of, cannot be told from 0: far above what rounding does in
 # general position, and far below the values at a million vertices.
@@ -66,7 +67,7 @@ def count_in_cube(network, radius, *, limit=2_000_000) -> int:
 
     above = (np.arange(2**dim)[:, None] >> np.arange(dim) & 1).astype(bool)
     facets = np.concatenate([above, ~above], axis=1)
-    waiting = [(0, *_enter(network, 0, np.where(above, radius, -radius)), facets)]
+    waiting = [(0, *_enter(network, 0, np.where(above, radius, -radius), np.zeros(dim)), facets)]
     total, last = 0, len(network.weights) - 1
     while waiting:
         layer, values, noise, facets = waiting.pop()
@@ -80,19 +81,23 @@ def count_in_cube(network, radius, *, limit=2_000_000) -> int:
                 values, noise, cuts = values[:, cuts], noise[cuts], [0]
             waiting += [(layer, half, noise, own) for half, own in _cut(values, noise, facets, cuts[0], dim)]
         else:
-            hidden = gain(network, values.max(axis=0) > 0) * values
-            waiting.append((layer + 1, *_enter(network, layer + 1, hidden), facets))
+            slope = gain(network, values.max(axis=0) > 0)
+            waiting.append((layer + 1, *_enter(network, layer + 1, slope * values, slope * noise), facets))
     return total
 
 
-def _enter(network, layer, hidden):
-    """Values of a layer's neurons at the vertices, shape=[n_vertices, width]; up to where they could be 0."""
+def _enter(network, layer, hidden, noise):
+    """Values of a layer's neurons at the vertices, shape=[n_vertices, width]; up to where they could be 0.
+
+    `noise` is the same of the layer before: what cancels there is lost here, too.
+    """
     W, b = network.weights[layer], network.biases[layer]
     with np.errstate(over="ignore", invalid="ignore"):
         values = hidden @ W.T + b
+        lost = carry(W, b, noise[None])[0]
     if not (np.abs(values) < 1e300).all():
         raise ValueError("count_in_cube: values overflow, expected a smaller radius or smaller weights")
-    noise = DOUBT * (np.abs(hidden).max(axis=0) @ np.abs(W).T + np.abs(b))
+    noise = DOUBT * (np.abs(hidden).max(axis=0) @ np.abs(W).T + np.abs(b)) + lost
     _refuse_any(np.abs(values) <= noise)
     return values, noise
 

@@ -113,6 +113,16 @@ def test_special_positions_are_refused(weights, biases):
     refuses(ValueError, message, count_in_cube, ReluNetwork(weights, biases), 1)
 
 
+def test_digits_that_an_earlier_layer_lost_are_missed():
+    # Layer 2 is 0.3 x + 0.7 y + 5 but for what cancels, and layer 3 is 0 at a corner of the square but for that.
+    far = 12345678901.1
+    weights, biases = [np.eye(2), [[0.3, 0.7]], [[1]]], [[far, far], [5 - far], [-6]]
+    message = "count_in_cube: a neuron is 0 at a vertex, up to rounding; expected general position"
+    refuses(ValueError, message, count_in_cube, ReluNetwork(weights, biases), 1)
+    biases[2] = [-5]
+    assert count_in_cube(ReluNetwork(weights, biases), 1) == 2
+
+
 def test_bad_input_is_refused():
     network = random_network([5], 2, 0)
     count = count_in_cube(network, 3)
