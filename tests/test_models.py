@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import json
 import logging
 import shutil
 import threading
@@ -10,6 +11,8 @@ from typing import ClassVar
 import huggingface_hub
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from tiny_folder import save_tiny
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from geolib import models
@@ -186,6 +189,89 @@ def test_pickled_weights_are_refused(tmp_path, tokenizer):
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"^load: name is '.*\(transformers: .*model\.safetensors"):
         models.load(tmp_path)
+
+
+def renamed(change):
+    """Rename the tensors of a folder's file; None leaves one out."""
+
+    def damage(folder):
+        tensors = {change(name): tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+        tensors.pop(None, None)
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return damage
+
+
+def added(**tensors):
+    def damage(folder):
+        whole = load_file(folder / "model.safetensors") | {k.replace("__", "."): v for k, v in tensors.items()}
+        save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return damage
+
+
+def configured(**changes):
+    def damage(folder):
+        config = json.loads((folder / "config.json").read_text()) | changes
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return damage
+
+
+Q_PROJ = "model.layers.0.self_attn.q_proj"
+
+
+@pytest.mark.parametrize(
+    ("damage", "names", "cause"),
+    [
+        (renamed(lambda k: "_orig_mod." + k), "model.embed_tokens.weight", "hold '_orig_mod.', a wrapper's"),
+        (renamed(lambda k: "module." + k), "model.embed_tokens.weight", "hold 'module.', a wrapper's"),
+        (renamed(lambda k: "base_model.model." + k), "model.embed_tokens.weight", "hold 'base_model.model.', a"),
+        (renamed(lambda k: k.replace("layers.1.", "layers.1._orig_mod.")), "model.layers.1.self", "hold '_orig_mod.'"),
+        (renamed(lambda k: k.replace("q_proj.", "q_proj.base_layer.")), f"3 of .*{Q_PROJ}.w", "hold 'base_layer.'"),
+        (renamed(lambda k: None if ".layers.0." in k else k), "9 of .*layers.0.self_attn", "was all of it saved"),
+        (renamed(lambda k: None if k == "lm_head.weight" else k), "1 of .*: lm_head.weight;", "tie_word_embeddings"),
+        (renamed(lambda k: None if k == "model.norm.weight" else k), "1 of .*: model.norm.weight;", "was all of it"),
+        (configured(num_hidden_layers=5), "18 of .* model.layers.3.self_attn.q_proj.weight, ", "num_hidden_layers"),
+        (configured(model_type="gpt2"), "transformer.wte.weight", "others, such as .*: is it of another"),
+        (configured(intermediate_size=64), r"mlp.down_proj.weight has shape \(32, 48\)", r"expects \(32, 64\)"),
+        (configured(vocab_size=300), r"weight has shape \(260, 32\)", r"expects \(300, 32\)"),
+        (added(**{Q_PROJ + ".bias": torch.ones(32)}), f"its file holds {Q_PROJ}.bias", "config.json describes"),
+        (added(**{Q_PROJ + ".lora_A.weight": torch.ones(2, 32)}), f"its file holds {Q_PROJ}.lora_A", "config.json"),
+    ],
+)  # fmt: skip
+def test_weights_that_are_not_in_the_file_are_not_drawn(tmp_path, capfd, damage, names, cause):
+    save_tiny(tmp_path)
+    damage(tmp_path)
+    capfd.readouterr()
+    with pytest.raises(ValueError, match=rf"^load: name is '.*', but .*{names}.*{cause}") as info:
+        models.load(tmp_path)
+    assert "\n" not in str(info.value)
+    assert capfd.readouterr() == ("", "")  # nor a table of transformers'
+
+
+@pytest.mark.parametrize("kept", ["model.embed_tokens.weight", "lm_head.weight"])
+def test_tied_weights_are_in_the_file_once(tmp_path, kept):
+    model, _ = save_tiny(tmp_path, tie_word_embeddings=True)
+    renamed(lambda name: kept if name == "model.embed_tokens.weight" else name)(tmp_path)
+    loaded, _ = models.load(tmp_path, device="cpu")
+    assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+    assert all(torch.equal(weight, loaded.state_dict()[name]) for name, weight in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        renamed(lambda name: name.removeprefix("model.")),  # transformers knows its own base models' names
+        added(model__layers__0__self_attn__rotary_emb__inv_freq=torch.ones(4)),  # older ones kept it
+        added(model__layers__3__mlp__up_proj__weight=torch.ones(48, 32)),  # a layer more than the configuration says
+    ],
+)
+def test_what_the_model_does_not_need_may_be_in_the_file(tmp_path, harmless):
+    model, _ = save_tiny(tmp_path)
+    harmless(tmp_path)
+    loaded, _ = models.load(tmp_path, device="cpu")
+    assert all(torch.equal(weight, loaded.state_dict()[name]) for name, weight in model.state_dict().items())
 
 
 @pytest.mark.parametrize(("name", "error"), [("no/such-model", ValueError), ("", TypeError), (3, TypeError)])

@@ -9,7 +9,7 @@ SPECIAL = ("<pad>", "<s>", "</s>", "<|turn|>")
 TEMPLATE = "{% for turn in messages %}<|turn|>{{ turn.content }}</s>{% endfor %}<|turn|>"
 
 
-def save_tiny(folder, *, chat_template=TEMPLATE, seed=0):
+def save_tiny(folder, *, chat_template=TEMPLATE, seed=0, **changes):
     """Save the model and the tokenizer, and return them. The tokenizer begins every text with <s>."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate((*SPECIAL, *alphabet))}
@@ -27,7 +27,7 @@ def save_tiny(folder, *, chat_template=TEMPLATE, seed=0):
         model_max_length=256,
     )
     torch.manual_seed(seed)
-    config = AutoConfig.for_model("llama", **TINY | {"vocab_size": len(vocabulary)})
+    config = AutoConfig.for_model("llama", **TINY | {"vocab_size": len(vocabulary)} | changes)
     model = AutoModelForCausalLM.from_config(config).eval()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
