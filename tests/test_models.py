@@ -12,6 +12,7 @@ import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny import TINY
 from tiny_folder import save_tiny
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -272,6 +273,88 @@ def test_what_the_model_does_not_need_may_be_in_the_file(tmp_path, harmless):
     harmless(tmp_path)
     loaded, _ = models.load(tmp_path, device="cpu")
     assert all(torch.equal(weight, loaded.state_dict()[name]) for name, weight in model.state_dict().items())
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+
+
+def cut(content):
+    return content[: len(content) // 2]
+
+
+def of_a_newer_library(content):
+    return json.dumps(json.loads(content) | {"model": {"type": "Newer"}}).encode()
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
+)
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (cut, "is damaged or was cut off .*: fetch it again"),
+        (lambda _: bytes(5000), "is damaged or was cut off .*: fetch it again"),
+        (lambda _: b"<html>404</html>", "is damaged or was cut off .*: fetch it again"),
+        (lambda _: POINTER, "is a Git LFS pointer, .*'git lfs pull' fetches it"),
+        (lambda _: b"", "is empty: fetch it again"),
+    ],
+    ids=["cut", "zeros", "a page", "pointer", "empty"],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path, name, change, what):
+    save_tiny(tmp_path)
+    (tmp_path / name).write_bytes(change((tmp_path / name).read_bytes()))
+    with pytest.raises(ValueError, match=rf"^load: name is '.*', but its file {name} {what}$") as info:
+        models.load(tmp_path)
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "what"),
+    [
+        ("model.safetensors", lambda content: content[:-1], r"is damaged or was cut off \(.*not fully covered\)"),
+        ("tokenizer.json", of_a_newer_library, r"cannot be read by tokenizers [\d.]+ .*: pip install -U tokenizers"),
+        ("tokenizer.json", lambda _: b"[]", r"is damaged or was cut off \(no JSON object\)"),
+        ("chat_template.jinja", lambda _: POINTER, "is a Git LFS pointer"),
+        ("model.safetensors.index.json", lambda _: b"{}", r'is damaged or was cut off \(no "weight_map"\)'),
+        ("model-00001-of-00002.safetensors", cut, "is damaged or was cut off"),
+    ],
+)
+def test_of_other_files_too(tmp_path, name, change, what):
+    save_tiny(tmp_path)
+    path = tmp_path / name
+    path.write_bytes(change((path if path.exists() else tmp_path / "model.safetensors").read_bytes()))
+    with pytest.raises(ValueError, match=rf"^load: name is '.*', but its file {name} {what}"):
+        models.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "what"),
+    [
+        (["adapter_config.json", "adapter_model.safetensors"], "which holds an adapter; .*peft.* merge_and_unload"),
+        (["config.json", "model.safetensors", "adapter_config.json"], "which holds an adapter; .*base model"),
+        (["m.Q4_0.gguf", "README.md"], "which holds no config.json; .*: geolib.models.convert makes one of m.Q4"),
+        ([], "which holds no config.json; expected a folder with config.json, model.safetensors and a tokenizer$"),
+    ],
+)  # fmt: skip
+def test_a_folder_without_a_whole_model_says_what_it_is(tmp_path, files, what):
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ValueError, match=rf"^load: name is '.*', {what}"):
+        models.load(tmp_path)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "m.gguf").write_text("GGUF")
+    with pytest.raises(ValueError, match=r"which is a file; expected a folder .*convert makes one of m\.gguf$"):
+        models.load(tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2", "gemma2"])
+def test_a_folder_without_a_tokenizer(tmp_path, kind):
+    """Of some kinds transformers makes one that knows no words, and encodes every text as nothing."""
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **TINY)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"^load: name is .* tokenizer"):
+        models.load(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "error"), [("no/such-model", ValueError), ("", TypeError), (3, TypeError)])
