@@ -5,6 +5,7 @@ parts may hold the rows of many runs, and each finds its own and no other's.
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -21,6 +22,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
@@ -28,6 +31,7 @@ from tqdm.auto import tqdm
 logger = logging.getLogger(__name__)
 
 _WRITING = ".writing-"
+_INDEX = "index.txt"
 _TRIES = 3
 _HOPELESS = 16  # items that fail in a row: then it is not they that are to blame
 
@@ -172,10 +176,13 @@ def _noting_interrupts():
 class Parts:
     """A folder of finished batches, held under a lock inside a ``with`` block.
 
+    Beside the files lies an index of the keys in each, so that reading k rows of many opens no more files than hold
+    them. It is a help and no more: what it lacks, and what was kept before there was one, is looked for in the files.
+
     Parameters
     ----------
     folder : path or None
-        Made if it is missing. None keeps nothing.
+        Made if it is missing. None keeps nothing. One that may not be written is read, and nothing is kept in it.
 
     Raises
     ------
@@ -184,13 +191,20 @@ class Parts:
     """
 
     def __init__(self, folder: str | os.PathLike | None):
-        self.folder = Path(folder) if folder is not None else None
+        self.folder, self._lock, self._known = Path(folder) if folder is not None else None, None, set()
         if self.folder and self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"Parts: folder is {str(folder)!r}, which is a file, but a folder was expected")
 
     def __enter__(self):
         if self.folder:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                    raise
+            if not os.access(self.folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+                logger.warning("%s cannot be written: what is kept there is read, and nothing is added", self.folder)
+                return self
             self._lock = FileLock(self.folder / ".lock")
             try:
                 self._lock.acquire(timeout=0)
@@ -202,33 +216,70 @@ class Parts:
         return self
 
     def __exit__(self, *_):
-        if self.folder:
+        if self._lock:
             self._lock.release()
 
     def read(self, keys: Iterable[str]) -> dict[str, dict]:
         """Rows by key, those of ``keys`` that are there; a damaged file is set aside, and its rows are not."""
-        keys, rows = set(keys), {}
-        for path in sorted(self.folder.glob("*.parquet")) if self.folder else []:
+        keys, tables = set(keys), {}
+        for path in self._holding(keys) if self.folder else ():
             try:
                 raw = path.read_bytes()
                 _, _, digest = path.stem.partition("-")  # none in the names of older ones
                 if not _sha256(raw).startswith(digest):
                     raise ValueError("its checksum differs")
-                records = read_parquet(io.BytesIO(raw)).to_dict("records")
-                rows.update((row["key"], row) for row in records if row["key"] in keys)
-            except Exception as error:  # pyarrow and pandas raise of every kind, depending on the byte that is wrong
+                file = pq.ParquetFile(io.BytesIO(raw), page_checksum_verification=True)
+                if path.name not in self._known:
+                    self._note(path.name, there := file.read(["key"], use_threads=False)["key"].to_pylist())
+                    if keys.isdisjoint(there):
+                        continue
+                table = file.read(use_threads=False)
+                table = table.filter([key in keys for key in table["key"].to_pylist()])
+                tables.setdefault(table.schema.to_string(), []).append(table)
+            except Exception as error:  # pyarrow raises of every kind, depending on the byte that is wrong
                 logger.warning("%s is damaged (%s): it is set aside, and its rows are computed again", path, error)
-                path.replace(path.with_suffix(".damaged"))
-        return rows
+                if self._lock:
+                    path.replace(path.with_suffix(".damaged"))
+        # Tables of like columns are made rows together: one by one takes longer than reading them.
+        frames = [_arrays(pa.concat_tables(alike).to_pandas()) for alike in tables.values()]
+        return {row["key"]: row for frame in frames for row in frame.to_dict("records")}
+
+    def _holding(self, keys) -> list[Path]:
+        """Files that hold rows of ``keys``, by the index, and those that it does not know."""
+        wanted, self._known, holding = set(map(_short, keys)), set(), set()
+        with contextlib.suppress(FileNotFoundError):
+            for line in (self.folder / _INDEX).read_bytes().splitlines():
+                digest, _, content = line.partition(b" ")
+                if _sha256(content)[:16].encode() == digest:  # else it was cut off: its file is looked at again
+                    name, *there = content.decode().split()
+                    self._known.add(name)
+                    if not wanted.isdisjoint(there):
+                        holding.add(name)
+        files = sorted(self.folder.glob("*.parquet"))
+        return [path for path in files if path.name in holding or path.name not in self._known]
+
+    def _note(self, name: str, keys: Iterable[str]) -> None:
+        """Add a file to the index."""
+        if self._lock and name not in self._known:
+            line = " ".join([name, *map(_short, keys)])
+            with (self.folder / _INDEX).open("a", encoding="utf-8", newline="") as index:
+                index.write(f"\n{_sha256(line.encode())[:16]} {line}\n")
 
     def add(self, rows: list[dict]) -> None:
         """Keep the rows of a batch as one file, whole or not at all; its name holds its checksum."""
-        if self.folder:
+        if self._lock:
             keys = _sha256("".join(row["key"] for row in rows).encode())
             with tempfile.TemporaryDirectory(dir=self.folder, prefix=_WRITING) as folder:
                 whole = Path(folder) / "rows.parquet"
                 write_parquet(pd.DataFrame(rows), whole)
-                whole.replace(self.folder / f"{keys[:16]}-{_sha256(whole.read_bytes())[:16]}.parquet")
+                name = f"{keys[:16]}-{_sha256(whole.read_bytes())[:16]}.parquet"
+                whole.replace(self.folder / name)
+            self._note(name, (row["key"] for row in rows))
+
+
+def _short(key: str) -> str:
+    """Return what stands for a key in the index."""
+    return _sha256(key.encode())[:16]
 
 
 def _sha256(content: bytes) -> str:
@@ -270,7 +321,10 @@ def _in_place(path: str | os.PathLike):
 
 def read_parquet(path) -> pd.DataFrame:
     """Read what :func:`write_parquet` wrote; checksums are verified, and nested lists are arrays again."""
-    frame = pd.read_parquet(path, page_checksum_verification=True)
+    return _arrays(pd.read_parquet(path, page_checksum_verification=True))
+
+
+def _arrays(frame: pd.DataFrame) -> pd.DataFrame:
     return _map_cells(frame, lambda cell: np.stack(cell) if _is_array(cell) and cell.dtype.kind == "O" else cell)
 
 

@@ -1,9 +1,12 @@
 """Work in parts: nothing finished is lost or done twice, and what is damaged is not believed."""
 
 import logging
+import os
 import signal
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -186,6 +189,127 @@ def test_parts_written_without_checksums_are_read(tmp_path):
     pd.DataFrame(square(BATCHES[0])).to_parquet(tmp_path / "0123456789abcdef.parquet")
     with Parts(tmp_path) as parts:
         assert sorted(parts.read(KEYS)) == ["a0", "a1", "a2"]
+
+
+def opened(monkeypatch):
+    """Note which parts are opened."""
+    names, read_bytes = [], Path.read_bytes
+
+    def noted(path):
+        names.extend([path.name] if path.suffix == ".parquet" else [])
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", noted)
+    return names
+
+
+def test_reading_some_rows_opens_their_files_alone(tmp_path, monkeypatch):
+    run_in_parts(BATCHES, square, folder=tmp_path)
+    names = opened(monkeypatch)
+    with Parts(tmp_path) as parts:
+        rows = parts.read(["b1", "c0", "c2", "no"])
+    assert {key: row["value"] for key, row in rows.items()} == {"b1": 1, "c0": 0, "c2": 4}
+    assert len(names) == 2
+
+
+def test_a_store_without_an_index_gets_one(tmp_path, monkeypatch):
+    """What was kept before there was an index is looked at once."""
+    run_in_parts(BATCHES, square, folder=tmp_path)
+    (tmp_path / "index.txt").unlink()
+    names = opened(monkeypatch)
+    for seen in (4, 1):
+        with Parts(tmp_path) as parts:
+            assert list(parts.read(["b1"])) == ["b1"]
+        assert len(names) == seen
+        names.clear()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda index: index[: len(index) * 2 // 3],
+        lambda index: index[:-5] + b"\n" + index,
+        lambda index: index.replace(b"parquet", b"parquer", 1),
+        lambda index: bytes(len(index)),
+        lambda index: b"\xff" + index + b"\xff\xfe no\n",
+        lambda index: b"",
+        lambda index: index + index,
+    ],
+    ids=["cut", "half a line", "flipped", "zeros", "no text", "empty", "twice"],
+)
+def test_a_damaged_index_loses_nothing(tmp_path, damage):
+    run_in_parts(BATCHES, square, folder=tmp_path)
+    whole = (tmp_path / "index.txt").read_bytes()
+    (tmp_path / "index.txt").write_bytes(damage(whole))
+    calls = []
+    assert sorted(run_in_parts(BATCHES, counted(calls), folder=tmp_path)) == KEYS
+    assert calls == []
+    with Parts(tmp_path) as parts:  # and what is added now is found by what it then holds
+        parts.add(square([{"key": "e7"}]))
+        assert parts.read(["e7", "a2"]).keys() == {"e7", "a2"}
+
+
+def test_an_index_may_name_files_that_are_gone(tmp_path):
+    run_in_parts(BATCHES, square, folder=tmp_path)
+    sorted(tmp_path.glob("*.parquet"))[0].unlink()
+    calls = []
+    assert sorted(run_in_parts(BATCHES, counted(calls), folder=tmp_path)) == KEYS
+    assert len(calls) == 1
+
+
+def test_a_large_store_is_as_quick_as_a_small_one(tmp_path):
+    """A store of 100 batches, from which one is read: within a few times what that one alone takes."""
+    batches = [[{"key": f"{i}.{j}"} for j in range(16)] for i in range(100)]
+
+    def wide(batch):
+        return [{"key": item["key"], **{f"column {i}": np.arange(30) for i in range(10)}} for item in batch]
+
+    run_in_parts(batches, wide, folder=tmp_path / "large")
+    run_in_parts(batches[:1], wide, folder=tmp_path / "small")
+
+    def seconds(name):
+        start = time.perf_counter()
+        with Parts(tmp_path / name) as parts:
+            assert len(parts.read(item["key"] for item in batches[0])) == 16
+        return time.perf_counter() - start
+
+    assert min(seconds("large") for _ in range(5)) < 5 * min(seconds("small") for _ in range(5))
+
+
+def test_columns_that_differ_between_batches(tmp_path):
+    with Parts(tmp_path) as parts:
+        parts.add([{"key": "a", "value": 1, "cell": np.arange(3)}])
+        parts.add([{"key": "b", "other": "text", "cell": np.arange(4).reshape(2, 2)}])
+        rows = parts.read(["a", "b"])
+    assert rows["a"].keys() == {"key", "value", "cell"}
+    assert rows["b"].keys() == {"key", "other", "cell"}
+    np.testing.assert_array_equal(rows["b"]["cell"], [[0, 1], [2, 3]])
+
+
+@pytest.fixture
+def read_only():
+    """Fill a folder, then take the right to write from it, and from root its privileges, until the test ends."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        run_in_parts(BATCHES[:2], square, folder=f"{folder}/store")
+        Path(folder, "store").chmod(0o555)
+        Path(folder).chmod(0o555)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        yield Path(folder)
+        os.seteuid(user)
+        Path(folder).chmod(0o755)
+        Path(folder, "store").chmod(0o755)
+
+
+@pytest.mark.parametrize(("name", "computed"), [("store", ["c", "d"]), ("no", list("abcd"))])
+def test_what_cannot_be_written_is_read(read_only, caplog, name, computed):
+    calls = []
+    with caplog.at_level(logging.WARNING):
+        assert sorted(run_in_parts(BATCHES, counted(calls), folder=read_only / name)) == KEYS
+    assert calls == computed
+    assert f"{read_only / name} cannot be written: what is kept there is read, and nothing is added" in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "footer", "empty", "text", "other", "swapped"])
