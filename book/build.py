@@ -147,7 +147,7 @@ def _common_digest(root: Path) -> bytes:
     if results := _other_results():
         names |= {f"results/{path.name}": path for path in sorted(results.glob("*.*"))}
     if data := os.environ.get("GEOLIB_DATA"):
-        names["data"] = Path(data) / "gsm8k_zero.jsonl"
+        names["data"] = Path(data).expanduser() / "gsm8k_zero.jsonl"
     return _digest({name: path for name, path in names.items() if path.is_file()}).encode()
 
 
@@ -158,9 +158,9 @@ def _is_there(results: Path, run: str) -> bool:
 def _other_results() -> Path | None:
     """Find the folder of runs that the pages are to read in place of the book's own."""
     folder = os.environ.get("GEOLIB_RESULTS")
-    if folder and not Path(folder).is_dir():
+    if folder and not Path(folder).expanduser().is_dir():
         raise BuildError(f"GEOLIB_RESULTS is {folder}, but a folder of published runs was expected")
-    return Path(folder).resolve() if folder else None
+    return Path(folder).expanduser().resolve() if folder else None
 
 
 def execute(notebooks: list[Notebook], build: Path, jobs: int) -> set[str]:

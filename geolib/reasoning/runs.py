@@ -388,7 +388,7 @@ def _write(rows, manifest, folder) -> dict:
 
 def results_folder() -> Path:
     """Where published runs are: the folder that GEOLIB_RESULTS names, else that of the checkout, else the wheel's."""
-    return Path(os.environ.get("GEOLIB_RESULTS") or own_results())
+    return Path(os.environ.get("GEOLIB_RESULTS") or own_results()).expanduser()
 
 
 def own_results() -> Path:
