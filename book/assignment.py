@@ -5,7 +5,8 @@
 
 The sources are ``book/assignments/*.md``. A cell's ``nbgrader`` entry gives its ``grade_id``, ``solution: true`` where
 a student writes, and ``points``; the notebooks carry the metadata of nbgrader's cells, so that it can collect and mark
-them. The zip holds the folders that it expects: ``source/NAME/NAME.ipynb`` and ``release/NAME/NAME.ipynb``.
+them. Their first code cell installs the package where it is missing, as in Colab. The zip holds the folders that it
+expects: ``source/NAME/NAME.ipynb`` and ``release/NAME/NAME.ipynb``.
 """
 
 import argparse
@@ -29,6 +30,7 @@ source/    what you keep: solutions, all checks, and how to mark written answers
 
 Both are a course of nbgrader as they stand: put source/ into the folder of a course, and `nbgrader generate_assignment`
 makes the same release. Without nbgrader, hand out release/ and run the notebooks that come back beside source/.
+In Colab (File, Upload notebook) the first code cell installs what is needed.
 How to mark and what to expect: the page "Teach from this book".
 """
 
@@ -39,7 +41,11 @@ class AssignmentError(ValueError):
 
 def instructor(source: Path):
     """Read a source as the notebook that the instructor keeps, each cell with nbgrader's whole metadata."""
+    from nbformat.v4 import new_code_cell
+
     notebook, seen = pair.read(source), set()
+    if home := pair.repository():
+        notebook.cells.insert(1, new_code_cell(pair.setup_cell(home), metadata={"tags": [pair.SETUP]}))
     notebook.metadata = {"kernelspec": dict(notebook.metadata["kernelspec"])}
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"

@@ -153,7 +153,10 @@ except metadata.PackageNotFoundError:
     source = os.environ.get("GEOLIB_SOURCE", "{home.requirement}")
     %pip install --quiet "{{source}}"
     importlib.invalidate_caches()
-print("{PACKAGE}", metadata.version("{PACKAGE}"), "is installed")"""
+try:
+    print("{PACKAGE}", metadata.version("{PACKAGE}"), "is installed")
+except metadata.PackageNotFoundError:
+    raise SystemExit("{PACKAGE} could not be installed; pip says why above. Then run this cell again.") from None"""
 
 
 def form(source: str) -> str:

@@ -9,6 +9,7 @@ import nbformat
 import pytest
 
 import assignment
+import pair
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -68,25 +69,25 @@ def notebook(tmp_path, text=SOURCE):
 def test_the_release_holds_blanks_and_nothing_hidden(tmp_path):
     whole = notebook(tmp_path)
     release = assignment.student(whole)
-    assert [cell.source for cell in release.cells[1:]] == [
+    assert [cell.source for cell in release.cells[2:]] == [
         "def add(a, b):\n    # YOUR CODE HERE\n    raise NotImplementedError()",
         "assert add(1, 2) == 3",
         'print("as it was")',
         "Why?",
         "YOUR ANSWER HERE",
     ]
-    assert "return a + b" in whole.cells[1].source, "the instructor's copy is as it was"
+    assert "return a + b" in whole.cells[2].source, "the instructor's copy is as it was"
     marks = [cell.metadata.get("nbgrader") for cell in release.cells]
-    assert marks[1]["solution"]
-    assert not marks[1]["grade"]
-    assert not marks[1]["locked"]
-    assert marks[2]["grade"]
-    assert marks[2]["locked"]
-    assert marks[2]["points"] == 2
-    assert marks[3] is None
-    assert marks[5]["grade"]
-    assert marks[5]["solution"]
-    assert marks[5]["cell_type"] == "markdown"
+    assert marks[2]["solution"]
+    assert not marks[2]["grade"]
+    assert not marks[2]["locked"]
+    assert marks[3]["grade"]
+    assert marks[3]["locked"]
+    assert marks[3]["points"] == 2
+    assert marks[4] is None
+    assert marks[6]["grade"]
+    assert marks[6]["solution"]
+    assert marks[6]["cell_type"] == "markdown"
     nbformat.validate(release)
 
 
@@ -96,7 +97,7 @@ def test_the_release_holds_blanks_and_nothing_hidden(tmp_path):
         ("", "", []),
         ("return a + b", "return a - b", ["add-check fails with its solution"]),
         ("assert add(1, 2) == 3", "add", ["add-check passes with a blank"]),
-        ('print("as it was")', "add(1, 2)", ["cell 3 fails and holds no blank"]),
+        ('print("as it was")', "add(1, 2)", ["cell 4 fails and holds no blank"]),
     ],
 )
 def test_says_what_fails_where_it_should_not(tmp_path, old, new, problems):
@@ -126,7 +127,12 @@ def test_the_pack(tmp_path, capsys):
         assert set(pack.namelist()) == {"README.txt", *files}
         for file in files:
             text = pack.read(file).decode()
-            assert all(not cell.get("outputs") for cell in json.loads(text)["cells"])
+            cells = json.loads(text)["cells"]
+            assert all(not cell.get("outputs") for cell in cells)
+            # In Colab the first code cell installs the book's package, and never PyPI's geolib.
+            first = next(cell for cell in cells if cell["cell_type"] == "code")
+            assert "".join(first["source"]) == pair.setup_cell(pair.repository(ROOT))
+            assert not re.search(r"pip3? install[^\n]*\bgeolib\b", text)
             assert bool(re.search("SOLUTION|HIDDEN|How to mark", text)) == file.startswith("source")
 
 

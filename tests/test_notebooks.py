@@ -6,6 +6,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 import pair
 
@@ -53,6 +55,22 @@ def test_paired_notebook_has_the_code_and_no_outputs(source):
         assert cell.source == (pair.form(ours.source) if is_form else ours.source)
         assert ast.dump(ast.parse(plain_python(cell))) == ast.dump(ast.parse(plain_python(ours)))
     assert all(cell.outputs == [] and cell.execution_count is None for cell in paired)
+
+
+def test_where_pip_cannot_install_the_set_up_says_so(monkeypatch):
+    """In a kernel of its own: pip's reason, one line, and no cell after it is run."""
+    monkeypatch.setenv("GEOLIB_SOURCE", "/no/such/wheel")
+    source = pair.setup_cell(pair.Repository("https://github.com/a/b", "main")).replace(pair.PACKAGE, "no-such-package")
+    cells = [nbformat.v4.new_code_cell(source), nbformat.v4.new_code_cell("1")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    with pytest.raises(CellExecutionError):
+        NotebookClient(notebook).execute()
+    outputs, after = (cell.outputs for cell in notebook.cells)
+    assert "Invalid requirement" in outputs[0].text
+    (error,) = [output for output in outputs if output.output_type == "error"]
+    assert error.evalue == "no-such-package could not be installed; pip says why above. Then run this cell again."
+    assert len("\n".join(error.traceback).splitlines()) <= 4
+    assert after == []
 
 
 @each_source
