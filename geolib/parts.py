@@ -15,6 +15,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -29,10 +30,12 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 logger = logging.getLogger(__name__)
+progress_log = logging.getLogger("geolib.progress")
 
 _WRITING = ".writing-"
 _INDEX = "index.txt"
 _TRIES = 3
+_SAY = 60.0  # seconds between two lines of the log, where there is no bar
 _HOPELESS = 16  # items that fail in a row: then it is not they that are to blame
 
 
@@ -63,9 +66,9 @@ def run_in_parts(
         Where the parts are; nothing is kept without one. Of several processes over one folder, one works while the
         others wait, and then read what it did.
     progress : bool
-        Whether to show a progress bar.
+        Whether to show a progress bar; without one, the log of "geolib.progress" gets a line every minute.
     label : str
-        What the bar says.
+        What the bar or the line says.
     at_once : int
         How many futures may be in flight.
     failed : dict, optional
@@ -89,9 +92,10 @@ def run_in_parts(
         rows = parts.read(wanted)
         missing = [batch for batch in batches if any(item["key"] not in rows for item in batch)]
         try:
-            bar = tqdm(total=sum(map(len, batches)), desc=label, unit="", disable=not progress)
+            total, left, said = sum(map(len, batches)), sum(map(len, missing)), time.monotonic()
+            bar = tqdm(total=total, desc=label, unit="", disable=not progress)
             with _noting_interrupts() as interrupts, bar:
-                bar.update(bar.total - sum(map(len, missing)))
+                bar.update(total - left)
                 for batch, outcome in _attempts(missing, compute, at_once, 1 if failed is None else _TRIES, fatal):
                     if isinstance(outcome, Exception):
                         in_a_row += 1
@@ -103,6 +107,10 @@ def run_in_parts(
                         parts.add(outcome)
                         rows.update((row["key"], row) for row in outcome)
                     bar.update(len(batch))
+                    left -= len(batch)
+                    if not progress and time.monotonic() - said > _SAY:
+                        said = time.monotonic()
+                        progress_log.info("%s: %d of %d", label, total - left, total)
                     if interrupts:
                         raise KeyboardInterrupt
         except KeyboardInterrupt:

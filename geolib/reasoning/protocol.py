@@ -3,12 +3,15 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geolib.models import cache_dir
 from geolib.reasoning.questions import Question
-from geolib.reasoning.sweep import Sweep
+
+if TYPE_CHECKING:  # it stands on torch, for which nothing else here waits
+    from geolib.reasoning.sweep import Sweep
 
 # Line indices of GSM8K-Zero that were looked at while the hypothesis of Part III was formed. Everything exploratory
 # (the quick profile above all) stays among them, so that all other questions are fresh when it is tested.
@@ -201,11 +204,11 @@ def exploration_split(
     if _is_gsm8k_zero(questions):
         parts = split(questions)
         asked, shown = parts.exploration, parts.exploration_examples
-        for name, wanted, pool in (("n_questions", n_questions, asked), ("n_examples", n_examples, shown)):
-            if not 0 < wanted <= len(pool):
+        for name, wanted, least, pool in (("n_questions", n_questions, 1, asked), ("n_examples", n_examples, 0, shown)):
+            if not least <= wanted <= len(pool):
                 raise ValueError(
-                    f"exploration_split: {name} is {wanted}, but 1 to {len(pool)} was expected: all other questions of "
-                    "GSM8K-Zero stay unseen until the hypothesis is tested"
+                    f"exploration_split: {name} is {wanted}, but {least} to {len(pool)} was expected: all other "
+                    "questions of GSM8K-Zero stay unseen until the hypothesis is tested"
                 )
         return asked[:n_questions], shown[:n_examples]
     if n_questions < 1 or n_examples < 0 or n_questions + n_examples > len(questions):
@@ -225,7 +228,7 @@ PROFILES = {
 }
 
 
-def few_shot_sweep(model, tokenizer, questions: Sequence[Question], *, profile: str = "quick", **settings) -> Sweep:
+def few_shot_sweep(model, tokenizer, questions: Sequence[Question], *, profile: str = "quick", **settings) -> "Sweep":
     """Set up the paper's protocol: ask without examples, keep what was answered wrong, ask again with examples.
 
     Parameters
@@ -244,6 +247,8 @@ def few_shot_sweep(model, tokenizer, questions: Sequence[Question], *, profile: 
     -------
     Sweep
     """
+    from geolib.reasoning.sweep import Sweep
+
     if profile not in PROFILES:
         raise ValueError(f"few_shot_sweep: profile is {profile!r}, but one of {', '.join(PROFILES)} was expected")
     asked, shown = exploration_split(questions, PROFILES[profile]["n_questions"])
