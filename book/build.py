@@ -98,7 +98,7 @@ def find_notebooks(root: Path, profile: str) -> list[Notebook]:
     except pair.PairError as error:
         raise BuildError(str(error)) from error
     if stale := [name for name in names if root / f"{name}.ipynb" in old]:
-        raise BuildError(f"{', '.join(stale)}: the .ipynb is not in step with its .md; run: python book/pair.py")
+        raise BuildError(f"{', '.join(stale)}: the .ipynb is not in step with its .md; run: make pair")
 
     sources = {name: pair.read(root / f"{name}.md") for name in names}
     parameters = _parameters(root, profile, sources)

@@ -40,7 +40,7 @@ def test_every_notebook_is_in_the_table_of_contents():
 
 def test_pairs_are_in_step():
     old, orphans = pair.stale(ROOT)
-    assert not old, "run: python book/pair.py"
+    assert not old, "run: make pair"
     assert not orphans
 
 
