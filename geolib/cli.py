@@ -3,7 +3,9 @@
 import contextlib
 import json
 import logging
+import shlex
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,6 +22,7 @@ def main(arguments=None) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logging.getLogger("geolib").handlers = [handler]
+    logging.getLogger("geolib.progress").setLevel(logging.INFO)  # long work says how far it is, where no bar does
     try:
         group.main(arguments, standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -42,15 +45,20 @@ def group():
     """Measure the geometry of reasoning in language models (companion to arXiv 2407.02678)."""
 
 
+_LINES = (".jsonl", ".ndjson", ".json")  # as geolib.dimension.read_prompts has it
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _model = click.option(
     "--model", default="smollm2-135m", show_default=True, help="Embedded model, hub id, or folder of a causal LM."
 )
 _questions = click.option(
-    "--questions", "path", type=click.Path(path_type=Path), help="JSON lines of question and answer."
+    "--questions",
+    "path",
+    type=click.Path(path_type=Path),
+    help="JSON lines of question and answer: at least as many as -n and the largest of --shots together.",
 )
-_max_new_tokens = click.option("--max-new-tokens", type=int, default=256, show_default=True, help="Longest answer.")
-_batch_size = click.option("--batch-size", type=int, help="Prompts at once; by default as many as fit into memory.")
+_FROM_1, _FROM_0 = click.IntRange(min=1), click.IntRange(min=0)
+_max_new_tokens = click.option("--max-new-tokens", type=_FROM_1, default=256, show_default=True, help="Longest answer.")
+_batch_size = click.option("--batch-size", type=_FROM_1, help="Prompts at once; by default as many as fit into memory.")
 
 
 class _Spreading(click.Command):
@@ -79,8 +87,8 @@ class _Spreading(click.Command):
     "--file",
     "path",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help='Prompts: a .jsonl holds one a line, {"text": "...", "id": ...} (or "prompt", or "question"); any other file '
-    "is one prompt.",
+    help='Prompts: a .jsonl (or .ndjson, .json) holds one a line, {"text": "...", "id": ...} (or "prompt", or '
+    '"question"); any other file is one prompt.',
 )
 @click.option(
     "--eps", type=float, multiple=True, default=(0.1,), show_default=True, help="Threshold, or several: 0.1 0.05."
@@ -119,7 +127,7 @@ def dimension(model, text, path, eps, rule, tokens, statistics, chat, out, per_h
     """ID_eps per layer of a prompt or of a file of prompts: attention entries above eps, over all heads (eq. 8)."""
     if (text is None) == (path is None):
         raise click.UsageError("give either --text or --file")
-    start, many = time.perf_counter(), path is not None and path.suffix == ".jsonl"
+    start, many = time.perf_counter(), path is not None and path.suffix.lower() in _LINES
     if out is None and many:
         out = path.with_suffix(".dimension.parquet")
     if out is None and (per_head or per_token):
@@ -260,15 +268,16 @@ def regions(neurons, seed, bias, window, line, limit, certify, as_json):
 @group.command(cls=_Spreading)
 @_model
 @_questions
-@click.option("-n", "n_questions", type=int, help="Number of questions; by default 48, and with --run all.")
-@click.option("--shots", type=int, multiple=True, default=(0, 1, 3, 5), show_default=True, help="0 1 3.")
+@click.option("-n", "n_questions", type=_FROM_1, help="Number of questions; by default 48, and with --run all.")
+@click.option("--shots", type=_FROM_0, multiple=True, default=(0, 1, 3, 5), show_default=True, help="As in 0 1 3.")
 @click.option("--only-wrong", is_flag=True, help="After 0 shots, go on with the questions answered wrong.")
 @click.option(
     "--run",
     "names",
     multiple=True,
     help="Runs of the book, at its scale, in place of all the above: bare, shots, ablations, ...; OUT then gets a "
-    "Parquet file and a manifest of each, without text.",
+    "Parquet file and a manifest of each, without text. Those that show examples need 50 questions (many: 80, "
+    "other-sets: 100).",
 )
 @_max_new_tokens
 @_batch_size
@@ -281,59 +290,80 @@ def regions(neurons, seed, bias, window, line, limit, certify, as_json):
     show_default=True,
     help="Who answers: this process, or workers of the Ray cluster at RAY_ADDRESS; without one, of one started here.",
 )
-@click.option("--workers", type=int, help="Of Ray: how many; by default one a GPU, or as many as there are cores for.")
-@click.option("--threads", type=int, help="Of Ray: cores of each worker; by default 1.")
+@click.option(
+    "--workers", type=_FROM_1, help="Of Ray: how many; by default one a GPU, or as many as there are cores for."
+)
+@click.option("--threads", type=_FROM_1, help="Of Ray: cores of each worker; by default 1.")
 @_json
 def sweep(
-    model,
-    path,
-    n_questions,
-    shots,
-    only_wrong,
-    names,
-    max_new_tokens,
-    batch_size,
-    out,
-    store,
-    engine,
-    workers,
-    threads,
-    as_json,
+    model, path, n_questions, shots, only_wrong, names, out, store, engine, workers, threads, as_json, **settings
 ):
     """Ask questions under several numbers of examples; record ID per layer and the verdict."""
     if engine == "local" and not (workers is threads is None):
         raise click.UsageError("--workers and --threads are for --engine ray")
-    from geolib import models
     from geolib.reasoning import available_questions
 
     available, source = available_questions(path)
+    drawn = None if names else _draw("sweep", available, n_questions, 48, shots)
     if out.exists() and not out.is_dir():
         raise ValueError(f"sweep: out is {str(out)!r}, which is a file, but a folder was expected")
-    settings = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "store": store or out / "batches"}
-    settings |= {"progress": sys.stderr.isatty()}
+    from geolib import models
+
+    settings |= {"store": store or out / "batches", "progress": sys.stderr.isatty()}
     with contextlib.ExitStack() as stack:
         if engine == "ray":
             from geolib.reasoning.cluster import Cluster
 
             settings["engine"] = stack.enter_context(Cluster(model, workers=workers, threads=threads or 1))
         loaded = models.load(model, device="cpu" if engine == "ray" else None)
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()  # rather now than after hours
         if names:
             settings["n_asked"] = n_questions
             _run_and_publish(names, loaded, available, source, out, settings, as_json)
         else:
-            n_questions = 48 if n_questions is None else n_questions
             settings |= {"shots": shots, "only_wrong": only_wrong}
-            _sweep_once(loaded, available, source, n_questions, out, settings, as_json)
+            _sweep_once(loaded, available, source, drawn, out, settings, as_json)
 
 
-def _sweep_once(loaded, available, source, n_questions, out, settings, as_json):
+def _draw(command, available, n_questions, usual, shots):
+    """Draw questions to ask and examples to show; by default as many as usual, or as there are."""
+    from geolib.reasoning import exploration_split
+
+    most = max(shots, default=0)
+    n_questions = n_questions or max(1, min(usual, len(available) - most))
+    try:
+        return exploration_split(available, n_questions, n_examples=most)
+    except ValueError as error:
+        reason = str(error).removeprefix("exploration_split: ")
+        raise ValueError(f"{command}: with -n {n_questions} and --shots {most}, {reason} (--questions)") from None
+
+
+def _command() -> str:
+    """Write the command as it was given, without what is no part of its result, and no place on this machine."""
+    context, words = click.get_current_context(), []
+    for parameter in context.command.params:
+        given, name = context.params[parameter.name], parameter.name
+        if context.get_parameter_source(name).name != "COMMANDLINE" or name in ("names", "out", "store", "as_json"):
+            continue
+        words += parameter.opts[-1:]
+        if not getattr(parameter, "is_flag", False):
+            values = given if parameter.multiple else [given]
+            words += [Path(value).name if Path(str(value)).exists() else str(value) for value in values]
+    return shlex.join(["geolib", "sweep", *words])
+
+
+def _sweep_once(loaded, available, source, drawn, out, settings, as_json):
     """Ask some questions, write the rows, and print the shares by number of examples."""
-    from geolib.parts import write_parquet
-    from geolib.reasoning import Sweep, exploration_split
+    from geolib.reasoning import Sweep
+    from geolib.reasoning.runs import check_replaces, hashes, manifest_of, write
 
-    asked, shown = exploration_split(available, n_questions, n_examples=max(settings["shots"], default=0))
+    asked, shown = drawn
+    kept = {name: settings[name] for name in ("shots", "only_wrong", "max_new_tokens")} | {"n_questions": len(asked)}
+    made_by = hashes(loaded[0], available) | {"settings": kept}
+    check_replaces(out, "rows", made_by)
     rows = Sweep(model=loaded[0], tokenizer=loaded[1], questions=asked, examples=shown, **settings).run()
-    write_parquet(rows, out / "rows.parquet")
+    write(rows, manifest_of(rows, "rows", loaded[0], source=source, command=_command(), **made_by), out)
     table = rows.groupby("shots").agg(
         n=("correct", "size"), correct=("correct", "mean"), redundant=("redundant", "mean")
     )
@@ -350,6 +380,7 @@ def _run_and_publish(names, loaded, questions, source, out, settings, as_json):
     """Do runs of the book, and write each as it is finished."""
     from geolib.partition import gate_names
     from geolib.reasoning import Runs, load_questions, publish
+    from geolib.reasoning.runs import check_replaces
 
     train = load_questions(source="gsm8k-train") if "chain" in names else ()
     try:
@@ -358,9 +389,12 @@ def _run_and_publish(names, loaded, questions, source, out, settings, as_json):
         gates = ()
     runs = Runs(*loaded, questions, train=train, gates=gates, **settings)
     for name in names:
-        runs.parts(name)  # before anything is computed: is there such a run?
+        runs.parts(name)  # before anything is computed: is there such a run, and room for what it writes?
+        check_replaces(out, name, runs.hashes | {"settings": runs.settings})
+    if "bare" in names:
+        check_replaces(out, "questions", {"questions_sha256": runs.hashes["questions_sha256"]})
     for name in names:
-        command = f"geolib sweep{f' -n {runs.n_asked}' if runs.n_asked else ''} --run {name}"
+        command = f"{_command()} --run {name}"
         manifest = publish(runs.run(name), name, out, runs=runs, source=source, command=command)
         click.echo(json.dumps(manifest) if as_json else f"{name}: {manifest['rows']} rows in {out / name}.parquet")
 
@@ -368,8 +402,8 @@ def _run_and_publish(names, loaded, questions, source, out, settings, as_json):
 @group.command(cls=_Spreading)
 @_model
 @_questions
-@click.option("-n", "n_questions", type=int, default=24, show_default=True, help="Number of questions.")
-@click.option("--shots", type=int, multiple=True, default=(0, 1, 3, 5), show_default=True, help="0 1 3; 0 among them.")
+@click.option("-n", "n_questions", type=_FROM_1, help="Number of questions; by default 24.")
+@click.option("--shots", type=_FROM_0, multiple=True, default=(0, 1, 3, 5), show_default=True, help="0 among them.")
 @_max_new_tokens
 @_batch_size
 @click.option("--out", type=click.Path(path_type=Path), default="report.html", show_default=True, help="The page.")
@@ -380,17 +414,19 @@ def report(model, path, n_questions, shots, max_new_tokens, batch_size, out, sto
     import datetime
     from importlib.metadata import version
 
-    from geolib import models
-    from geolib.parts import fingerprint, write_text
-    from geolib.reasoning import Sweep, available_questions, exploration_split
-    from geolib.report import report as written
+    from geolib.reasoning import available_questions
 
     if 0 not in shots:
         raise ValueError(f"report: shots is {shots}, but 0 was expected among them: changes of ID are against it")
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise ValueError(f"report: out is {str(out)!r}, but a file in a folder that is there was expected")
     available, source = available_questions(path)
-    asked, shown = exploration_split(available, n_questions, n_examples=max(1, *shots))
+    asked, shown = _draw("report", available, n_questions, 24, shots)
+    from geolib import models
+    from geolib.parts import fingerprint, write_text
+    from geolib.reasoning import Sweep
+    from geolib.report import report as written
+
     loaded, tokenizer = models.load(model)
     rows = Sweep(
         model=loaded,

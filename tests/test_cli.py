@@ -18,6 +18,7 @@ from geolib import __version__
 from geolib.cli import main
 from geolib.dimension import attention_dimension, encode_prompts, measure_prompts, read_prompts
 from geolib.parts import read_parquet
+from geolib.reasoning import load_run
 
 
 def run(capsys, *arguments):
@@ -117,6 +118,21 @@ def test_both_rules_and_statistics(capsys, tiny):
     assert len(table) == 5
     assert table[1].split()[:3] == ["layer", "absolute", "eps=0.1"]
     assert len({len(line) for line in table[1:]}) == 1
+
+
+@pytest.mark.parametrize("name", ["p.JSONL", "p.json", "p.ndjson"])
+def test_lines_of_json_by_other_names(capsys, tmp_path, tiny, name):
+    write_prompts(tmp_path / name, 3)
+    status, out, _ = run(capsys, "dimension", "--model", tiny[0], "--file", str(tmp_path / name), "--json")
+    assert (status, json.loads(out)["n_prompts"]) == (0, 3)
+
+
+def test_json_that_is_no_lines_is_no_prompt(capsys, tmp_path, tiny):
+    for content in ('[{"text": "a"}, {"text": "b"}]', '[\n{"text": "a"}]'):
+        (tmp_path / "p.json").write_text(content)
+        status, out, err = run(capsys, "dimension", "--model", tiny[0], "--file", str(tmp_path / "p.json"))
+        assert (status, out) == (1, "")
+        assert "p.json, line 1, is" in err
 
 
 @pytest.mark.parametrize("name", ["text", "prompt", "question"])
@@ -284,12 +300,131 @@ def test_sweep(capsys, tmp_path):
     (tmp_path / "q.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
     arguments = ["sweep", "--questions", str(tmp_path / "q.jsonl"), "-n", "3", "--shots", "0", "--shots", "1"]
     status, out, err = run(capsys, *arguments, "--out", str(tmp_path / "out"), "--json")
-    assert (status, err) == (0, "")
+    assert status == 0
+    assert all(line.startswith("INFO: answers: ") for line in err.splitlines())  # on a slow day
     assert json.loads(out)["rows"] == 6
     rows = pd.read_parquet(tmp_path / "out" / "rows.parquet")
     assert len(rows) == 6
     status, out, _ = run(capsys, *arguments, "--out", str(tmp_path / "out"))
     assert "6 rows" in out
+
+
+def write_questions(path, n):
+    lines = [{"question": f"Ann has {i} pens. How many?", "answer": i} for i in range(n)]
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    return str(path)
+
+
+def test_a_sweep_never_replaces_the_rows_of_another(capsys, tmp_path):
+    """The manifest beside the rows says what made them: model, questions and settings; no place on this machine."""
+    for name, seed in (("one", 0), ("two", 1)):
+        save_tiny(tmp_path / name, seed=seed)
+    questions, out = write_questions(tmp_path / "q.jsonl", 8), tmp_path / "out"
+    arguments = ["--questions", questions, "-n", "3", "--shots", "0", "1", "--max-new-tokens", "2", "--out", str(out)]
+    assert run(capsys, "sweep", "--model", str(tmp_path / "one"), *arguments)[0] == 0
+    rows, about = load_run("rows", out)
+    command = "geolib sweep --model one --questions q.jsonl -n 3 --shots 0 1 --max-new-tokens 2"
+    assert (len(rows), about["rows"], about["command"]) == (6, 6, command)
+    kept = {"shots": [0, 1], "only_wrong": False, "max_new_tokens": 2, "n_questions": 3}
+    assert about["settings"] == kept
+    assert {"model_sha256", "questions_sha256", "commit", "versions"} <= about.keys()
+    assert str(tmp_path) not in (out / "rows.json").read_text().replace(about["questions"], "")
+    before = (out / "rows.parquet").read_bytes()
+    assert run(capsys, "sweep", "--model", str(tmp_path / "one"), *arguments)[0] == 0  # the same again
+    others = {
+        "model": ["--model", str(tmp_path / "two"), *arguments],
+        "settings": ["--model", str(tmp_path / "one"), *arguments, "-n", "4"],
+        "questions": ["--model", str(tmp_path / "one"), *arguments, "--questions", write_questions(tmp_path / "r", 9)],
+    }
+    for what, other in others.items():
+        status, printed, err = run(capsys, "sweep", *other)
+        assert (status, printed) == (1, "")
+        assert f"whose rows.parquet holds rows of another {what} ({command}); expected a new folder" in err
+    (out / "rows.json").unlink()
+    assert "no manifest says which" in run(capsys, "sweep", "--model", str(tmp_path / "one"), *arguments)[2]
+    assert (out / "rows.parquet").read_bytes() == before
+
+
+def test_no_run_replaces_another_model_s(capsys, tmp_path):
+    for name, seed in (("one", 0), ("two", 1)):
+        save_tiny(tmp_path / name, seed=seed)
+    arguments = ["--questions", write_questions(tmp_path / "q.jsonl", 5), "--max-new-tokens", "2", "--run", "bare"]
+    arguments += ["--out", str(tmp_path / "out")]
+    status, out, _ = run(capsys, "sweep", "--model", str(tmp_path / "one"), *arguments, "--json")
+    assert status == 0
+    assert json.loads(out)["command"] == "geolib sweep --model one --questions q.jsonl --max-new-tokens 2 --run bare"
+    status, _, err = run(capsys, "sweep", "--model", str(tmp_path / "two"), *arguments)
+    assert (status, "whose bare.parquet holds rows of another model" in err) == (1, True)
+    for name in ("bare.parquet", "bare.json"):
+        (tmp_path / "out" / name).unlink()
+    (tmp_path / "out" / "questions.json").write_text("{}")
+    status, _, err = run(capsys, "sweep", "--model", str(tmp_path / "two"), *arguments)
+    assert (status, "whose questions.parquet holds rows of another questions" in err) == (1, True)
+
+
+def test_no_examples_of_gsm8k_zero_and_few_questions_of_one_s_own(capsys, tmp_path):
+    """Neither 0 examples nor fewer questions than usual are refused."""
+    save_tiny(tmp_path / "model")
+    like = [{"question": f"How many are {i}?", "answer": i} for i in range(2978)]
+    (tmp_path / "zero.jsonl").write_text("\n".join(json.dumps(line) for line in like))
+    arguments = ["sweep", "--model", str(tmp_path / "model"), "--max-new-tokens", "1", "--json"]
+    zero = ["--questions", str(tmp_path / "zero.jsonl"), "-n", "2", "--shots", "0", "--out", str(tmp_path / "zero")]
+    assert json.loads(run(capsys, *arguments, *zero)[1])["rows"] == 2
+    few = ["--questions", write_questions(tmp_path / "few.jsonl", 7), "--out", str(tmp_path / "few")]
+    assert json.loads(run(capsys, *arguments, *few)[1])["by_shots"][0]["n"] == 2  # 7, less the 5 shown
+
+
+@pytest.mark.parametrize("command", ["sweep", "report"])
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["-n", "0"], 2, "Invalid value for '-n': 0 is not in the range x>=1"),
+        (["--shots", "0", "--shots", "-1"], 2, "Invalid value for '--shots': -1 is not in the range x>=0"),
+        (["--max-new-tokens", "0"], 2, "'--max-new-tokens': 0"),
+        (["--batch-size", "-1"], 2, "'--batch-size': -1"),
+        (["-n", "40"], 1, "with -n 40 and --shots 5, n_questions + n_examples is 40 + 5, but there are 41 questions"),
+        (["--shots", "0", "41"], 1, "with -n 1 and --shots 41, n_questions + n_examples is 1 + 41, but there are 41"),
+    ],
+)
+def test_numbers_that_do_not_fit_name_their_flags(capsys, tmp_path, command, arguments, status, message):
+    arguments = [command, "--questions", write_questions(tmp_path / "q.jsonl", 41), *arguments]
+    code, out, err = run(capsys, *arguments, "--out", str(tmp_path / "out"))
+    assert (code, out) == (status, "")
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["data", "--questions", "q.jsonl"],
+        ["sweep", "--questions", "no.jsonl", "--out", "x"],
+        ["sweep", "--questions", "q.jsonl", "-n", "9", "--out", "x"],
+        ["report", "--questions", "q.jsonl", "--shots", "1"],
+        ["report", "--questions", "no.jsonl"],
+        ["dimension", "--text", "a", "--rule", "soft"],
+    ],
+    ids=" ".join,
+)
+def test_what_needs_no_model_does_not_wait_for_torch(tmp_path, arguments):
+    write_questions(tmp_path / "q.jsonl", 5)
+    code = (
+        "import sys\nfrom geolib.cli import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'transformers', 'statsmodels'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    assert output.splitlines()[-1] == "[]"
+
+
+def test_without_a_terminal_long_work_says_how_far_it_is(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("geolib.parts._SAY", 0.0)
+    save_tiny(tmp_path / "model")
+    arguments = ["--questions", write_questions(tmp_path / "q.jsonl", 4), "--shots", "0", "--batch-size", "2"]
+    arguments += ["--model", str(tmp_path / "model"), "--max-new-tokens", "1", "--out", str(tmp_path / "out")]
+    capsys.readouterr()
+    status, _, err = run(capsys, "sweep", *arguments)
+    assert (status, err.splitlines()) == (0, ["INFO: answers: 2 of 4", "INFO: answers: 4 of 4"])
 
 
 def test_sweep_on_a_cluster(capsys, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ Each run is a list of sweeps over questions that the paper's protocol selects: 3
 example, or 150 that it gets right. All share one store, so that no answer is computed twice.
 """
 
+import contextlib
 import datetime
 import hashlib
 import inspect
@@ -11,10 +12,11 @@ import io
 import json
 import os
 import platform
+import subprocess  # nosec B404 - git alone
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,8 @@ GROUPS = {"all": (0, 1), "first third": (0, 1 / 3), "middle third": (1 / 3, 2 / 
 FACTORS = (0.5, 0.8, 1.25, 2.0)
 # Examples that are chosen, and questions whose prompts they are chosen by.
 N_SHOWN, N_EXPLORED = 3, 16
+# How many examples there have to be in the pool, where it is not as many as the most that are shown.
+_LEAST = {"bare": 0, "repeats": 0, "chain": 0, "many": 16, "other-sets": 2 * max(SHOTS)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +126,9 @@ class Runs:
         self.model, self.tokenizer, self.train, self.gates = model, tokenizer, train, tuple(gates)
         self.questions, self.split = list(questions), split(questions)
         self.n_asked = n_asked if n_asked is None else integer("Runs: n_asked", n_asked, 1)
-        self.n_wrong, self.n_right = n_wrong, n_right
+        self.n_wrong, self.n_right = integer("Runs: n_wrong", n_wrong, 1), integer("Runs: n_right", n_right, 1)
+        kept = {name: settings[name] for name in ("max_new_tokens", "eps") if name in settings}
+        self.settings = {"n_asked": self.n_asked, "n_wrong": self.n_wrong, "n_right": self.n_right} | kept
         self._sweep = partial(Sweep, model=model, tokenizer=tokenizer, store=store, watched=self.gates, **settings)
         self._bare_cache = self._explored_cache = None
 
@@ -143,7 +149,7 @@ class Runs:
         Raises
         ------
         ValueError
-            There is no such run.
+            There is no such run, or there are too few questions for it.
         """
         parts = self.parts(name)
         frames = [self._ask(part, self._asked(part.asked)) for part in parts]
@@ -167,14 +173,17 @@ class Runs:
         """List what a run consists of."""
         if name not in NAMES:
             raise ValueError(f"run: name is {name!r}, but one of {', '.join(NAMES)} was expected")
+        if len(self.split.pool) < (least := _LEAST.get(name, max(SHOTS))):
+            raise ValueError(
+                f"run: {name!r} shows examples, a fifth of the questions (--questions): {5 * least} were expected, "
+                f"but there are {len(self.questions)}"
+            )
         return getattr(self, f"_{name.replace('-', '_')}")()
 
     @property
     def hashes(self) -> dict:
         """Of the questions and of the model, as manifests hold them."""
-        texts = json.dumps([[question.text, question.answer] for question in self.questions])
-        questions = hashlib.sha256(texts.encode()).hexdigest()
-        return {"questions_sha256": questions, "model_sha256": fingerprint(self.model)}
+        return hashes(self.model, self.questions)
 
     def _bare(self):
         return [Part(asked="all", conditions=[Condition()])]
@@ -312,7 +321,7 @@ class Runs:
 
 
 def _draw(questions, n) -> list[Question]:
-    drawn = np.random.default_rng(0).permutation(len(questions))[:n]
+    drawn = np.random.default_rng(0).permutation(len(questions))[: integer("draw: n", n, 0)]
     return [questions[i] for i in sorted(drawn)]
 
 
@@ -346,25 +355,8 @@ def publish(rows: pd.DataFrame, name: str, folder, *, runs: Runs, source: str, c
     OSError
         The files cannot be written.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest = {
-        "run": name,
-        "rows": len(rows),
-        "skipped": len(rows.attrs.get("skipped", ())),
-        "failed": len(rows.attrs.get("failed", ())),
-        # Unknown where a store holds answers from before it was counted.
-        "near_threshold": int(rows.near.sum()) if "near" in rows and rows.near.notna().all() else None,
-        "questions": source,
-        "model": Path(runs.model.config.name_or_path).name or type(runs.model).__name__,  # no path of this machine's
-        **runs.hashes,
-        "judge_sha256": hashlib.sha256(Path(inspect.getfile(judge)).read_bytes()).hexdigest(),
-        "seconds": round(float(rows.seconds.sum()), 1),
-        "command": command,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "versions": {"geolib": __version__, "python": platform.python_version()}
-        | {package: version(package) for package in ("torch", "transformers", "numpy")},
-    }
+    made_by = {**runs.hashes, "settings": runs.settings}
+    manifest = manifest_of(rows, name, runs.model, source=source, command=command, **made_by)
     kept = rows.drop(columns=[c for c in ("response", "expected", "signs") if c in rows])
     lists = [column for column in kept if len(kept) and isinstance(kept[column].iloc[0], np.ndarray)]
     # Counts are whole; of a share of attention three digits are enough.
@@ -372,14 +364,80 @@ def publish(rows: pd.DataFrame, name: str, folder, *, runs: Runs, source: str, c
     kept = kept.assign(**{c: [cell.astype(small[c]) for cell in kept[c]] for c in lists})
     if name == "bare":
         facts = {"run": "questions", "questions": source, "questions_sha256": manifest["questions_sha256"]}
-        _write(question_facts(runs.questions), facts | {"command": command}, folder)
-    return _write(kept, manifest, folder)
+        write(question_facts(runs.questions), facts | {"command": command}, folder)
+    kept.attrs = {}
+    return write(kept, manifest, folder)
 
 
-def _write(rows, manifest, folder) -> dict:
+def hashes(model, questions: Sequence[Question]) -> dict:
+    """Of questions and of a model, as manifests hold them."""
+    texts = json.dumps([[question.text, question.answer] for question in questions])
+    return {"questions_sha256": hashlib.sha256(texts.encode()).hexdigest(), "model_sha256": fingerprint(model)}
+
+
+def manifest_of(rows: pd.DataFrame, name: str, model, *, source: str, command: str, **made_by) -> dict:
+    """Describe rows of a sweep, and all that made them: ``made_by`` holds hashes and settings."""
+    return {
+        "run": name,
+        "rows": len(rows),
+        "skipped": len(rows.attrs.get("skipped", ())),
+        "failed": len(rows.attrs.get("failed", ())),
+        # Unknown where a store holds answers from before it was counted.
+        "near_threshold": int(rows.near.sum()) if "near" in rows and rows.near.notna().all() else None,
+        "questions": source,
+        "model": Path(model.config.name_or_path).name or type(model).__name__,  # no path of this machine's
+        **made_by,
+        "judge_sha256": hashlib.sha256(Path(inspect.getfile(judge)).read_bytes()).hexdigest(),
+        "seconds": round(float(rows.seconds.sum()), 1),
+        "command": command,
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "versions": {"geolib": __version__, "python": platform.python_version()}
+        | {package: version(package) for package in ("torch", "transformers", "numpy")},
+    }
+
+
+def commit() -> str | None:
+    """Name the commit of this code, with "+" where it was changed since: of the checkout, or of what pip installed."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        git, here = ["git", "-C", str(Path(__file__).parents[1])], ["--", "."]
+        last, changed = (
+            subprocess.run([*git, *asked, *here], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+            for asked in (["log", "-1", "--format=%H"], ["status", "--porcelain"])
+        )
+        if last:  # an environment may lie in the checkout of another project, which then knows no such folder
+            return last + "+" * bool(changed)
+    with contextlib.suppress(LookupError, TypeError, ImportError):
+        return json.loads(distribution("geometry-of-reasoning").read_text("direct_url.json"))["vcs_info"]["commit_id"]
+    return None
+
+
+def check_replaces(folder, name: str, made_by: dict) -> None:
+    """Refuse a folder in which the run's file holds rows that something else made.
+
+    Raises
+    ------
+    ValueError
+        The manifest beside it names another model, other questions or settings; or there is none.
+    """
+    path = Path(folder) / f"{name}.parquet"
+    try:
+        manifest = json.loads(path.with_suffix(".json").read_text("utf-8"))
+    except (OSError, ValueError):
+        manifest = {}
+    differs = [key for key, value in json.loads(json.dumps(made_by)).items() if manifest.get(key) != value]
+    if differs and path.exists():
+        raise ValueError(
+            f"sweep: out is {str(folder)!r}, whose {path.name} holds rows of another {differs[0].split('_')[0]} "
+            f"({manifest.get('command', 'no manifest says which')}); expected a new folder, or that file moved away"
+        )
+
+
+def write(rows: pd.DataFrame, manifest: dict, folder) -> dict:
     """Write a table and its manifest, with the table's checksum, under the name of the run."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{manifest['run']}.parquet"
-    rows.attrs = {}
     write_parquet(rows, path)
     manifest = manifest | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     write_text(json.dumps(manifest, indent=1) + "\n", path.with_suffix(".json"))

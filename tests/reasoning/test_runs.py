@@ -1,6 +1,7 @@
 """The book's runs: made of distinct conditions, reproducible row by row, published without text."""
 
 import json
+import subprocess
 from copy import copy
 
 import numpy as np
@@ -12,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from geolib.partition import gate_names
 from geolib.reasoning import Question, Runs, available_questions, generate_questions, load_questions, load_run, publish
 from geolib.reasoning.choosing import CHOICES, choice_of
-from geolib.reasoning.runs import NAMES, results_folder
+from geolib.reasoning.runs import NAMES, _draw, results_folder
 from tests.tiny import TINY
 
 QUESTIONS = generate_questions(210, seed=5)
@@ -186,6 +187,37 @@ def test_no_such_run(runs):
     row = dict(runs.run("shots").iloc[0])
     with pytest.raises(ValueError, match=r"^again: run 'shots' has no such row"):
         runs.again("shots", row | {"shots": 99})
+
+
+@pytest.mark.parametrize("n", [-1, True, 1.5, "3", None])
+def test_numbers_of_questions_are_checked(runs, n):
+    with pytest.raises((ValueError, TypeError), match=r"^draw: n is "):
+        _draw(QUESTIONS, n)
+    for name in ("n_wrong", "n_right"):
+        with pytest.raises((ValueError, TypeError), match=f"^Runs: {name} is "):
+            Runs(runs.model, runs.tokenizer, QUESTIONS, **{name: n})
+
+
+def test_draws_are_as_many_as_asked_for():
+    assert [len(_draw(QUESTIONS[:7], n)) for n in (0, 1, 7, 9)] == [0, 1, 7, 7]
+
+
+@pytest.mark.parametrize(("name", "n"), [("shots", 50), ("many", 80), ("other-sets", 100), ("choosing", 50)])
+def test_runs_that_show_examples_say_how_many_questions_they_need(runs, name, n):
+    few = Runs(runs.model, runs.tokenizer, QUESTIONS[: n - 1], train=TRAIN)
+    with pytest.raises(ValueError, match=rf"^run: '{name}' shows .*\(--questions\): {n} were .* there are {n - 1}$"):
+        few.parts(name)
+    if name != "choosing":
+        assert few.parts("bare")
+        enough = Runs(runs.model, runs.tokenizer, QUESTIONS[:n], train=TRAIN).parts(name)
+        assert any(condition.shots for part in enough for condition in part.conditions)
+
+
+def test_a_manifest_names_all_that_made_the_rows(runs, tmp_path):
+    manifest = publish(runs.run("bare"), "bare", tmp_path, runs=runs, source="generated", command="")
+    assert manifest["settings"] == {"n_asked": None, "n_wrong": 4, "n_right": 4, "max_new_tokens": 3}
+    head = subprocess.run(["git", "log", "-1", "--format=%H", "--", "geolib"], capture_output=True, text=True)
+    assert (manifest["commit"] or "").rstrip("+") == head.stdout.strip()
 
 
 PUBLISHED = sorted(path.stem for path in results_folder().glob("*.parquet") if path.stem in NAMES)
