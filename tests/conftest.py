@@ -4,8 +4,14 @@ import os
 import signal
 
 import pytest
+from hypothesis import settings
 
 import check
+
+# The same cases each time, so that a failure is that of a change; `make test DRAW=anew`, each night, draws others.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("anew", derandomize=False, print_blob=True)
+settings.load_profile(os.environ.get("GEOLIB_DRAW") or "same")
 
 # Tests that a shell runs in the background have SIGINT ignored; some of them are about Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

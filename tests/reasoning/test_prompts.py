@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from geolib.reasoning import Question, build_prompt, generate_questions, load_questions, split
@@ -100,8 +100,13 @@ def test_every_condition_ends_in_the_same_question(either, condition):
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(min_size=1).filter(str.strip))
+@example(text="\x16")  # of which this vocabulary has nothing
 def test_any_text_is_a_question(tokenizer, text):
-    """Also in an example: what it says never becomes a turn of the dialog."""
+    """Also in an example: what it says never becomes a turn of the dialog. What makes no token is refused."""
+    if not tokenizer(text.strip(), add_special_tokens=False).input_ids:
+        with pytest.raises(ValueError, match=r"^question_ids: text is .*, of which the tokenizer makes no token$"):
+            question_ids(tokenizer, text)
+        return
     ids = question_ids(tokenizer, text)
     assert ids == question_ids(tokenizer, f" \n{text}\t")
     condition = Condition(examples=[Question(text, 1.0, 0)])
