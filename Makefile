@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := book,test,bench,endpoint,cluster
+EXTRAS := book,test,endpoint,cluster
 NODE := book/node_modules/.package-lock.json
 
 # Questions that lie beside the checkout are used; else geolib fetches them from their public home.
@@ -13,15 +13,17 @@ endif
 
 ALONE ?=
 FAULTS ?=
+# "anew": random tests draw other cases than each time.
+DRAW ?=
 
-.PHONY: book test check alone faults audit canary assignments slides pdf epub links lint pair constraints clean help
+.PHONY: book test check bench alone faults audit canary assignments slides pdf epub links lint pair constraints clean help
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
-		|| { echo "make: $(PYTHON) is $$($(PYTHON) --version 2>&1), but Python 3.11 to 3.13 was expected (make PYTHON=...)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' \
+		|| { echo "make: $(PYTHON) is $$($(PYTHON) --version 2>&1), but Python 3.11 or newer was expected (make PYTHON=...)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=24.1'
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
@@ -38,7 +40,7 @@ book: $(READY) $(NODE) ## Execute the notebooks and render the book to book/_bui
 
 test: lint $(NODE) ## Run the tests
 	@$(BIN)/geolib models --fetch
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 GEOLIB_DRAW=$(DRAW) $(BIN)/python -m pytest -n auto
 
 faults: $(READY) ## Kill, cut, fill and damage what runs and what is kept, and see that nothing is lost
 	@$(BIN)/geolib models --fetch
@@ -48,6 +50,10 @@ audit: $(READY) ## Look for weaknesses, in the code and in what it needs (the se
 	$(BIN)/bandit --quiet --recursive geolib book --exclude book/node_modules,book/_build --severity-level medium
 	$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/python -m pip install --quiet pip-audit
 	$(VENV)-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
+
+bench: $(READY) ## Time plane partitions against the fastest other tool (on Linux x86-64, for which it has a wheel)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/partition_plane.py
 
 alone: $(READY) ## Run each .ipynb as Colab does, with nothing else at hand (ALONE="notebooks/start ...": these)
 	$(BIN)/python book/alone.py $(ALONE)
@@ -81,7 +87,7 @@ constraints: ## Pin the newest versions that fit pyproject.toml (torch stays)
 	rm -rf $(VENV)-new && $(PYTHON) -m venv $(VENV)-new
 	$(VENV)-new/bin/python -m pip install --quiet --upgrade pip
 	grep -E '^torch==' constraints.txt > $(VENV)-new/torch.txt
-	$(VENV)-new/bin/python -m pip install --quiet -c $(VENV)-new/torch.txt '.[$(EXTRAS)]'
+	$(VENV)-new/bin/python -m pip install --quiet -c $(VENV)-new/torch.txt '.[$(EXTRAS),bench]'
 	$(VENV)-new/bin/python -m pip freeze --exclude geometry-of-reasoning | sed 's/+cpu//' > constraints.txt
 	rm -rf $(VENV)-new
 
