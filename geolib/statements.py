@@ -71,6 +71,19 @@ def holds(statement: str, condition: bool, numbers: str, *, own: bool | None = N
     return Statement(f"{numbers}" if shown else f"*With these results: {numbers}.*")
 
 
+def is_full(profile: str) -> bool:
+    """Whether a notebook's profile is the full one; a misspelt one would be the quick one under its name.
+
+    Raises
+    ------
+    ValueError
+        It is neither "quick" nor "full".
+    """
+    if profile not in ("quick", "full"):
+        raise ValueError(f"profile is {profile!r}, but 'quick' or 'full' was expected")
+    return profile == "full"
+
+
 def points(*statements) -> Statement:
     """List statements as bullet points."""
     return Statement("\n".join(f"- {statement}" for statement in statements))

@@ -102,6 +102,17 @@ def test_figures_have_alternative_text_and_caption(source):
 
 
 @each_source
+def test_every_setting_is_a_field_of_the_form(source):
+    """Papermill and Colab see one name and one plain value on a line; and what a profile changes asks is_full."""
+    for cell in code_cells(source):
+        if "parameters" in cell.metadata.get("tags", ()):
+            assert all(isinstance(node, ast.Assign) for node in ast.parse(cell.source).body)
+            assert all(isinstance(node.targets[0], ast.Name) for node in ast.parse(cell.source).body)
+    text = source.read_text("utf-8")
+    assert not re.search(r'if profile == |[^=] = profile == "full"|\}\[profile\]', text)
+
+
+@each_source
 def test_no_notebook_installs_the_other_geolib(source):
     # That name on PyPI belongs to a geohash library.
     assert not re.search(r"pip3? install[^\n]*\bgeolib\b", source.read_text("utf-8"))

@@ -3,12 +3,19 @@
 import numpy as np
 import pytest
 
-from geolib.statements import NotCarriedError, compared, holds, points
+from geolib.statements import NotCarriedError, compared, holds, is_full, points
 
 
 @pytest.fixture(autouse=True)
 def _own(monkeypatch):
     monkeypatch.delenv("GEOLIB_RESULTS", raising=False)
+
+
+def test_a_misspelt_profile_is_none():
+    assert [is_full(profile) for profile in ("quick", "full")] == [False, True]
+    for profile in ("Full", "ful", "", None, ["full"]):
+        with pytest.raises(ValueError, match=r"^profile is .*, but 'quick' or 'full' was expected$"):
+            is_full(profile)
 
 
 @pytest.mark.parametrize("true", [True, np.True_])
