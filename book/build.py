@@ -57,7 +57,10 @@ MENDED = (
     (re.compile(r'(<summary) aria-label="Toggle hidden content"'), r"\1"),
     # Roles that are deprecated, of a list that holds more than its items.
     (re.compile(r' role="doc-biblioentry"|(?<=<div) role="list"(?= class="citation-list")'), ""),
+    # The index of modules: what the image is for.
+    (re.compile(r'(<img src="[^"]*minus\.png"[^>]*) alt="-"'), r'\1 alt="Show or hide what is in this module"'),
 )
+PROOF_INDEX = "prf-prf.html"
 
 
 OTHERS = """
@@ -528,6 +531,23 @@ def mend(pages: Path) -> None:
             new = pattern.sub(put, new)
         if new != old:
             page.write_text(new, encoding="utf-8")
+    name_theorems(pages)
+
+
+def name_theorems(pages: Path) -> None:
+    """Write, in the index of theorems, their numbers and titles in place of the sources' labels."""
+    index = pages / PROOF_INDEX
+    if not index.exists():
+        return
+    text = index.read_text("utf-8")
+    for page, label in re.findall(r'<a href="([^"#]+)#([^"]+)"><code class="xref">', text):
+        shown = rf'id="{re.escape(label)}">\s*<p class="admonition-title"><span class="caption-number">(.*?)</p>'
+        if found := re.search(shown, (pages / page).read_text("utf-8"), re.DOTALL):
+            name = " ".join(re.sub(r"<[^>]+>", "", found[1]).split())
+            label = re.escape(label)
+            text = re.sub(rf'<code class="xref">{label}</code></a> <em>.*?</em>', f"{name}</a>", text)
+            text = re.sub(rf"<strong>{label}</strong>", f"<strong>{name}</strong>", text)
+    index.write_text(text, encoding="utf-8")
 
 
 def outside_requests(pages: Path) -> list[str]:

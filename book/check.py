@@ -4,8 +4,8 @@
 
 A page fails when it asks for anything that is not in the book, logs an error, breaks a link, is too large, holds a
 slider that the keys do not move, or breaks a rule of axe (https://github.com/dequelabs/axe-core) of serious or critical
-impact; and so do headings that skip a level. Needs Chromium (Debian: ``apt-get install chromium``), or a
-browser that the variable CHROMIUM names.
+impact; and so do headings that skip a level, and what is wider than the screen, a desk's or a phone's, with no way to
+scroll. Needs Chromium (Debian: ``apt-get install chromium``), or a browser that the variable CHROMIUM names.
 """
 
 import functools
@@ -28,6 +28,19 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 REDIRECT = 'http-equiv="Refresh"'  # the first page, which leads to the start
 SHARED = "/_static/"
 LIMIT = 1.5e6  # bytes of a page and its figures; what all pages share is loaded once
+# Each colour at the width of a desk; the layout, with every fold open, at that of a phone too.
+VIEWS = (("light", 1400), ("dark", 1400), ("light", 360))
+SPILLS = """() => {
+  const width = document.documentElement.clientWidth, found = [];
+  const scrolls = (e) => e && (/auto|scroll/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
+  document.querySelectorAll("details").forEach((e) => (e.open = true));
+  document.querySelectorAll("button.toggle-button-hidden").forEach((e) => e.click());
+  if (document.documentElement.scrollWidth > width + 1) found.push("the page");
+  for (const e of document.querySelectorAll(".bd-content *"))
+    if (e.getClientRects().length && e.getBoundingClientRect().right > width + 1 && !scrolls(e))
+      found.push(`${e.tagName.toLowerCase()} "${e.textContent.trim().slice(0, 40)}"`);
+  return found;
+}"""
 IMPACTS = ("serious", "critical")
 RULES = ("heading-order", "page-has-heading-one", "empty-heading", "image-alt", "duplicate-id")  # whatever their impact
 
@@ -82,10 +95,10 @@ def serve(pages: Path, base: str = "/") -> http.server.ThreadingHTTPServer:
     return server
 
 
-def look(browser, home: str, name: str, scheme: str, axe: str) -> tuple[list[str], float]:
+def look(browser, home: str, name: str, scheme: str, width: int, axe: str) -> tuple[list[str], float]:
     """Open one page; say what is wrong with it, and after how many milliseconds its first content was there."""
     wrong, sizes = [], []
-    context = browser.new_context(color_scheme=scheme, viewport={"width": 1300, "height": 1000})
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 1000})
     page = context.new_page()
 
     def request(route):
@@ -116,10 +129,12 @@ def look(browser, home: str, name: str, scheme: str, axe: str) -> tuple[list[str
         if broken["impact"] in IMPACTS or broken["id"] in RULES:
             where = broken["nodes"][0]["html"][:160]
             wrong.append(f"axe, {broken['impact']}, {broken['id']} at {len(broken['nodes'])} places, such as {where}")
+    if spilt := page.evaluate(SPILLS):  # last: it opens what is folded
+        wrong.append(f"is wider than the screen of {width} px: {', '.join(spilt[:3])}")
     context.close()
     if sum(sizes) > LIMIT:
         wrong.append(f"weighs {sum(sizes) / 1e6:.1f} MB, but at most {LIMIT / 1e6} was expected")
-    return [f"{name}, {scheme}: {problem}" for problem in dict.fromkeys(wrong)], first
+    return [f"{name}, {scheme}, {width} px: {problem}" for problem in dict.fromkeys(wrong)], first
 
 
 def stuck(page) -> list[str]:
@@ -172,15 +187,15 @@ def main() -> int:
         address = f"http://127.0.0.1:{server.server_address[1]}{base}"
         with sync_playwright() as playwright:
             browser = launch(playwright)
-            for scheme in ("light", "dark"):
+            for scheme, width in VIEWS:
                 for name in names:
-                    found, first = look(browser, address, name, scheme, axe)
+                    found, first = look(browser, address, name, scheme, width, axe)
                     wrong, waits = wrong + found, [*waits, first]
             browser.close()
         server.shutdown()
     if waits:
         print(f"first content after {sorted(waits)[len(waits) // 2]:.0f} ms in the median, {max(waits):.0f} at most")
-    print("\n".join([*wrong, f"{len(names)} pages, light and dark: {len(wrong)} things wrong"]))
+    print("\n".join([*wrong, f"{len(names)} pages, light and dark, wide and narrow: {len(wrong)} things wrong"]))
     return int(bool(wrong))
 
 

@@ -269,6 +269,20 @@ def test_outside_requests(tmp_path, tag, asks):
     assert bool(build.outside_requests(tmp_path)) == asks
 
 
+def test_the_index_of_theorems_shows_their_names(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<div class="proof theorem admonition" id="thm-one">\n<p class="admonition-title">'
+        '<span class="caption-number">Theorem 7.1 </span> (Sharp <em>x</em>)</p>'
+        '<div class="proof" id="prop-two">\n<p class="admonition-title">'
+        '<span class="caption-number">Prop. 6.1 </span></p>'
+    )
+    row = '<a href="a.html#{0}"><code class="xref">{0}</code></a> <em>(a)</em> <strong>{0}</strong>'
+    (tmp_path / "prf-prf.html").write_text("\n".join(map(row.format, ("thm-one", "prop-two"))))
+    build.mend(tmp_path)
+    shown = re.sub("<[^>]+>", "", (tmp_path / "prf-prf.html").read_text()).split("\n")
+    assert shown == ["Theorem 7.1 (Sharp x) Theorem 7.1 (Sharp x)", "Prop. 6.1 Prop. 6.1"]
+
+
 @pytest.mark.parametrize(
     ("tag", "mended"),
     [
@@ -284,6 +298,10 @@ def test_outside_requests(tmp_path, tag, asks):
         ('<div class="citation" id="id1" role="doc-biblioentry">', '<div class="citation" id="id1">'),
         ('<div role="list" class="citation-list">', '<div class="citation-list">'),
         ('<div role="list" class="mine">', None),
+        (
+            '<img src="_static/minus.png" class="toggler"\n id="toggle-1" alt="-" />',
+            '<img src="_static/minus.png" class="toggler"\n id="toggle-1" alt="Show or hide what is in this module" />',
+        ),
     ],
 )
 def test_mends_what_the_theme_writes(tmp_path, tag, mended):
@@ -375,6 +393,27 @@ def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):
     assert build.main(["--root", str(root)]) == 1, "a warning is an error"
     assert "bibliography.md:3: WARNING: undefined label: 'nowhere'" in capsys.readouterr().err
     assert (html / "index.html").stat().st_mtime_ns == before, "the last good book stays"
+
+
+@pytest.mark.parametrize(
+    ("content", "widths"),
+    [
+        ("<p>Words that are broken where they need be, on however narrow a screen.</p>", []),
+        ('<div style="width: 700px">x</div>', [360]),
+        ('<div style="overflow-x: auto"><div style="width: 700px">x</div></div>', []),
+        ('<details><summary>s</summary><div style="width: 700px">x</div></details>', [360]),
+        ('<div style="overflow: hidden"><b style="display: inline-block; width: 2000px">x</b></div>', [360, 1400]),
+    ],
+)
+def test_what_is_wider_than_the_screen_is_found(browser, content, widths):
+    found = []
+    for width in (360, 1400):
+        page = browser.new_page(viewport={"width": width, "height": 600})
+        page.set_content(f'<meta name="viewport" content="width=device-width"><div class="bd-content">{content}</div>')
+        if page.evaluate(check.SPILLS):
+            found.append(width)
+        page.close()
+    assert found == widths
 
 
 def test_a_slider_that_the_keys_do_not_move_is_found(browser):
