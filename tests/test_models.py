@@ -347,9 +347,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name, change, what):
     [
         ("model.safetensors", lambda content: content[:-1], r"is damaged or was cut off \(.*not fully covered\)"),
         ("tokenizer.json", of_a_newer_library, r"cannot be read by tokenizers [\d.]+ .*: pip install -U tokenizers"),
-        ("tokenizer.json", lambda _: b"[]", r"is damaged or was cut off \(no JSON object\)"),
+        ("tokenizer.json", lambda _: b"[]", r"is damaged or was cut off \(it does not hold"),
         ("chat_template.jinja", lambda _: POINTER, "is a Git LFS pointer"),
-        ("model.safetensors.index.json", lambda _: b"{}", r'is damaged or was cut off \(no "weight_map"\)'),
+        ("model.safetensors.index.json", lambda _: b"{}", r"is damaged or was cut off \(it does not hold"),
         ("model-00001-of-00002.safetensors", cut, "is damaged or was cut off"),
     ],
 )

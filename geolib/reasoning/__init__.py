@@ -2,18 +2,19 @@
 
 import importlib
 
-from geolib.reasoning.generated import generate_questions
 from geolib.reasoning.judge import Verdict, judge
-from geolib.reasoning.prompts import Condition, Frame, build_prompt, frame, question_ids
-from geolib.reasoning.protocol import Split, example_sets, exploration_split, few_shot_sweep, split, worked_examples
-from geolib.reasoning.questions import Question, available_questions, load_questions, question_facts
 
-# What stands on torch or statsmodels is imported on first use: whoever asks for questions must not wait for them.
+# All but the judge, whose module has its function's name, is imported on first use: whoever asks for questions must not
+# wait for torch.
 _LATER = {
     "analysis": "Paired association binned_share holm id_change mean_change paired_share "
     "permutation_test",
     "choosing": "choice_of mean_rises rises",
     "claims": "findings verdicts",
+    "generated": "generate_questions",
+    "prompts": "Condition Frame build_prompt frame question_ids",
+    "protocol": "Split example_sets exploration_split few_shot_sweep split worked_examples",
+    "questions": "Question available_questions load_questions question_facts",
     "regressions": "Effect Mediation layer_profile logistic mediation same_question top_less_bottom",
     "resampling": "Estimate",
     "runs": "Part Runs add_facts all_sets load_run publish",
@@ -21,26 +22,7 @@ _LATER = {
 }
 _HOMES = {name: home for home, names in _LATER.items() for name in names.split()}
 
-__all__ = [
-    "Condition",
-    "Frame",
-    "Question",
-    "Split",
-    "Verdict",
-    "available_questions",
-    "build_prompt",
-    "example_sets",
-    "exploration_split",
-    "few_shot_sweep",
-    "frame",
-    "generate_questions",
-    "judge",
-    "load_questions",
-    "question_facts",
-    "question_ids",
-    "split",
-    "worked_examples",
-]
+__all__ = ["Verdict", "judge"]
 __all__ += _HOMES
 
 
