@@ -23,6 +23,7 @@ from typing import NamedTuple
 import yaml
 
 import quiz
+from geolib.dimension.rules import RULES
 
 ROOT = Path(__file__).resolve().parent.parent
 ADMONITIONS = ("note", "tip", "hint", "important", "warning", "caution", "attention", "danger", "error", "seealso")
@@ -47,7 +48,7 @@ INLINE = re.compile(
 COLAB = "https://colab.research.google.com"
 PACKAGE = "geometry-of-reasoning"  # the distribution: PyPI's geolib is another project
 SETUP = "setup"  # tag of the cell that installs
-CHOICES = {"profile": ["quick", "full"], "rule": ["absolute", "relative"]}
+CHOICES = {"profile": ["quick", "full"], "rule": list(RULES)}
 README_MARK = re.compile(r"(<!-- colab: written by make pair -->\n).*?(<!-- /colab -->)", re.DOTALL)
 
 

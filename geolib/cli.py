@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from geolib import __version__
+from geolib.dimension.rules import RULES, column
 
 # Subcommands import what they need when they run: `geolib --help` must not wait for torch.
 
@@ -61,6 +62,10 @@ _max_new_tokens = click.option("--max-new-tokens", type=_FROM_1, default=256, sh
 _batch_size = click.option("--batch-size", type=_FROM_1, help="Prompts at once; by default as many as fit into memory.")
 
 
+_rules = click.Choice(RULES)
+_rules.choices = RULES  # click copies what it is given, and would not see an entry that is added
+
+
 class _Spreading(click.Command):
     """A command whose repeatable options take many values after one flag: ``--eps 0.1 0.05``, ``--eps 0.1,0.05``."""
 
@@ -95,11 +100,11 @@ class _Spreading(click.Command):
 )
 @click.option(
     "--rule",
-    type=click.Choice(["absolute", "relative"]),
+    type=_rules,
     multiple=True,
     default=("absolute",),
     show_default=True,
-    help="Entries above eps, or above eps times the row's largest; or both.",
+    help=f"{'; '.join(f'{name}: {rule.says}' for name, rule in RULES.items())}. Several are one pass too.",
 )
 @click.option(
     "--tokens",
@@ -194,7 +199,7 @@ def _report_dimension(frame, model, many, out, seconds, as_json):
         return frame[f"{name}_tokens" if tokens == "all" else name][0].tolist()
 
     def by_threshold(kind):
-        nested = {rule: {f"{e:g}": values(f"{kind}_{rule}_{e:g}") for e in eps} for rule in rules}
+        nested = {rule: {f"{e:g}": values(column(rule, e, kind)) for e in eps} for rule in rules}
         return nested if len(rules) > 1 else nested[rules[0]]
 
     if as_json:
@@ -208,7 +213,7 @@ def _report_dimension(frame, model, many, out, seconds, as_json):
             report["out"] = str(out)
         click.echo(json.dumps(report))
         return
-    columns = {f"{f'{rule} ' * (len(rules) > 1)}eps={e:g}": mean(f"id_{rule}_{e:g}") for rule in rules for e in eps}
+    columns = {f"{f'{rule} ' * (len(rules) > 1)}eps={e:g}": mean(column(rule, e)) for rule in rules for e in eps}
     columns |= {name: mean(name) for name in statistics}
     what = f"{len(frame)} prompts, {n_tokens} tokens" if many else f"{n_tokens} tokens"
     where = "last token" if tokens == "last" else "mean over tokens"

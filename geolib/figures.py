@@ -11,6 +11,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.patches import Arc
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from geolib.dimension.rules import check_eps
+
 # Okabe and Ito's palette: told apart with any colour vision, and in grey.
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#5F6B73"
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY)
@@ -179,7 +181,9 @@ def attention_map(tokens: Sequence[str], edges, *, eps):
     edges : pandas.DataFrame
         ``query``, ``key``, ``weight``, as :func:`geolib.dimension.attention_edges` returns them for a small threshold.
     eps : float
+        In (0, 1).
     """
+    (eps,) = check_eps("attention_map", [eps])
     figure, axes = _axes(2, height=3.7, sharey=True)
     weights = np.full((len(tokens), len(tokens)), np.nan)
     weights[edges["query"], edges["key"]] = edges["weight"]
@@ -206,8 +210,9 @@ def id_map(panels: Mapping[str, object], eps):
     ----------
     panels : mapping of title to array-like, shape=[eps, layers]
     eps : array-like, shape=[eps]
-        Increasing.
+        In (0, 1), increasing.
     """
+    eps = check_eps("id_map", eps)
     figure, axes = _axes(len(panels), height=3.3, sharey=True)
     high = max(np.max(values) for values in panels.values())
     for ax, (title, values) in zip(axes, panels.items(), strict=True):

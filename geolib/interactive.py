@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from geolib import figures
+from geolib.dimension.rules import check_eps
 
 
 @dataclass(frozen=True, repr=False)
@@ -200,7 +201,7 @@ def by_threshold(eps, counts: Mapping[str, Sequence], *, label: str, still: Figu
     ValueError
         If thresholds do not increase, or counts are not one for each threshold and layer.
     """
-    eps, tables = np.asarray(eps, dtype=float), {name: np.asarray(table) for name, table in counts.items()}
+    eps, tables = np.array(check_eps("by_threshold", eps)), {name: np.asarray(table) for name, table in counts.items()}
     shapes = {table.shape for table in tables.values()}
     if (
         not _increase(eps)
@@ -265,7 +266,7 @@ def head_by_head(
         If edges lack a column, are none, do not lead from a token back to a token with a weight in (0, 1], or hold no
         such layer or head.
     """
-    n = len(tokens)
+    n, (eps,) = len(tokens), check_eps("head_by_head", [eps])
     _check_edges(edges, n)
     query, key = edges["query"], edges["key"]
     layers, heads = np.unique(edges["layer"]).tolist(), np.unique(edges["head"]).tolist()

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from statsmodels.stats.proportion import proportion_confint
 
 from geolib import figures
+from geolib.dimension.rules import RULES, column
 from geolib.reasoning import association, binned_share, id_change
 
 _EPS = 0.1
-_RULES = ("absolute", "relative")
 _SHOWN = 4  # questions whose answers are printed
 _LINES = 4  # of a figure, or they hide each other
 # Values are escaped: what a model has answered is shown, never run.
@@ -47,8 +47,9 @@ def report(rows: pd.DataFrame, about: Mapping[str, object]) -> str:
         raise ValueError(
             f"report: rows has {sorted(rows.shots.unique().tolist())} examples, but 0 was expected among them"
         )
-    panels = {rule: _profiles(rows, rule) for rule in _RULES}
-    changes = {rule: id_change(rows, rule=rule, eps=_EPS) for rule in _RULES} if rows.shots.any() else {}
+    rules = _rules(rows)
+    panels = {rule: _profiles(rows, rule) for rule in rules}
+    changes = {rule: id_change(rows, rule=rule, eps=_EPS) for rule in rules} if rows.shots.any() else {}
     varied = {rule: table for rule, table in changes.items() if table.change.nunique() > 1}
     shares = {f"{rule} rule": binned_share(table) for rule, table in varied.items()}
     shown = rows[rows.question.isin(rows.question.unique()[:_SHOWN])].sort_values(["question", "shots"])
@@ -65,9 +66,14 @@ def report(rows: pd.DataFrame, about: Mapping[str, object]) -> str:
     )
 
 
+def _rules(rows) -> list[str]:
+    """Those that the rows were counted by: a rule may have been added since."""
+    return [rule for rule in RULES if column(rule, _EPS) in rows]
+
+
 def _profiles(rows, rule) -> dict[str, np.ndarray]:
     """Median over questions of each layer's ID, by number of examples: the fewest, the most, and some between."""
-    groups = rows.groupby("shots")[f"id_{rule}_{_EPS:g}"]
+    groups = rows.groupby("shots")[column(rule, _EPS)]
     all_shots = sorted(groups.groups)
     some = np.unique(np.linspace(0, len(all_shots) - 1, _LINES).round().astype(int))
     return {f"{all_shots[i]} examples": np.median(np.stack(list(groups.get_group(all_shots[i]))), axis=0) for i in some}
@@ -77,7 +83,7 @@ def _by_shots(rows) -> pd.DataFrame:
     found = []
     for shots, group in rows.groupby("shots"):
         low, high = proportion_confint(group.correct.sum(), len(group), method="wilson")
-        last = {rule: np.stack(list(group[f"id_{rule}_{_EPS:g}"]))[:, -1].mean() for rule in _RULES}
+        last = {rule: np.stack(list(group[column(rule, _EPS)]))[:, -1].mean() for rule in _rules(rows)}
         found.append(
             {
                 "examples": shots,

@@ -6,13 +6,15 @@ own, and no run sees another, so neighbours change a result by rounding at most.
 
 from dataclasses import dataclass
 from numbers import Real
-from operator import index
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+
+from geolib.checks import integer
+from geolib.dimension.rules import RULES, check_eps
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +107,7 @@ def fit_mlps(x, y, *, width, seeds, n_steps=5000, learning_rate=0.01, snapshots=
     ))
     """
     x, y = _curve(x, y)
-    width, n_steps = _whole("fit_mlps: width", width), _whole("fit_mlps: n_steps", n_steps, least=0)
+    width, n_steps = integer("fit_mlps: width", width, 1), integer("fit_mlps: n_steps", n_steps, 0)
     seeds = _wholes("fit_mlps: seeds", seeds, least=0)
     learning_rate = _positive("fit_mlps: learning_rate", learning_rate)
     steps = _wholes("fit_mlps: snapshots", sorted({0, n_steps}) if snapshots is None else snapshots, least=0)
@@ -216,9 +218,11 @@ class ToyGrid:
         The MLP's inputs: a curve in R^d_model.
     weight, bias, readout, offset : array, shape=[runs, width, d_model], [runs, width], [runs, width], [runs]
         The MLP: fit = readout . relu(weight inputs + bias) + offset.
-    absolute, relative : int array, shape=[runs, bins]
-        Soft intrinsic dimension (eq. 8) at the last token: how many attention weights exceed eps, or eps times the
-        largest weight of their row, summed over heads.
+    edges : dict of str to int array, shape=[runs, bins]
+        Soft intrinsic dimension (eq. 8) at the last token, for each of :data:`geolib.dimension.RULES`: how many
+        attention weights it keeps, summed over heads.
+    eps : float
+        Threshold.
     """
 
     heads: np.ndarray
@@ -231,8 +235,8 @@ class ToyGrid:
     bias: np.ndarray
     readout: np.ndarray
     offset: np.ndarray
-    absolute: np.ndarray
-    relative: np.ndarray
+    edges: dict[str, np.ndarray]
+    eps: float
 
     def network(self, i):
         """Copy the MLP of run i: Linear, ReLU, Linear in float64, for `ReluNetwork.from_torch`."""
@@ -249,7 +253,7 @@ class ToyGrid:
         -------
         pandas.DataFrame
             ``heads``, ``context``, ``seed``, ``rmse`` (over all bins), ``patterns`` and ``regions`` (of
-            `CurveRegions`), ``id_absolute`` and ``id_relative`` (means over bins).
+            `CurveRegions`), ``id_absolute``, ``id_relative`` and so on (means over bins).
         """
         counts = [self.regions(i) for i in range(len(self.seed))]
         return pd.DataFrame(
@@ -260,8 +264,7 @@ class ToyGrid:
                 "rmse": np.sqrt(np.mean((self.fit - np.sin(self.t)) ** 2, axis=1)),
                 "patterns": [count.patterns for count in counts],
                 "regions": [count.regions for count in counts],
-                "id_absolute": self.absolute.mean(axis=1),
-                "id_relative": self.relative.mean(axis=1),
+                **{f"id_{rule}": counts.mean(axis=1) for rule, counts in self.edges.items()},
             }
         )
 
@@ -295,8 +298,8 @@ def embed(t, context, d_model, *, span=None):
     t = _finite("embed: t", t)
     if t.ndim != 1:
         raise ValueError(f"embed: t has shape {t.shape}, expected [bins]")
-    context, d_model = _whole("embed: context", context), _whole("embed: d_model", d_model)
-    span = context if span is None else _whole("embed: span", span)
+    context, d_model = integer("embed: context", context, 1), integer("embed: d_model", d_model, 1)
+    span = context if span is None else integer("embed: span", span, 1)
     if d_model % 2:
         raise ValueError(f"embed: d_model is {d_model}, expected an even number")
     frequency = 10 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model) / 2
@@ -352,7 +355,7 @@ def train_grid(
     stride : int
         Batches that make up the bins.
     eps : float
-        Threshold of the soft intrinsic dimension.
+        Threshold of the soft intrinsic dimension, in (0, 1).
 
     Returns
     -------
@@ -371,11 +374,11 @@ def train_grid(
         for name, values, least in (("heads", heads, 1), ("contexts", contexts, 1), ("seeds", seeds, 0))
     )
     d_model, width, bins, stride = (
-        _whole(f"train_grid: {name}", value)
+        integer(f"train_grid: {name}", value, 1)
         for name, value in (("d_model", d_model), ("width", width), ("bins", bins), ("stride", stride))
     )
-    n_steps = _whole("train_grid: n_steps", n_steps, least=0)
-    learning_rate, eps = _positive("train_grid: learning_rate", learning_rate), _positive("train_grid: eps", eps)
+    n_steps = integer("train_grid: n_steps", n_steps, 0)
+    learning_rate, (eps,) = _positive("train_grid: learning_rate", learning_rate), check_eps("train_grid", [eps])
     if head_size not in ("split", "full"):
         raise ValueError(f"train_grid: head_size is {head_size!r}, expected 'split' or 'full'")
     if head_size == "split" and max(heads) > d_model:
@@ -399,7 +402,9 @@ def train_grid(
             pass
         groups.append((*np.transpose(settings), *blocks.measure(batches, eps)))
     n_heads, context, seed, *measured = map(np.concatenate, zip(*groups, strict=True))
-    return ToyGrid(n_heads, context, seed, t, *measured)
+    n_rules = len(RULES)
+    edges = dict(zip(RULES, measured[-n_rules:], strict=True))
+    return ToyGrid(n_heads, context, seed, t, *measured[:-n_rules], edges, eps)
 
 
 class _Blocks:
@@ -443,15 +448,15 @@ class _Blocks:
 
     @torch.no_grad()
     def measure(self, batches, eps):
-        """Evaluate at all bins: the arrays of `ToyGrid` from `fit` on."""
+        """Evaluate at all bins: the arrays of `ToyGrid` from `fit` on, then the edges by each rule."""
         n_bins, n_runs = sum(map(len, batches)), len(self.mlp[0])
         fit, curve = torch.empty(n_runs, n_bins).double(), torch.empty(n_runs, n_bins, self.qkvo.shape[2]).double()
-        edges = torch.zeros(2, n_runs, n_bins, dtype=torch.int64)
+        edges = torch.zeros(len(RULES), n_runs, n_bins, dtype=torch.int64)
         for start, tokens in enumerate(batches):
             at = np.s_[:, start :: len(batches)]
             fit[at], curve[at], attention = self(tokens)
-            for rule, least in enumerate((eps, eps * attention.amax(dim=-1, keepdim=True))):
-                edges[rule][at] = edges[rule][at].index_add(0, self.run, (attention > least).sum(dim=-1).T)
+            for counts, rule in zip(edges, RULES.values(), strict=True):
+                counts[at] = counts[at].index_add(0, self.run, rule(attention, eps).sum(dim=-1).T)
         weight, bias, readout, offset = self.mlp
         return [part.numpy() for part in (fit, curve, weight, bias, readout, offset[:, 0], *edges)]
 
@@ -547,20 +552,8 @@ def _finite(name, values):
     return array
 
 
-def _whole(name, value, *, least=1):
-    try:
-        if isinstance(value, bool | np.bool):  # truth values are no counts
-            raise TypeError
-        number = index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}, expected an integer") from None
-    if number < least:
-        raise ValueError(f"{name} is {number}, expected at least {least}")
-    return number
-
-
 def _wholes(name, values, *, least):
-    numbers = tuple(_whole(f"{name}[{i}]", value, least=least) for i, value in enumerate(values))
+    numbers = tuple(integer(f"{name}[{i}]", value, least) for i, value in enumerate(values))
     if not numbers:
         raise ValueError(f"{name} is empty, expected at least one")
     return numbers

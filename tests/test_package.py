@@ -177,7 +177,7 @@ def test_submodules_are_there_on_first_use():
 # Who may import whom: cli -> report -> reasoning -> dimension -> models; partition, toy and figures stand alone.
 ALLOWED = {
     "cli": {"report", "reasoning", "dimension", "models", "partition", "parts"},
-    "report": {"reasoning", "figures"},
+    "report": {"reasoning", "dimension", "figures"},
     "reasoning": {"reasoning", "dimension", "models", "checks", "parts"},
     "dimension": {"dimension", "models", "checks", "parts"},
     "models": set(),
@@ -185,9 +185,9 @@ ALLOWED = {
     "parts": set(),
     "statements": set(),
     "partition": {"partition", "checks"},
-    "toy": set(),
-    "figures": set(),
-    "interactive": {"figures"},
+    "toy": {"dimension", "checks"},
+    "figures": {"dimension"},
+    "interactive": {"figures", "dimension"},
 }
 
 
@@ -206,6 +206,14 @@ def test_imports_point_one_way(path):
             )
     ours = {name.split(".")[1] for name in imported if name.startswith("geolib.")} - {"__version__"}
     assert ours <= ALLOWED[part]
+    if part in ("toy", "figures", "interactive", "report", "cli"):  # the rules need NumPy only; the rest, torch
+        top = [node.module for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
+        assert {name for name in top if name.startswith("geolib.dimension")} <= {"geolib.dimension.rules"}
+
+
+def test_the_rules_are_read_without_torch():
+    loaded = set(python("import sys, geolib.cli, geolib.dimension.rules; print(*sys.modules)").split())
+    assert not loaded & {"torch", "transformers", "pandas"}
 
 
 def test_geolib_stays_small():

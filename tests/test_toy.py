@@ -250,9 +250,9 @@ def test_the_grid_trains_as_single_blocks_do(head_size, span):
         np.testing.assert_allclose(grid.fit[i], fit, atol=1e-9)
         np.testing.assert_allclose(grid.inputs[i], inputs, atol=1e-9)
         np.testing.assert_allclose(grid.weight[i], block.weight.detach(), atol=1e-9)
-        assert grid.absolute[i].tolist() == (rows > 0.2).sum(axis=(0, 2)).tolist()
+        assert grid.edges["absolute"][i].tolist() == (rows > 0.2).sum(axis=(0, 2)).tolist()
         largest = rows.max(axis=2, keepdims=True)
-        assert grid.relative[i].tolist() == (rows > 0.2 * largest).sum(axis=(0, 2)).tolist()
+        assert grid.edges["relative"][i].tolist() == (rows > 0.2 * largest).sum(axis=(0, 2)).tolist()
 
 
 def test_split_heads_start_alike_and_have_as_many_parameters():
@@ -273,7 +273,7 @@ def test_neighbouring_runs_do_not_matter():
 
 def test_the_fit_is_the_mlp_of_its_inputs_and_the_table_says_what_they_hold():
     grid = train_grid(**SMALL, n_steps=5)
-    assert (grid.inputs.shape, grid.fit.shape, grid.absolute.shape) == ((8, 31, 8), (8, 31), (8, 31))
+    assert (grid.inputs.shape, grid.fit.shape, grid.edges["absolute"].shape) == ((8, 31, 8), (8, 31), (8, 31))
     table = grid.table()
     assert len(table) == 8
     for i, row in enumerate(table.itertuples()):
@@ -283,7 +283,10 @@ def test_the_fit_is_the_mlp_of_its_inputs_and_the_table_says_what_they_hold():
         assert row.regions == 1 + np.diff(pattern, axis=0).sum()
         assert row.patterns == grid.regions(i).patterns
         assert row.rmse == pytest.approx(np.sqrt(np.mean((grid.fit[i] - np.sin(grid.t)) ** 2)))
-        assert (row.id_absolute, row.id_relative) == (grid.absolute[i].mean(), grid.relative[i].mean())
+        assert (row.id_absolute, row.id_relative) == (
+            grid.edges["absolute"][i].mean(),
+            grid.edges["relative"][i].mean(),
+        )
 
 
 def test_a_block_learns_sin():
@@ -294,17 +297,11 @@ def test_a_block_learns_sin():
 def test_dimension_where_it_is_known():
     """A context of one attends to itself; at t = 0 all tokens are the same, and attention is uniform."""
     alone = train_grid(heads=[1, 3], contexts=[1], seeds=[0], bins=9, stride=2, n_steps=3)
-    assert (alone.absolute == [[1], [3]]).all()
-    assert (alone.relative == [[1], [3]]).all()
+    assert (alone.edges["absolute"] == [[1], [3]]).all()
+    assert (alone.edges["relative"] == [[1], [3]]).all()
     grid = train_grid(heads=[1, 3], contexts=[4, 25], seeds=[0], bins=9, stride=2, n_steps=3)
-    assert grid.absolute[:, 4].tolist() == [4, 12, 0, 0]
-    assert grid.relative[:, 4].tolist() == [4, 12, 25, 75]
-
-
-def test_an_eps_of_one_leaves_no_edge():
-    grid = train_grid(**SMALL, n_steps=2, eps=1.0)
-    assert not grid.absolute.any()
-    assert not grid.relative.any()
+    assert grid.edges["absolute"][:, 4].tolist() == [4, 12, 0, 0]
+    assert grid.edges["relative"][:, 4].tolist() == [4, 12, 25, 75]
 
 
 def test_tokens_are_the_sinusoids_they_claim_to_be():
@@ -365,7 +362,9 @@ def test_fit_mlps_says_what_is_wrong(change, error, message):
         ({"span": 0}, ValueError, "embed: span is 0, expected at least 1"),
         ({"n_steps": None}, TypeError, "train_grid: n_steps is None, expected an integer"),
         ({"learning_rate": -1}, ValueError, "train_grid: learning_rate is -1, expected a positive number"),
-        ({"eps": 0}, ValueError, "train_grid: eps is 0, expected a positive number"),
+        ({"eps": 0}, ValueError, "train_grid: eps is 0, expected a number between 0 and 1"),
+        ({"eps": 1.0}, ValueError, "train_grid: eps is 1.0, expected a number between 0 and 1"),
+        ({"eps": [0.1]}, TypeError, r"train_grid: eps is \[0.1\], expected a number between 0 and 1"),
         ({"head_size": 4}, ValueError, "train_grid: head_size is 4, expected 'split' or 'full'"),
     ],
 )

@@ -1,44 +1,30 @@
 """Part II: the intrinsic dimension that self-attention gives to the input of the MLP."""
 
-from geolib.dimension.attention import (
-    AttentionDimension,
-    attention_dimension,
-    attention_edges,
-    measuring,
-)
-from geolib.dimension.batches import encode_prompts, measure_prompts, read_prompts
-from geolib.dimension.estimators import DimensionEstimate, estimate_dimension
-from geolib.dimension.heads import AttentionHeads, attention_heads
-from geolib.dimension.minkowski import (
-    MinkowskiCheck,
-    MinkowskiDimension,
-    eps_support,
-    minkowski_check,
-    minkowski_dimension,
-    token_dimension,
-)
-from geolib.dimension.profiles import dimension_profile
-from geolib.dimension.reach import MlpReach, mlp_reach
+import importlib
 
-__all__ = [
-    "AttentionDimension",
-    "AttentionHeads",
-    "DimensionEstimate",
-    "MinkowskiCheck",
-    "MinkowskiDimension",
-    "MlpReach",
-    "attention_dimension",
-    "attention_edges",
-    "attention_heads",
-    "dimension_profile",
-    "encode_prompts",
-    "eps_support",
-    "estimate_dimension",
-    "measure_prompts",
-    "measuring",
-    "minkowski_check",
-    "minkowski_dimension",
-    "mlp_reach",
-    "read_prompts",
-    "token_dimension",
-]
+# Loaded on first use: who reads the rules alone must not wait for torch and transformers.
+_HOMES = {
+    "attention": ("AttentionDimension", "attention_dimension", "attention_edges", "measuring"),
+    "batches": ("encode_prompts", "measure_prompts", "read_prompts"),
+    "estimators": ("DimensionEstimate", "estimate_dimension"),
+    "heads": ("AttentionHeads", "attention_heads"),
+    "minkowski": (
+        *("MinkowskiCheck", "MinkowskiDimension", "eps_support"),
+        *("minkowski_check", "minkowski_dimension", "token_dimension"),
+    ),
+    "profiles": ("dimension_profile",),
+    "reach": ("MlpReach", "mlp_reach"),
+    "rules": ("RULES",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module 'geolib.dimension' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"geolib.dimension.{_HOME[name]}"), name)
+
+
+def __dir__():
+    return __all__

@@ -20,7 +20,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from geolib.dimension.interface import NOT_ROUTED, UncountableError, attending, check_ids, layer_numbers
-from geolib.dimension.rows import RULES, AttentionMap, LogSumExp, count_weights, row_statistics
+from geolib.dimension.rows import AttentionMap, LogSumExp, count_weights, row_statistics
+from geolib.dimension.rules import RULES, check_eps, check_rule
 
 _NAME = "geolib_counting"
 
@@ -52,7 +53,7 @@ class AttentionDimension:
     eps : tuple of float
         Thresholds, in the order of the leading axis (one without it).
     rule : str
-        ``"absolute"`` or ``"relative"``.
+        A name in :data:`~geolib.dimension.RULES`.
     sink_share : array-like, shape=[batch, layers, heads, tokens], or None
         Weight on the first token that is not padding. This and the following are there when ``statistics`` was
         asked for, and NaN where the token is padding.
@@ -115,9 +116,9 @@ def attention_dimension(
         1 for tokens, 0 for padding, on either side. With ``past_key_values``, ``shape=[batch, past + tokens]``.
     eps : float or sequence of float
         Threshold(s) in (0, 1). A dense grid is one pass too.
-    rule : {"absolute", "relative"}
-        Count entries above eps (the printed eq. 8), or above eps times the row's largest entry (the released code
-        of arXiv 2312.01648).
+    rule : str
+        A name in :data:`~geolib.dimension.RULES`: with ``"absolute"`` count entries above eps (the printed eq. 8), with
+        ``"relative"`` those above eps times the row's largest entry (the released code of arXiv 2312.01648).
     tokens : {"last", "all"}
         Rows to count: the last token that is not padding, or every token.
     statistics : bool
@@ -139,7 +140,7 @@ def attention_dimension(
         An empty or too long prompt, eps outside (0, 1), an unknown rule, a mask that does not fit, or a model whose
         attention cannot be counted (named, with the reason).
     TypeError
-        ``model`` is no transformers model.
+        ``model`` is no transformers model, or eps no number.
 
     Notes
     -----
@@ -191,7 +192,7 @@ def attention_edges(model, input_ids, *, layer=None, eps=0.1) -> pd.DataFrame:
         raise ValueError(f"attention_edges: input_ids holds {len(ids)} prompts, but one was expected")
     n_layers = model.config.get_text_config().num_hidden_layers
     wanted = layer_numbers("attention_edges", model, range(n_layers) if layer is None else layer)
-    with measuring(model, eps=_check_eps("attention_edges", [eps]), tokens="all") as measure:
+    with measuring(model, eps=check_eps("attention_edges", [eps]), tokens="all") as measure:
         measure.edges_of = wanted
         model.base_model(input_ids=ids, use_cache=False)
     columns = (torch.cat(part).cpu().numpy() for part in zip(*measure.edges, strict=True))
@@ -211,13 +212,10 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", statistics=Fals
     ------
     _Recorder
     """
-    rules = (rule,) if isinstance(rule, str) else tuple(rule)
-    for one in rules or [rule]:
-        if one not in RULES:
-            raise ValueError(f"attention_dimension: rule is {one!r}, but 'absolute' or 'relative' was expected")
+    rules = check_rule("attention_dimension", rule)
     if tokens not in ("last", "all"):
         raise ValueError(f"attention_dimension: tokens is {tokens!r}, but 'last' or 'all' was expected")
-    eps, scalar = _check_eps("attention_dimension", eps), np.ndim(eps) == 0
+    eps, scalar = check_eps("attention_dimension", eps), isinstance(eps, Real)
     recorder = _Recorder(eps, rules, tokens, bool(statistics), attention_mask, scalar)
     running = _RECORDER.set(recorder)
     try:
@@ -269,7 +267,8 @@ class _Recorder:
             return
         self.first = self.first or module
         layer, statistics = len(self.rows), self.statistics
-        if normaliser is not None and self.tokens == "all" and not statistics and layer not in self.edges_of:
+        scored = all(getattr(RULES[rule], "score", None) for rule in self.rules)
+        if scored and normaliser is not None and self.tokens == "all" and not statistics and layer not in self.edges_of:
             counts, seen = attention.count(normaliser, self.eps, self.rules)
             measured = {"counts": counts}
             # The kernel takes a query of NaN for a row that sees nothing.
@@ -293,7 +292,7 @@ class _Recorder:
         self.visible.append(seen.to("cpu", torch.int32))
 
     def _add_edges(self, layer, rows, weights):
-        head, row, token = (weights > self.eps[0]).nonzero(as_tuple=True)
+        head, row, token = RULES[self.rules[0]](weights, self.eps[0]).nonzero(as_tuple=True)
         self.edges.append((torch.full_like(head, layer), head, row + rows.start, token, weights[head, row, token]))
 
     def _last_rows(self, attention) -> torch.Tensor:
@@ -363,16 +362,6 @@ def _counting_attention(module, query, key, value, attention_mask, scaling=None,
     if recorder is not None:
         recorder.add(module, attention, normaliser)
     return output
-
-
-def _check_eps(function, eps) -> tuple[float, ...]:
-    values = (eps,) if np.ndim(eps) == 0 else tuple(eps)
-    if not values:
-        raise ValueError(f"{function}: eps is empty, but at least one threshold was expected")
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 1:
-            raise ValueError(f"{function}: eps is {value!r}, but a number between 0 and 1 was expected")
-    return tuple(float(value) for value in values)
 
 
 def _cached(past_key_values) -> int:

@@ -11,9 +11,9 @@ import torch
 
 from geolib import __version__
 from geolib.checks import integer, one_line, whole_text
-from geolib.dimension.attention import _check_eps, measuring
+from geolib.dimension.attention import measuring
 from geolib.dimension.interface import check_fit, check_model
-from geolib.dimension.rows import RULES
+from geolib.dimension.rules import check_eps, check_rule, column
 from geolib.parts import fingerprint, run_in_parts
 
 _MEASURE = 1  # part of every row's key: raise it when what a row means, or how it is computed, changes
@@ -166,7 +166,7 @@ def measure_prompts(
     eps : float or sequence of float
         Threshold(s) in (0, 1).
     rule : str or sequence of str
-        ``"absolute"``, ``"relative"``, or both, in one pass.
+        Names in :data:`~geolib.dimension.RULES`, such as ``"absolute"``; several are one pass too.
     tokens : {"last", "all"}
         Measure each prompt's last token, or every token and take the mean.
     statistics : bool
@@ -203,13 +203,7 @@ def measure_prompts(
     follow from the prompts and ``batch_tokens``, never from what is in the store; prompts added at the end change
     few of them.
     """
-    eps, rules = _check_eps("measure_prompts", eps), (rule,) if isinstance(rule, str) else tuple(rule)
-    if not rules or not set(rules) <= set(RULES) or len(set(rules)) < len(rules):
-        raise ValueError(f"measure_prompts: rule is {rule!r}, but 'absolute', 'relative' or both were expected")
-    if len({f"{one:g}" for one in eps}) < len(eps):
-        raise ValueError(
-            f"measure_prompts: eps is {one_line(eps)}, but thresholds that differ in six digits were expected"
-        )
+    eps, rules = check_eps("measure_prompts", eps, distinct=True), check_rule("measure_prompts", rule)
     if tokens not in ("last", "all"):
         raise ValueError(f"measure_prompts: tokens is {tokens!r}, but 'last' or 'all' was expected")
     if per_token and tokens == "last":
@@ -306,9 +300,9 @@ def _measure_batch(model, batch, eps, rules, tokens, *, statistics, per_head, pe
     measured = {}  # shape=[batch, layers, heads, tokens] each
     for rule, result in measure.results().items():
         for e, one in enumerate(eps):
-            measured[f"id_{rule}_{one:g}"] = result.per_head[e]
+            measured[column(rule, one)] = result.per_head[e]
             if statistics:
-                measured[f"mass_above_{rule}_{one:g}"] = result.mass_above[e]
+                measured[column(rule, one, "mass_above")] = result.mass_above[e]
     if statistics:
         measured |= {name: getattr(result, name) for name in STATISTICS}
     rows = []

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
+import torch
 
 from geolib.checks import finite_array, integer, one_line
 from geolib.dimension.heads import AttentionHeads
-from geolib.dimension.rows import RULES
+from geolib.dimension.rules import RULES, check_eps, check_rule
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,8 +146,8 @@ def token_dimension(heads: AttentionHeads, token=-1, *, eps=0.0, rule="absolute"
         The row, from 0; negative counts from the last.
     eps : float
         Threshold of the supports, in [0, 1). 0 keeps every positive weight, as the theorem does.
-    rule : {"absolute", "relative"}
-        Keep weights above eps, or above eps times the row's largest weight.
+    rule : str
+        A name in :data:`~geolib.dimension.RULES`: keep weights above eps, or above eps times the row's largest weight.
 
     Returns
     -------
@@ -214,8 +215,8 @@ def minkowski_check(heads: AttentionHeads, *, eps=0.1, rule="absolute") -> Minko
         Of one layer and one prompt, as `attention_heads` returns them.
     eps : float or sequence of float
         Threshold(s) in (0, 1).
-    rule : {"absolute", "relative"}
-        Keep weights above eps, or above eps times the row's largest weight.
+    rule : str
+        As for `token_dimension`.
 
     Returns
     -------
@@ -243,7 +244,8 @@ def minkowski_check(heads: AttentionHeads, *, eps=0.1, rule="absolute") -> Minko
     """
     if not isinstance(heads, AttentionHeads):
         raise TypeError(f"minkowski_check: heads is {one_line(heads)}, expected AttentionHeads")
-    supports = [eps_support(heads.weights, one, rule) for one in np.atleast_1d(eps)]
+    thresholds = check_eps("minkowski_check", eps)
+    supports = [eps_support(heads.weights, one, rule) for one in thresholds]
     weights = heads.weights.astype(np.float64)
     rows = heads.rows(weights)
     norm = np.maximum(np.linalg.norm(heads.output, axis=1), np.finfo(float).tiny)  # a row of zeros moves by 0
@@ -255,7 +257,7 @@ def minkowski_check(heads: AttentionHeads, *, eps=0.1, rule="absolute") -> Minko
         kept *= np.divide(total, left, out=np.zeros_like(total), where=left > 0)[..., None]
         moved.append(np.linalg.norm(heads.rows(kept) - rows, axis=1) / norm)
     edges = np.array([support.sum(axis=2) for support in supports])
-    first = 0 if np.ndim(eps) == 0 else slice(None)
+    first = 0 if isinstance(eps, Real) else slice(None)
     return MinkowskiCheck(
         residual=np.linalg.norm(rows + heads.bias - heads.output, axis=1) / norm,
         smallest_weight=float(heads.weights.min()),
@@ -266,14 +268,15 @@ def minkowski_check(heads: AttentionHeads, *, eps=0.1, rule="absolute") -> Minko
 
 
 def eps_support(weights, eps, rule="absolute") -> np.ndarray:
-    """Which weights a threshold keeps: those above eps, or above eps times their row's largest.
+    """Which weights a rule keeps as edges.
 
     Parameters
     ----------
     weights : array-like, shape=[..., tokens]
     eps : float
         In [0, 1); 0 keeps all that are positive.
-    rule : {"absolute", "relative"}
+    rule : str
+        A name in :data:`~geolib.dimension.RULES`: keep weights above eps, or above eps times their row's largest.
 
     Returns
     -------
@@ -289,18 +292,11 @@ def eps_support(weights, eps, rule="absolute") -> np.ndarray:
     >>> eps_support([0.62, 0.3, 0.08], 0.1), eps_support([0.62, 0.3, 0.08], 0.1, "relative")
     (array([ True,  True, False]), array([ True,  True,  True]))
     """
-    if isinstance(eps, bool | np.bool) or not isinstance(eps, Real):
-        raise TypeError(f"eps_support: eps is {one_line(eps)}, expected a number")
-    if not 0 <= eps < 1:
-        raise ValueError(f"eps_support: eps is {eps}, expected 0 or more, and less than 1")
-    if rule not in RULES:
-        raise ValueError(f"eps_support: rule is {one_line(rule)}, expected 'absolute' or 'relative'")
-    weights = np.asarray(weights)
-    if weights.dtype.kind != "f" or not np.isfinite(weights).all():
-        weights = finite_array("eps_support: weights", weights)
-    # A threshold of the weights' own type: in float32, as they were made, a weight of exactly eps does not exceed it.
-    eps = weights.dtype.type(eps)
-    return weights > (eps if rule == "absolute" else eps * weights.max(axis=-1, keepdims=True))
+    (eps,), (rule,) = check_eps("eps_support", [eps], zero=True), check_rule("eps_support", [rule])
+    finite, own = finite_array("eps_support: weights", weights), np.asarray(weights).dtype
+    # torch takes the threshold in the weights' own type: in float32, as they were made, a weight of exactly eps does
+    # not exceed it.
+    return RULES[rule](torch.from_numpy(finite.astype(own if own.kind == "f" else float)), eps).numpy()
 
 
 def _check(values, out_proj, support, rtol):

@@ -6,7 +6,8 @@ import math
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-RULES = ("absolute", "relative")  # of a threshold: see `count_weights`
+from geolib.dimension.rules import RULES
+
 # Query rows of all heads at a time: the only block of attention weights that ever exists.
 _BLOCK = 64
 # Scores of one key-value head's block: they should stay in the cache, and be a product that is worth several threads.
@@ -122,7 +123,8 @@ class AttentionMap:
 
         A weight exceeds eps where its score exceeds the logsumexp plus log(eps): a comparison, no exponential. A row
         with a score that rounding could put on either side is counted by its weights instead, so that the result is
-        that of :func:`count_weights`, ties included. For maps without sinks, and masks that all heads share.
+        that of :func:`count_weights`, ties included. For rules with a score, maps without sinks, and masks that all
+        heads share.
 
         Parameters
         ----------
@@ -154,7 +156,7 @@ class AttentionMap:
         above = room[1, : scores.numel()].view(scores.shape)  # ones and zeros as floats: quicker to sum than booleans
         sure, unsure = [], []
         for rule in rules:
-            base = normaliser[:, :, rows, None] if rule == "absolute" else scores.amax(-1, keepdim=True)
+            base = RULES[rule].score(scores, normaliser[:, :, rows, None])
             slack = _SLACK * (1 + base.abs())
             for value in eps:
                 threshold = base + math.log(value)
@@ -184,11 +186,7 @@ class AttentionMap:
 
 
 def count_weights(weights, eps, rules):
-    """Count the weights, shape=[..., keys], above each threshold; shape=[rules, eps, ...].
-
-    ``absolute``: eps (eq. 8 of arXiv 2407.02678); ``relative``: eps times the row's largest weight (the released code
-    of arXiv 2312.01648). A weight of exactly the threshold does not exceed it.
-    """
+    """Count the weights, shape=[..., keys], that each of :data:`RULES` keeps; shape=[rules, eps, ...]."""
     return torch.stack([torch.stack([above.sum(-1) for above in group]) for group in _above(weights, eps, rules)])
 
 
@@ -209,10 +207,8 @@ def row_statistics(weights, first, eps, rules):
 
 
 def _above(weights, eps, rules):
-    """For each rule an iterator over eps: which weights exceed the threshold."""
-    for rule in rules:
-        unit = 1.0 if rule == "absolute" else weights.amax(-1, keepdim=True)
-        yield (weights > value * unit for value in eps)
+    """For each rule an iterator over eps: which weights it keeps."""
+    return ((RULES[rule](weights, value) for value in eps) for rule in rules)
 
 
 def _take(tensor, rows):

@@ -13,6 +13,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
+from geolib.dimension import rules
 from geolib.reasoning.resampling import (
     N_BOOT,
     N_PERM,
@@ -43,7 +44,8 @@ def id_change(
     rows : pandas.DataFrame
         As :meth:`Sweep.run` or :func:`load_run` returns them. A question's change is against its 0-shot row: no
         examples, nothing added to the question, greedy, attention as it is. Questions without one are left out.
-    rule : {"absolute", "relative"}
+    rule : str
+        A name in :data:`geolib.dimension.RULES`.
     eps : float
     layer : int
         -1 is the last layer, -2 the last but one.
@@ -63,7 +65,8 @@ def id_change(
     ValueError
         Such an ID or verdict was not recorded, no question has a 0-shot row, or one has two that differ.
     """
-    column = f"id_{rule}_{eps:g}"
+    (eps,) = rules.check_eps("id_change", [eps])
+    column = rules.column(rule, eps)
     if column not in rows:
         raise ValueError(f"id_change: rows have no column {column!r}, but {_listed(rows)} were recorded")
     there("id_change", rows, verdict=verdict)

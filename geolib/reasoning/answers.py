@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import psutil
 import torch
 
-from geolib.reasoning.decode import RULES, SharedPrefix, gumbel
+from geolib.dimension.rules import RULES, check_rule, column
+from geolib.reasoning.decode import SharedPrefix, gumbel
 
 _STOPS = ("\n\n", "\nQuestion:")  # where an answer in plain text is over, though the model goes on
 
@@ -25,6 +26,8 @@ class Settings:
         :func:`geolib.parts.fingerprint` of the model that is meant.
     probe : tuple of int
         Token ids of a long prompt, on which the measurement is compared to the model's own attention first.
+    rules : tuple of str
+        Names in :data:`geolib.dimension.RULES`, which a worker must know.
     """
 
     eps: Sequence[float]
@@ -35,6 +38,7 @@ class Settings:
     watched: Sequence[str]
     model_sha256: str
     probe: tuple[int, ...]
+    rules: tuple[str, ...] = field(default_factory=lambda: tuple(RULES))
 
 
 class Answerer:
@@ -49,7 +53,7 @@ class Answerer:
     Raises
     ------
     ValueError
-        A module to be watched is not there.
+        A module to be watched is not there, or a rule is unknown.
     """
 
     def __init__(self, model, tokenizer, settings: Settings):
@@ -59,7 +63,8 @@ class Answerer:
                 raise ValueError(f"Sweep: watched holds {name!r}, but the model has no such module")
         watched = [modules[name] for name in settings.watched]
         self.tokenizer, self.settings, self._checked = tokenizer, settings, False
-        self._engine = SharedPrefix(model, settings.eps, settings.sharpness, watched)
+        rules = check_rule("Sweep", settings.rules)
+        self._engine = SharedPrefix(model, settings.eps, settings.sharpness, watched, rules)
         eos = model.generation_config.eos_token_id
         ends = {*(eos if isinstance(eos, list) else [eos]), tokenizer.eos_token_id}
         self._ends = sorted(end for end in ends if end is not None)
@@ -108,9 +113,9 @@ class Answerer:
             "truncated": not answer.ended,
             "seconds": 0.0,
         }
-        for r, rule in enumerate(RULES):
+        for r, rule in enumerate(self.settings.rules):
             for e, eps in enumerate(self.settings.eps):
-                row[f"id_{rule}_{eps:g}"] = answer.counts[r, e].astype(np.int32)
+                row[column(rule, eps)] = answer.counts[r, e].astype(np.int32)
         row |= {"sink_share": answer.sink_share, "near": answer.near}
         return row | ({"signs": answer.signs} if self.settings.watched else {})
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from geolib.dimension.rules import column
 from geolib.reasoning.analysis import association, id_change, mean_change, paired_share
 from geolib.reasoning.choosing import choice_of
 from geolib.reasoning.regressions import same_question
 from geolib.reasoning.resampling import N_BOOT, Estimate
 from geolib.reasoning.runs import CONTROLS, GROUPS, add_facts, all_sets, load_run, results_folder
 
-RULES = ("absolute", "relative")
+RULES = ("absolute", "relative")  # by which the published runs were counted: readings do not grow with the table
 LAST = {"second to last layer": -2, "last layer": -1}
 FIRST = {"first layer": 0}
 MILD = 1.25
@@ -232,7 +233,7 @@ def _of_gsm8k(load):
 def _over_layers(load):
     rows = load("shots")
     for rule in RULES:
-        depth = len(rows[f"id_{rule}_0.1"].iloc[0])
+        depth = len(rows[column(rule, 0.1)].iloc[0])
         tables = [id_change(rows, rule=rule, layer=layer) for layer in range(depth)]
         mean = np.mean([table["change"] for table in tables], axis=0)
         yield f"{rule}, mean of all layers", partial(mean_change, tables[0].assign(change=mean))
@@ -307,7 +308,7 @@ def _scaled(load):
         for place, layer in LAST.items():
             for group in GROUPS:
                 sharp, flat = (doses[doses["layers"].eq(group) & doses["sharpness"].eq(f)] for f in (MILD, 1 / MILD))
-                rise = mean_change(_apart(sharp, flat, f"id_{rule}_0.1", layer))
+                rise = mean_change(_apart(sharp, flat, column(rule, 0.1), layer))
                 yield f"{rule}, {place}, {group}", partial(_where_moved, rise, sharp, flat)
 
 
@@ -341,7 +342,7 @@ def _more_id(pairs):
         for k, pair in pairs(load).items():
             for rule in RULES:
                 for place, layer in LAST.items():
-                    change = _apart(*pair, f"id_{rule}_0.1", layer)
+                    change = _apart(*pair, column(rule, 0.1), layer)
                     yield f"k = {k}, {rule}, {place}", partial(mean_change, change)
 
     return readings

@@ -17,8 +17,8 @@ import torch
 from geolib.dimension.attention import _HARMLESS
 from geolib.dimension.interface import NOT_ROUTED, UncountableError, attending
 from geolib.dimension.rows import count_weights
+from geolib.dimension.rules import RULES
 
-RULES = ("absolute", "relative")
 _NAME = "geolib_shared"
 _PIECE = 1024  # tokens read in one pass: more gain nothing and take memory
 _STEP = 128  # the same, of a beginning
@@ -43,7 +43,7 @@ class Answer:
     ended : bool
         Whether the model ended the answer, rather than the limit.
     counts : array-like, shape=[rules, eps, layers], int
-        ID_eps of eq. 8 under both rules.
+        ID_eps of eq. 8 under each rule.
     sink_share : array-like, shape=[layers]
         Weight on the first token, mean over heads.
     near : int
@@ -81,18 +81,21 @@ class SharedPrefix:
         As for :func:`geolib.dimension.attention_dimension`: attention goes through transformers' interface and is one
         softmax per head. Keys and values are held in float32 whatever its type.
     eps : sequence of float
-        Thresholds of ID_eps, counted under both rules.
+        Thresholds of ID_eps, counted under every rule.
     sharpness : mapping of int to float, optional
         Layer (from 0) to a factor of its attention scores: above 1 rows of attention grow sharper, below flatter. The
         intervention of Part III; layers that are not named keep 1.
     watched : sequence of torch.nn.Module
         Modules whose outputs' signs at the prompt's last token are recorded, such as the gates of the MLPs.
+    rules : sequence of str
+        Names in :data:`geolib.dimension.RULES`; by default all that are there.
     """
 
     model: object
     eps: Sequence[float]
     sharpness: Mapping[int, float] | None = None
     watched: Sequence[torch.nn.Module] = ()
+    rules: Sequence[str] = field(default_factory=lambda: tuple(RULES))
     _shared: list[int] = field(default_factory=list)  # the tokens whose keys and values are shared
     _layers: dict = field(default_factory=dict)  # by module, in the order of the forward pass
     _written: int = 0  # columns of the rows' own tokens that are there
@@ -334,7 +337,8 @@ class SharedPrefix:
         if weights.isnan().any():
             raise ValueError(f"Sweep: model gives NaN attention in layer {len(self._measured) + 1}")
         below, counts, above = (
-            count_weights(weights, [eps + shift for eps in self.eps], RULES).sum((2, 4)) for shift in (-_NEAR, 0, _NEAR)
+            count_weights(weights, [max(0, eps + shift) for eps in self.eps], self.rules).sum((2, 4))
+            for shift in (-_NEAR, 0, _NEAR)
         )  # [rules, eps, batch]
         if self._shared:
             sink = weights[..., 0]

@@ -17,6 +17,7 @@ from statsmodels.tools.sm_exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from geolib.checks import integer
+from geolib.dimension import rules
 from geolib.reasoning.analysis import holm, id_change
 from geolib.reasoning.resampling import (
     N_BOOT,
@@ -267,7 +268,7 @@ def layer_profile(
     """
     settings = {"rule": rule, "eps": eps, "verdict": verdict}
     first = id_change(rows, layer=0, **settings)  # says what is wrong with the rows, if anything is
-    layers = range(len(rows[f"id_{rule}_{eps:g}"].iloc[0]))
+    layers = range(len(rows[rules.column(rule, eps)].iloc[0]))
     tables = [first, *(id_change(rows, layer=layer, **settings) for layer in layers[1:])]
     xs = [numbers_in("layer_profile", table, x=x)[0] for table in tables]
     (ys,) = numbers_in("layer_profile", first, y="correct")

@@ -13,7 +13,8 @@ from numbers import Integral, Real
 import numpy as np
 import pandas as pd
 
-from geolib.checks import one_line
+from geolib.checks import integer, one_line
+from geolib.dimension.rules import RULES, check_eps
 from geolib.parts import fingerprint, run_in_parts
 from geolib.reasoning.answers import Answerer, Settings, room
 from geolib.reasoning.decode import RefusedError
@@ -53,7 +54,7 @@ class Sweep:
         Step 1 of the paper's protocol: ask everything with no example, and go on with what was answered wrong.
         Then ``shots`` must hold 0, or ``conditions`` one without examples, lead and hint.
     eps : float or sequence of float
-        Threshold(s); both rules are always recorded.
+        Threshold(s) in (0, 1); every one of :data:`geolib.dimension.RULES` is recorded.
     max_new_tokens : int
         Longest answer; rows whose answer was cut off say so in ``truncated``.
     temperature : float
@@ -114,9 +115,8 @@ class Sweep:
             raise TypeError(f"Sweep: engine is {one_line(self.engine)}, but a Cluster was expected")
         if not isinstance(self.temperature, Real) or not 0 <= self.temperature < math.inf:
             raise ValueError(f"Sweep: temperature is {self.temperature!r}, but a number from 0 on was expected")
-        for layer, factor in (self.sharpness or {}).items():
-            if not isinstance(factor, Real) or not 0 < factor < math.inf:
-                raise ValueError(f"Sweep: sharpness of layer {layer} is {factor!r}, but a number above 0 was expected")
+        check_eps("Sweep", self.eps, distinct=True)
+        self._check_sharpness()
         if len({example.text for example in self.examples}) < len(self.examples):
             raise ValueError("Sweep: examples holds the same text twice, but distinct ones were expected")
         if len({question.index for question in self.questions}) < len(self.questions):
@@ -125,6 +125,14 @@ class Sweep:
         both = {question.text for question in self.questions} & shown
         if both:
             raise ValueError(f"Sweep: {len(both)} of the examples are among the questions, but none may be")
+
+    def _check_sharpness(self):
+        if not isinstance(self.sharpness or {}, Mapping):
+            raise TypeError(f"Sweep: sharpness is {one_line(self.sharpness)}, expected factors by layer")
+        for layer, factor in (self.sharpness or {}).items():
+            integer("Sweep: layer of sharpness", layer, 0, self.model.config.get_text_config().num_hidden_layers - 1)
+            if isinstance(factor, bool) or not isinstance(factor, Real) or not 0 < factor < math.inf:
+                raise ValueError(f"Sweep: sharpness of layer {layer} is {factor!r}, but a number above 0 was expected")
 
     def _check_shots(self):
         if len(self.shots) == 0 or any(isinstance(k, bool) or not isinstance(k, Integral) or k < 0 for k in self.shots):
@@ -203,7 +211,7 @@ class Sweep:
 
     @property
     def _thresholds(self) -> list[float]:
-        return np.atleast_1d(self.eps).tolist()
+        return list(check_eps("Sweep", self.eps))
 
     def _prompts(self, condition, questions, model_hash, skipped) -> list[dict]:
         """Every question's prompt with its key: a hash of all that determines its row."""
@@ -230,7 +238,9 @@ class Sweep:
             settings.append({"sharpness": sorted(self.sharpness.items())})
         if self.watched:
             settings.append({"watched": list(self.watched)})
-        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+        if len(RULES) > 2:  # the first two are in every store
+            settings.append({"rules": list(RULES)[2:]})
+        return hashlib.sha256(json.dumps(settings, default=float).encode()).hexdigest()
 
     def _answer(self, prompts: list[dict], model_hash: str, failed: list[dict]) -> pd.DataFrame:
         """Rows of the prompts, in their order, from the store or the model."""

@@ -232,10 +232,10 @@ def test_a_bad_prompt_is_named_before_anything_is_computed(tiny, tmp_path, promp
     [
         ({"eps": 1.5}, "eps is 1.5"),
         ({"eps": []}, "eps is empty"),
-        ({"eps": [0.1, 0.1]}, r"eps is \(0.1, 0.1\), but thresholds that differ"),
-        ({"rule": "soft"}, "rule is 'soft', but"),
+        ({"eps": [0.1, 0.1]}, r"eps is \(0.1, 0.1\), expected thresholds that differ"),
+        ({"rule": "soft"}, "rule is 'soft', expected"),
         ({"rule": ()}, r"rule is \(\)"),
-        ({"rule": ("absolute", "absolute")}, "rule is .*, but"),
+        ({"rule": ("absolute", "absolute")}, "rule is .*, expected .*, each once"),
         ({"tokens": "first"}, "tokens is 'first', but"),
         ({"per_token": True}, "per_token is True and tokens is 'last'"),
         ({"batch_tokens": 0}, "batch_tokens is 0, expected at least 1"),
