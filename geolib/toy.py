@@ -5,7 +5,6 @@ own, and no run sees another, so neighbours change a result by rounding at most.
 """
 
 from dataclasses import dataclass
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from geolib.checks import integer
+from geolib.checks import above_zero, finite_array, integer
 from geolib.dimension.rules import RULES, check_eps
 
 
@@ -109,7 +108,7 @@ def fit_mlps(x, y, *, width, seeds, n_steps=5000, learning_rate=0.01, snapshots=
     x, y = _curve(x, y)
     width, n_steps = integer("fit_mlps: width", width, 1), integer("fit_mlps: n_steps", n_steps, 0)
     seeds = _wholes("fit_mlps: seeds", seeds, least=0)
-    learning_rate = _positive("fit_mlps: learning_rate", learning_rate)
+    learning_rate = float(above_zero("fit_mlps: learning_rate", learning_rate))
     steps = _wholes("fit_mlps: snapshots", sorted({0, n_steps}) if snapshots is None else snapshots, least=0)
     if list(steps) != sorted({*steps}) or steps[-1] > n_steps:
         raise ValueError(f"fit_mlps: snapshots is {steps}, expected increasing steps within 0 to {n_steps}")
@@ -182,7 +181,7 @@ def regions_along(points, weight, bias):
     CurveRegions(patterns=2, regions=3, crossed=array([0, 2, 0]))
     """
     points, weight, bias = (
-        _finite(f"regions_along: {name}", values)
+        finite_array(f"regions_along: {name}", values)
         for name, values in (("points", points), ("weight", weight), ("bias", bias))
     )
     if points.ndim != 2 or weight.shape != (*bias.shape, *points.shape[1:]) or not points.size:
@@ -295,7 +294,7 @@ def embed(t, context, d_model, *, span=None):
     ValueError
         If t has another shape or is not finite, a count is below 1, or d_model is odd.
     """
-    t = _finite("embed: t", t)
+    t = finite_array("embed: t", t)
     if t.ndim != 1:
         raise ValueError(f"embed: t has shape {t.shape}, expected [bins]")
     context, d_model = integer("embed: context", context, 1), integer("embed: d_model", d_model, 1)
@@ -304,7 +303,7 @@ def embed(t, context, d_model, *, span=None):
         raise ValueError(f"embed: d_model is {d_model}, expected an even number")
     frequency = 10 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model) / 2
     position = torch.arange(1, context + 1, dtype=torch.float64) / span
-    angle = torch.from_numpy(t)[:, None, None] * position[:, None] * frequency
+    angle = torch.tensor(t)[:, None, None] * position[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
@@ -378,7 +377,8 @@ def train_grid(
         for name, value in (("d_model", d_model), ("width", width), ("bins", bins), ("stride", stride))
     )
     n_steps = integer("train_grid: n_steps", n_steps, 0)
-    learning_rate, (eps,) = _positive("train_grid: learning_rate", learning_rate), check_eps("train_grid", [eps])
+    learning_rate = float(above_zero("train_grid: learning_rate", learning_rate))
+    (eps,) = check_eps("train_grid", [eps])
     if head_size not in ("split", "full"):
         raise ValueError(f"train_grid: head_size is {head_size!r}, expected 'split' or 'full'")
     if head_size == "split" and max(heads) > d_model:
@@ -533,7 +533,7 @@ def _mlp(weight, bias, readout, offset):
 
 def _curve(x, y):
     """Both as tensors, sorted by x."""
-    x, y = _finite("fit_mlps: x", x), _finite("fit_mlps: y", y)
+    x, y = finite_array("fit_mlps: x", x), finite_array("fit_mlps: y", y)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"fit_mlps: x has shape {x.shape} and y {y.shape}, expected [points] for both")
     if len(np.unique(x)) < 2:
@@ -542,26 +542,8 @@ def _curve(x, y):
     return torch.from_numpy(x[order]), torch.from_numpy(y[order])
 
 
-def _finite(name, values):
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} is {type(values).__name__}, expected an array of real numbers") from None
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds NaN or infinity, expected finite numbers")
-    return array
-
-
 def _wholes(name, values, *, least):
     numbers = tuple(integer(f"{name}[{i}]", value, least) for i, value in enumerate(values))
     if not numbers:
         raise ValueError(f"{name} is empty, expected at least one")
     return numbers
-
-
-def _positive(name, value):
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}, expected a number")
-    if not 0 < value < np.inf:
-        raise ValueError(f"{name} is {value}, expected a positive number")
-    return float(value)

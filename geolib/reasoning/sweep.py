@@ -130,9 +130,9 @@ class Sweep:
         if not isinstance(self.sharpness or {}, Mapping):
             raise TypeError(f"Sweep: sharpness is {one_line(self.sharpness)}, expected factors by layer")
         for layer, factor in (self.sharpness or {}).items():
-            integer("Sweep: layer of sharpness", layer, 0, self.model.config.get_text_config().num_hidden_layers - 1)
             if isinstance(factor, bool) or not isinstance(factor, Real) or not 0 < factor < math.inf:
                 raise ValueError(f"Sweep: sharpness of layer {layer} is {factor!r}, but a number above 0 was expected")
+            integer("Sweep: layer of sharpness", layer, 0, self.model.config.get_text_config().num_hidden_layers - 1)
 
     def _check_shots(self):
         if len(self.shots) == 0 or any(isinstance(k, bool) or not isinstance(k, Integral) or k < 0 for k in self.shots):
