@@ -77,10 +77,10 @@ def minkowski_dimension(values, out_proj, support, *, sink=False, rtol=None) -> 
     Notes
     -----
     Rank is decided in float64 in three steps, each against its own scale, so that neither a head nor a projection of
-    small numbers is lost beside a large one: the values of each head less their mean, relative to the largest singular
-    value before it was taken off; their directions after the projection, relative to the projection's; and the heads'
-    orthonormal bases put together. Cost: a QR factorisation of each head's values, and one SVD of at most
-    heads * head_dim rows, however many tokens there are.
+    small numbers is lost beside a large one: the values of each head less the shortest of them, each on the scale of
+    its own norm, relative to the largest singular value before that was taken off; their directions after the
+    projection, relative to the projection's; and the heads' orthonormal bases put together. Cost: a QR factorisation of
+    each head's values, and one SVD of at most heads * head_dim rows, however many tokens there are.
 
     Examples
     --------
@@ -100,12 +100,11 @@ def minkowski_dimension(values, out_proj, support, *, sink=False, rtol=None) -> 
     ratios, bases = [], []
     for value, attended, frame, factor, size in zip(values, support, frames, factors, sizes, strict=True):
         points = np.vstack([value[attended], np.zeros((int(bool(sink)), value.shape[1]))])
-        spread = points - points.mean(axis=0) if len(points) else points
-        directions = _row_space(spread, _norm(points), rtol, ratios)
+        directions = _row_space(*_spread(points), rtol, ratios)
         bases.append(_row_space(directions @ factor.T, size[0], rtol, ratios) @ frame.T)
     ratios.append(np.linalg.svd(np.vstack(bases), compute_uv=False))  # rows of norm 1: the largest is 1 or a few
     rank = int((ratios[-1] > rtol).sum())
-    n_attended, ranks = support.sum(axis=1), (sizes > rtol * sizes[:, :1]).sum(axis=1)
+    n_attended, ranks = support.sum(axis=1), head_ranks(factors, rtol)
     by_tokens = np.arange(values.shape[2] + 2)[:, None] - (not sink)  # dimension of a hull of 0, 1, 2, ... tokens
     saturated = np.minimum(np.minimum(by_tokens, ranks).sum(axis=1), width)
     ratios = np.concatenate([*ratios, [0.0]])
@@ -119,9 +118,24 @@ def minkowski_dimension(values, out_proj, support, *, sink=False, rtol=None) -> 
     )
 
 
-def _norm(A):
-    """Largest singular value."""
-    return math.sqrt(max(np.linalg.eigvalsh(A.T @ A)[-1], 0))
+def head_ranks(out_proj, rtol=2e-6):
+    """Rank of each head's output projection, or of what it is made of, shape=[heads, ...]."""
+    sizes = np.linalg.svd(out_proj, compute_uv=False)
+    return (sizes > rtol * sizes[:, :1]).sum(axis=1)
+
+
+def _spread(points):
+    """Differences from the shortest point, each on the scale of its own point's norm, and the size of what they are of.
+
+    Rounding is relative to each point's own norm: so scaled, it is as far below 1 in all of them, and a long point
+    hides no short ones. The rank is that of the differences.
+    """
+    if not len(points):
+        return points, 0.0
+    norms = np.linalg.norm(points, axis=1)
+    scale = np.where(norms > 0, norms, 1)[:, None]
+    A = points / scale
+    return (points - points[norms.argmin()]) / scale, math.sqrt(max(np.linalg.eigvalsh(A.T @ A)[-1], 0))
 
 
 def _row_space(A, scale, rtol, ratios):
@@ -321,8 +335,7 @@ def _check(values, out_proj, support, rtol):
         )
     if not support.any():
         raise ValueError("minkowski_dimension: support is False for every token, expected at least one edge")
-    if rtol is None:
-        return values, out_proj, support, 2e-6 if single else 1e-10
+    rtol = (2e-6 if single else 1e-10) if rtol is None else rtol
     if isinstance(rtol, bool) or not isinstance(rtol, Real):
         raise TypeError(f"minkowski_dimension: rtol is {one_line(rtol)}, expected a number")
     if not 0 < rtol < 1:

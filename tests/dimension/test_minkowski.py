@@ -142,6 +142,21 @@ def test_heads_of_very_different_scale():
     assert minkowski_dimension(values, out_proj, full(values)).rank == 12
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("factor", [1e7, 1e-7, 1e30, 1e-30])
+@pytest.mark.parametrize("scaled", [[0], [5], [1, 4], [0, 2, 3]])
+def test_a_long_token_hides_no_short_ones(scaled, factor, dtype):
+    """Six points in general position span five dimensions, however long some are; with one of them twice, four."""
+    values, out_proj = generic(1, 6, 8, 20)
+    values[0, scaled] *= factor
+    assert minkowski_dimension(values.astype(dtype), out_proj.astype(dtype), full(values)).rank == 5
+    assert minkowski_dimension(values.astype(dtype), out_proj.astype(dtype), full(values), sink=True).rank == 6
+    values[0, (scaled[0] + 1) % 6] = values[0, scaled[0]]
+    measured = minkowski_dimension(values.astype(dtype), out_proj.astype(dtype), full(values))
+    assert measured.rank == 4
+    assert measured.margin[0] > 0.01
+
+
 def test_what_float32_cannot_tell_apart_is_the_same():
     """A large common offset: differences of 1e-8 of it are rounding in float32, and real in float64."""
     values, out_proj = generic(2, 4, 5, 20)
