@@ -1,7 +1,8 @@
 """Classical estimators of intrinsic dimension: scikit-dimension's (Bac et al. 2021), behind one careful call.
 
-They look at distances between points, and are misled where points coincide or one lies far from all others. Here the
-first are removed and the second set aside, both are reported, and what an estimator cannot answer is refused.
+They look at distances between points, and are misled where points coincide, if only up to rounding, or one lies far
+from all others. Here the first are removed and the second set aside, both are reported, and what an estimator cannot
+answer is refused.
 """
 
 import math
@@ -11,6 +12,9 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.neighbors import NearestNeighbors
 
 from geolib.checks import finite_array, integer, one_line
 
@@ -23,6 +27,11 @@ _FIXED = ("TwoNN", "CorrInt", "DANCo")
 _SHARING = ("TwoNN", "MLE", "MOM", "TLE", "ESS")  # take neighbours that are known; the others look on their own
 _FEWEST = 5  # points, whatever the estimator
 _DANCO = 20, 5000  # points that its table covers
+_BITS = 8, 11, 24  # significant ones of bfloat16, float16, float32
+# Units in the last place of a row's norm that are rounding. In float32 states of one text differ by up to some 40, with
+# the batch that they were computed in; of 16 bits a cloud can spare no more than one.
+_UNITS, _UNITS_16 = 64, 1
+_GRAPH = 10  # neighbours by which points are told to be in one group: a cloud of any size hangs together by these
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class DimensionEstimate:
     n_used : int
         Points behind it.
     n_duplicates : int
-        Rows removed because they equal another.
+        Rows removed because they equal another, up to rounding.
     n_outliers : int
         Rows set aside for their extreme norm.
     """
@@ -56,7 +65,7 @@ def estimate_dimension(points, estimator="TwoNN", *, n_neighbors=None, n_boot=0,
     Parameters
     ----------
     points : array-like, shape=[n, dim]
-        Computed with in float64.
+        Computed with in float64; the type that they come in says what rounding they hold.
     estimator : str or sequence of str
         ``"TwoNN"`` (Facco et al. 2017), ``"MLE"`` (Levina and Bickel 2004), ``"GRIDE"`` (Denti et al. 2022),
         ``"MOM"``, ``"TLE"``, ``"MADA"``, ``"CorrInt"``, ``"MiND_ML"``, ``"DANCo"``, ``"lPCA"``, ``"FisherS"``; slow
@@ -84,7 +93,15 @@ def estimate_dimension(points, estimator="TwoNN", *, n_neighbors=None, n_boot=0,
 
     Notes
     -----
-    *Duplicates.* Rows that are equal in every bit count once: a neighbour at distance 0 makes MLE 0.
+    *Duplicates.* Rows that are equal up to rounding count once: a neighbour at distance 0 makes MLE 0, and one that
+    rounding alone has moved makes it nearly 0. Equal up to rounding are two rows whose distance is at most 64 units in
+    the last place of their norm (of the median norm, for a shorter row), in the points' own type; one unit, in 16-bit
+    types. Points that hold no more digits than a narrower type are taken to have come in it, unless whole numbers or
+    another grid explain that.
+
+    *More than all.* Nothing in R^dim has more than dim dimensions. A value that sampling noise may have put above dim,
+    by no more than a fifth and 5 / sqrt(n) of it, is returned as it is; one that is farther above is refused, as is any
+    value above dim of evenly spaced points: those of which most have their two nearest neighbours at one distance.
 
     *Extreme rows.* Distances from the coordinatewise median are taken. A row is set aside if the logarithm of its own
     lies more than 5 robust standard deviations (1.4826 times the median absolute deviation) above the median, and it is
@@ -100,6 +117,11 @@ def estimate_dimension(points, estimator="TwoNN", *, n_neighbors=None, n_boot=0,
     standard deviation of the logarithm. Halves see farther neighbours, so their mean is of no use; only their spread
     is taken. No resampling shows bias, which grows with the dimension. An estimate that is the same whole number on
     all halves has an interval of width 0.
+
+    *Groups.* All this is for points that are drawn one by one. Of 1,000 Gaussian points in R^10 the intervals held the
+    mean over draws in 97 % of 120 draws. Of 20 tight groups of 100 points they did so in 96 % if the groups were alike,
+    but, where each had a dimension of its own from 2 to 10, in 42 % (TwoNN) and 3 % (MLE) of 60 draws: which groups are
+    drawn matters more than which points. So a warning says where points fall into groups.
 
     *Sharing.* Neighbours are found once, for all half-samples and all of TwoNN, MLE, MOM, TLE and ESS. The others find
     their own, in the whole and in every half.
@@ -124,7 +146,7 @@ def estimate_dimension(points, estimator="TwoNN", *, n_neighbors=None, n_boot=0,
     sizes = _sizes(estimator, n_neighbors)
     n_boot = _n_boot(n_boot)
     quantile, seed = NormalDist().inv_cdf((1 + _level(level)) / 2), integer("estimate_dimension: seed", seed, 0)
-    cloud, n_duplicates, n_outliers = _clean(_points(points))
+    cloud, n_duplicates, n_outliers = _clean(*_points(points))
     left_out = f"{n_duplicates} duplicates and {n_outliers} extreme ones"
     for name, size in sizes.items():
         _require(name, size, len(cloud), left_out, bool(n_boot))
@@ -134,6 +156,8 @@ def estimate_dimension(points, estimator="TwoNN", *, n_neighbors=None, n_boot=0,
     # Enough that a half of the points holds k of a point's neighbours, but for one point in a million.
     known = 2 * k + 10 * math.isqrt(k) + 20 if n_boot else k
     near = _nearest(cloud, min(known, len(cloud) - 1)) if sharing else None
+    if n_boot:
+        _warn_of_groups(cloud, near)
     values = {name: _fit(name, size, cloud, near, seed) for name, size in sizes.items()}
     logs = {name: [] for name in sizes}
     rng = np.random.default_rng(seed)
@@ -150,11 +174,12 @@ def estimate_dimension(points, estimator="TwoNN", *, n_neighbors=None, n_boot=0,
     return estimates[estimator] if isinstance(estimator, str) else estimates
 
 
-def _clean(points):
+def _clean(points, unit):
     """Distinct rows of ordinary norm, about their median, on the scale of 1; number of duplicates, of extreme rows."""
     # Of equal rows the first stays. Adding 0 makes a zero of -0, which has other bits.
     rows = np.ascontiguousarray(points + 0.0).view(np.dtype((np.void, points.shape[1] * points.itemsize))).ravel()
     distinct = points[np.sort(np.unique(rows, return_index=True)[1])]
+    distinct = distinct[_apart(distinct, unit)]
     n_duplicates = len(points) - len(distinct)
     if len(distinct) < 3:
         return distinct, n_duplicates, 0
@@ -168,10 +193,59 @@ def _clean(points):
     return centred[ordinary] / math.exp(middle), n_duplicates, int((~ordinary).sum())
 
 
+def _unit(own, points):
+    """Spacing of the numbers at 1 in the type ``own``, or in a narrower one that holds all of the points."""
+    unit = np.finfo(own if own.kind == "f" else float).eps
+    fraction, exponent = np.frexp(points[points != 0])
+    for bits in _BITS:
+        digits = fraction * 2.0**bits
+        if exponent.size and not (digits % 1).any():
+            # Numbers on a grid, such as whole ones, have their last digit in one place; rounded ones, their first.
+            digits = digits.astype(np.int64)
+            last = exponent - bits + np.log2(digits & -digits)
+            return max(unit, 2.0 ** (1 - bits)) if exponent.max() - last.min() > bits else unit
+    return unit
+
+
+def _apart(rows, unit):
+    """Choose rows of which no two are equal up to rounding; their indices."""
+    with np.errstate(all="ignore"):  # a row too large to be squared is equal to no other
+        rows = rows / np.median(np.abs(rows).max(axis=1))
+        norms = np.linalg.norm(rows, axis=1)
+        reach = (_UNITS if unit < 1e-4 else _UNITS_16) * unit * np.fmax(norms, np.median(norms))
+        # Rows that are close are close along every line: along the first of these few, only neighbours are compared.
+        lines = np.random.default_rng(0).standard_normal((rows.shape[1], 8))
+        shadows = rows @ (lines / np.linalg.norm(lines, axis=0))
+        order = np.argsort(shadows[:, 0], kind="stable")
+        rows, shadows, reach = rows[order], shadows[order], np.where(np.isfinite(reach), reach, 0)[order]
+        kept = np.ones(len(rows), dtype=bool)
+        for k in range(1, len(rows)):
+            near = shadows[k:, 0] - shadows[:-k, 0] <= reach[:-k]
+            if not near.any():
+                break
+            (near,) = np.nonzero(near & kept[:-k] & kept[k:])
+            near = near[(np.abs(shadows[near] - shadows[near + k]) <= reach[near, None]).all(axis=1)]
+            near = near[np.linalg.norm(rows[near] - rows[near + k], axis=1) <= reach[near]]
+            kept[near + k] = False
+    return np.sort(order[kept])
+
+
+def _warn_of_groups(cloud, near):
+    """Warn where the graph of neighbours falls apart, and a tenth of the points are outside its largest part."""
+    neighbours = (near or _nearest(cloud, min(_GRAPH, len(cloud) - 1)))[1][:, :_GRAPH]
+    edges = np.repeat(np.arange(len(cloud)), neighbours.shape[1]), neighbours.ravel()
+    graph = coo_array((np.ones(neighbours.size), edges), shape=[len(cloud)] * 2)
+    sizes = np.bincount(connected_components(graph, directed=False)[1])
+    if sizes.max() < 0.9 * len(cloud):
+        warnings.warn(
+            f"estimate_dimension: points fall into {len(sizes)} groups without near neighbours in common; intervals "
+            "take points as drawn one by one, and do not hold for other groups",
+            stacklevel=3,
+        )
+
+
 def _nearest(cloud, k):
     """Distances and indices of each point's k nearest neighbours, shape=[n, k] both."""
-    from sklearn.neighbors import NearestNeighbors
-
     return NearestNeighbors(n_neighbors=k).fit(cloud).kneighbors()
 
 
@@ -192,7 +266,8 @@ def _fit(name, size, cloud, near, seed):
     with warnings.catch_warnings():
         from skdim import id as estimators
 
-    if cloud.shape[1] == 1:
+    n, dim = cloud.shape
+    if dim == 1:
         cloud = np.hstack([cloud, np.zeros_like(cloud)])  # it wants two coordinates; this is the same cloud
     settings = {
         "TwoNN": {"dist": True},
@@ -204,9 +279,7 @@ def _fit(name, size, cloud, near, seed):
     }.get(name, {})
     fitted = getattr(estimators, name)(**settings)
     given = {}
-    if name == "TwoNN":
-        cloud = near[0][:, :2]
-    elif name in ("MLE", "MOM", "TLE", "ESS"):
+    if name in ("MLE", "MOM", "TLE", "ESS"):
         given = {"n_neighbors": size, "precomputed_knn_arrays": tuple(part[:, :size] for part in near)}
     elif name == "MADA":
         given = {"n_neighbors": size}
@@ -214,19 +287,31 @@ def _fit(name, size, cloud, near, seed):
         # 0 / 0 is a matter of course to some of them, which put it right afterwards.
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("error", UserWarning)
-            value = float(fitted.fit(cloud, **given).dimension_)
+            value = float(fitted.fit(near[0][:, :2] if name == "TwoNN" else cloud, **given).dimension_)
     except (UserWarning, ValueError, ArithmeticError) as error:
         raise ValueError(f"estimate_dimension: {name} fails on points: {' '.join(str(error).split())}") from None
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"estimate_dimension: {name} gives {value} for points, expected a positive number")
+    if value > dim * (1.2 + 5 / math.sqrt(n)) or (value > 1.001 * dim and _are_even(cloud)):
+        raise ValueError(
+            f"estimate_dimension: {name} gives {value:.4g} for points with {dim} coordinate{'s' * (dim > 1)}, expected "
+            "no more than these; where neighbours are at equal distances, as on a grid, no dimension can be estimated"
+        )
     return value
 
 
+def _are_even(cloud):
+    """Whether most points have their two nearest neighbours at one distance."""
+    first, second = _nearest(cloud, 2)[0].T
+    return bool(np.median(second - first) <= 1e-6 * np.median(second))
+
+
 def _points(points):
+    """Points in float64, and the unit in the last place that they came with."""
     array = finite_array("estimate_dimension: points", points)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"estimate_dimension: points has shape {array.shape}, expected [n, dim]")
-    return array
+    return array, _unit(np.asarray(points).dtype, array)
 
 
 def _sizes(estimator, n_neighbors):

@@ -16,7 +16,7 @@ from tiny import TINY
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from geolib.dimension import dimension_profile, estimate_dimension
-from geolib.dimension.estimators import _NEIGHBOURS, _SHARING, _clean, _nearest, _nearest_within
+from geolib.dimension.estimators import _NEIGHBOURS, _SHARING, _apart, _clean, _nearest, _nearest_within
 
 QUICK = [name for name in _NEIGHBOURS if name not in ("ESS", "PH")]
 
@@ -128,14 +128,14 @@ def test_one_huge_row_changes_nothing():
 @pytest.mark.parametrize("dim", [1, 2, 3, 10, 100, 600])
 def test_ordinary_clouds_stay_whole(dim):
     gaussian = np.random.default_rng(0).standard_normal((3000, dim))
-    assert [_clean(cloud)[2] for cloud in (gaussian, ball(3000, dim), sphere(3000, dim))] == [0, 0, 0]
+    assert [_clean(cloud, 2**-52)[2] for cloud in (gaussian, ball(3000, dim), sphere(3000, dim))] == [0, 0, 0]
     lone = np.vstack([gaussian[:500], np.full((3, dim), 1e6) * [[1], [2], [1e300]]])
-    assert _clean(lone)[2] == 3
+    assert _clean(lone, 2**-52)[2] == 3
 
 
 def test_zero_has_one_sign():
     points = np.round(ball(50, 2), 1)
-    assert _clean(np.vstack([points, [[0.0, 5.0]], [[-0.0, 5.0]]]))[1] == _clean(points)[1] + 1
+    assert _clean(np.vstack([points, [[0.0, 5.0]], [[-0.0, 5.0]]]), 2**-52)[1] == 1 + _clean(points, 2**-52)[1]
 
 
 def test_a_sequence_shares_and_changes_nothing():
@@ -186,7 +186,7 @@ def test_nothing_global_changes():
     estimate_dimension(ball(60, 2), ["DANCo", "TwoNN"], n_boot=2)
     assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
     code = (
-        "import sys, warnings, numpy as np, geolib.dimension as gd; before = list(warnings.filters); "
+        "import sys, warnings, numpy as np, geolib.dimension.estimators as gd; before = list(warnings.filters); "
         "print('skdim' in sys.modules, 'numba' in sys.modules); "
         "gd.estimate_dimension(np.random.default_rng(0).random((50, 2))); "
         "print('skdim' in sys.modules, warnings.filters == before)"
@@ -388,3 +388,113 @@ def test_sharing_is_of_those_that_take_neighbours():
     for name in set(_NEIGHBOURS) - {"TwoNN"}:
         takes = "precomputed_knn_arrays" in inspect.signature(getattr(skdim_id(), name).fit).parameters
         assert takes == (name in _SHARING or name == "MADA")  # MADA takes them and does not look at them
+
+
+def shifted(rows, dtype):
+    """Rows of some type, and the first 300 again, one unit in the last place away."""
+    if dtype == "bfloat16":
+        rows = torch.tensor(rows).bfloat16()
+        return torch.cat([rows, (rows[:300].view(torch.int16) + 1).view(torch.bfloat16)]).float().numpy()
+    rows = rows.astype(dtype)
+    return np.vstack([rows, np.nextafter(rows[:300], np.array(np.inf, dtype))])
+
+
+@pytest.mark.parametrize("offset", [0, 3])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+def test_what_rounding_has_moved_is_a_duplicate(dtype, offset):
+    rng = np.random.default_rng(0)
+    points = rng.random((1000, 5)) @ rng.standard_normal((5, 50)) + offset
+    clean, names = estimate_dimension(points, ["TwoNN", "MLE", "GRIDE"]), ["TwoNN", "MLE", "GRIDE"]
+    both = shifted(points, dtype)
+    for rows in (both, both.astype(float), both[rng.permutation(1300)]):  # a wider type keeps what was lost
+        found = estimate_dimension(rows, names)
+        assert all(300 <= one.n_duplicates <= 303 for one in found.values())
+        assert {n: e.value for n, e in found.items()} == pytest.approx({n: e.value for n, e in clean.items()}, rel=0.1)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_rounding_has_no_scale(scale):
+    points = shifted(ball(500, 3, 20), "float32") * np.float32(scale)
+    assert estimate_dimension(points, "MLE").n_duplicates == 300
+
+
+def test_the_states_of_one_token_are_one_point():
+    """What 200 times one token gives differs by rounding alone: there is no cloud to measure."""
+    rng = np.random.default_rng(0)
+    states = (rng.standard_normal(64) * (1 + 3e-7 * rng.standard_normal((200, 64)))).astype(np.float32)
+    for name in QUICK:
+        with pytest.raises(ValueError, match=r"points has 1 rows without 199 duplicates and 0 extreme ones, but "):
+            estimate_dimension(states, name)
+
+
+def test_few_digits_on_a_grid_are_no_rounding():
+    """Whole numbers have as few digits as bfloat16, and lie as near: none of them is a duplicate."""
+    points = np.random.default_rng(0).permutation(200)[:, None] * np.array([1, 0, 0]) + np.arange(200)[:, None] // 50
+    for rows in (points, points.astype(np.float32), points / 8):
+        assert estimate_dimension(rows, "lPCA").n_duplicates == 0
+
+
+def naive_apart(rows, reach):
+    kept = []
+    for row in rows:
+        if all(np.linalg.norm(row - other) > reach for other in kept):
+            kept.append(row)
+    return len(kept)
+
+
+def test_joining_equals_a_loop_over_all_pairs():
+    rng = np.random.default_rng(0)
+    for dim in (1, 2, 30):
+        spread = rng.standard_normal((120, dim))
+        rows = np.vstack([spread, spread[:40] * (1 + 1e-7), spread[:20] * (1 - 2e-7)])[rng.permutation(180)]
+        assert len(_apart(rows, 2.0**-23)) == naive_apart(rows, 64 * 2.0**-23 * np.median(np.linalg.norm(rows, axis=1)))
+        assert len(_apart(rows, 2.0**-52)) == 180
+
+
+EVEN = {
+    "line": np.linspace(0, 1, 500)[:, None],
+    "line in 5 dimensions": np.linspace(0, 1, 500)[:, None] * np.ones(5),
+    "plane": np.stack(np.meshgrid(np.arange(25.0), np.arange(25.0)), -1).reshape(-1, 2),
+    "space": np.stack(np.meshgrid(*[np.arange(9.0)] * 3), -1).reshape(-1, 3),
+    "corners": np.eye(150),
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["TwoNN", "MLE", "GRIDE", "MOM", "TLE", "MADA", "CorrInt", "MiND_ML", "lPCA", "FisherS"]
+)
+@pytest.mark.parametrize("points", EVEN.values(), ids=EVEN)
+def test_no_value_is_above_the_number_of_coordinates(points, name):
+    try:
+        value = estimate_dimension(points, name).value
+    except ValueError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        assert 0 < value <= points.shape[1] * 1.001
+
+
+def test_evenly_spaced_points_are_refused_by_name():
+    with pytest.raises(
+        ValueError, match=r"^estimate_dimension: TwoNN gives .* with 5 coordinates, expected no more than"
+    ):
+        estimate_dimension(EVEN["line in 5 dimensions"])
+    with pytest.raises(
+        ValueError, match=r"^estimate_dimension: MLE gives 1.187 for points with 1 coordinate, expected no"
+    ):
+        estimate_dimension(EVEN["line"], "MLE")
+
+
+def test_groups_are_warned_of():
+    """Intervals are of a draw of points, and cannot know how much another draw of groups would move the estimate."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(rng.standard_normal((20, 10)), 30, axis=0) + 0.01 * rng.standard_normal((600, 10))
+    for name in ("MLE", "TwoNN", "MADA"):
+        with pytest.warns(
+            UserWarning, match=r"^estimate_dimension: points fall into 20 groups without near neighbours"
+        ):
+            estimate_dimension(groups, name, n_boot=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        estimate_dimension(groups)  # without an interval there is nothing to warn of
+        for whole in (ball(600, 1), ball(600, 2), ball(600, 10), np.vstack([groups[:30], ball(600, 10)])):
+            estimate_dimension(whole, n_boot=2)
