@@ -16,7 +16,7 @@ import torch
 from geolib.checks import finite_array, integer
 from geolib.dimension.heads import AttentionHeads, attention_heads
 from geolib.dimension.interface import check_model, find_blocks, layer_numbers
-from geolib.dimension.minkowski import eps_support
+from geolib.dimension.minkowski import eps_support, head_ranks
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,20 +100,22 @@ class MlpReach:
         -------
         pandas.DataFrame
             A row per token: ``token``, from 0; ``id``, the edges above the threshold, summed over heads (eq. 8 of arXiv
-            2407.02678); ``dimension``, less one for each head that has any, and at most the width: what the set has in
-            general position; ``width``, its mean width along the normals, of ``gain * state`` and relative to its norm;
-            ``cut``, how many hyperplanes cut it.
+            2407.02678); ``dimension``, what the set has in general position: min(width, sum over heads of
+            min(|S_h| - 1, rank O_h)), with |S_h| the edges of a head that has any, as in `minkowski_dimension` (whose
+            rank is less where tokens repeat); ``width``, its mean width along the normals, of ``gain * state`` and
+            relative to its norm; ``cut``, how many hyperplanes cut it.
         """
         tokens = self._tokens("table", tokens)
         low, high = self.extremes(normals, tokens, eps=eps, rule=rule)
         size = eps_support(self.heads.weights[:, tokens], eps, rule).sum(axis=2)  # shape=[heads, tokens]
+        ranks = head_ranks(self.heads.out_proj)[:, None]
         length = np.linalg.norm(normals, axis=1)
         norm = np.linalg.norm(self.states[tokens] * self.gain, axis=1)
         return pd.DataFrame(
             {
                 "token": tokens,
                 "id": size.sum(axis=0),
-                "dimension": np.minimum(np.maximum(size - 1, 0).sum(axis=0), self.states.shape[1]),
+                "dimension": np.minimum(np.clip(size - 1, 0, ranks).sum(axis=0), self.states.shape[1]),
                 "width": ((high - low) / length).mean(axis=1) / norm,
                 "cut": ((low < 0) & (high > 0)).sum(axis=1),
             }

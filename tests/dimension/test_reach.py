@@ -124,14 +124,27 @@ def test_the_table_is_eq_8_and_the_sharp_bound():
         np.testing.assert_array_equal(table.id, counted)
         for token, dimension in zip(table.token, table.dimension, strict=True):
             support = eps_support(reach.heads.weights[:, token], 0.1, rule)
-            size = np.maximum(support.sum(axis=1) - 1, 0).sum()
-            assert dimension == size
-            assert minkowski_dimension(reach.heads.values, reach.heads.out_proj, support).rank <= dimension
+            bounded = minkowski_dimension(reach.heads.values, reach.heads.out_proj, support)
+            assert bounded.rank <= dimension == bounded.bound
     chosen = reach.table(normals, [-1, 2])
     assert chosen.token.tolist() == [5, 2]
     everything = reach.table(normals)
     np.testing.assert_allclose(chosen.width, everything.width[[5, 2]], rtol=1e-4)
     np.testing.assert_array_equal(chosen.cut, everything.cut[[5, 2]])
+
+
+@pytest.mark.parametrize(("head_dim", "cap"), [(4, 16), (8, 32)])
+def test_no_head_gives_more_than_its_projection(head_dim, cap):
+    """Theorem 2.1: 4 heads give at most the sum of min(|S_h| - 1, rank A_h), and in all no more than the width, 32."""
+    model = tiny("llama", {"head_dim": head_dim})
+    reach = mlp_reach(model, list(range(3, 27)), layer=1)
+    table = reach.table(np.eye(32), eps=0)
+    expected = [min(4 * min(token, head_dim), 32) for token in range(24)]
+    assert table.dimension.tolist() == expected
+    assert expected[-1] == cap
+    heads = reach.heads
+    ranks = [minkowski_dimension(heads.values, heads.out_proj, heads.weights[:, i] > 0).rank for i in range(24)]
+    assert ranks == expected
 
 
 def test_width_is_that_of_a_segment():
