@@ -9,6 +9,7 @@ rows with the keys gives the counts.
 import contextlib
 import contextvars
 import copy
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from numbers import Real
@@ -16,10 +17,20 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 import torch
+from transformers import GenerationMixin
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from geolib.dimension.interface import NOT_ROUTED, UncountableError, attending, check_ids, layer_numbers
+from geolib.dimension.interface import (
+    NOT_ROUTED,
+    UncountableError,
+    attending,
+    check_ids,
+    device_of,
+    layer_numbers,
+    read,
+    virtual_tokens,
+)
 from geolib.dimension.rows import AttentionMap, LogSumExp, count_weights, row_statistics
 from geolib.dimension.rules import RULES, check_eps, check_rule
 
@@ -109,7 +120,8 @@ def attention_dimension(
     ----------
     model : transformers.PreTrainedModel
         A causal language model whose attention goes through transformers' attention interface. It leaves the call
-        as it entered it.
+        as it entered it. What peft adds to it is measured with it; virtual tokens are attended to and counted as
+        keys, and have no rows.
     input_ids : array-like, shape=[batch, tokens], int
         Token ids; ``shape=[tokens]`` is taken as a batch of one.
     attention_mask : array-like, shape=[batch, tokens], optional
@@ -127,8 +139,8 @@ def attention_dimension(
         Handed to the model. Without them it counts positions as it does in any call: from the first column, so that
         left padding shifts the tokens of a model with learned absolute positions (gpt2). Rotary ones do not care.
     past_key_values : transformers.Cache, optional
-        Keys and values of the tokens before ``input_ids``, as the model returned them. They are copied: the cache
-        leaves the call as it entered it.
+        Keys and values of the tokens before ``input_ids``, as the model returned them, of any kind, empty or not. They
+        are copied: the cache leaves the call as it entered it.
 
     Returns
     -------
@@ -146,7 +158,8 @@ def attention_dimension(
     -----
     Scores and softmax are taken in float32 whatever the type of the model, as inside its fused kernel, and compared
     there: a weight of exactly eps does not exceed it. Eager attention in bfloat16 rounds scores to 8 bits first, so
-    weights within some per cent of eps may fall on its other side.
+    weights within some per cent of eps may fall on its other side. Under autocast queries and keys are rounded as they
+    are for the kernel, and nothing after that.
 
     Examples
     --------
@@ -160,8 +173,7 @@ def attention_dimension(
     settings = {"eps": eps, "rule": [rule], "tokens": tokens, "statistics": statistics}
     with measuring(model, attention_mask=inputs.get("attention_mask"), **settings) as measure:
         measure.n_past = _cached(past_key_values)
-        # The backbone alone: the vocabulary's logits are not needed and cost more memory than all else.
-        model.base_model(**inputs)
+        read(model, **inputs)
     return measure.result()
 
 
@@ -194,7 +206,7 @@ def attention_edges(model, input_ids, *, layer=None, eps=0.1) -> pd.DataFrame:
     wanted = layer_numbers("attention_edges", model, range(n_layers) if layer is None else layer)
     with measuring(model, eps=check_eps("attention_edges", [eps]), tokens="all") as measure:
         measure.edges_of = wanted
-        model.base_model(input_ids=ids, use_cache=False)
+        read(model, input_ids=ids)
     columns = (torch.cat(part).cpu().numpy() for part in zip(*measure.edges, strict=True))
     return pd.DataFrame(dict(zip(("layer", "head", "query", "key", "weight"), columns, strict=True)))
 
@@ -203,10 +215,12 @@ def attention_edges(model, input_ids, *, layer=None, eps=0.1) -> pd.DataFrame:
 def measuring(model, *, eps=0.1, rule="absolute", tokens="last", statistics=False, attention_mask=None):
     """Count attention during whatever forward pass of ``model`` runs inside the ``with`` block.
 
-    Only the first pass is counted: inside ``model.generate`` that is the pass over the prompt. Afterwards the
+    Only the first pass is counted. Inside ``model.generate`` that is the prompt, once each, in however many passes it
+    is read, with whatever candidate tokens behind it, and whatever the number of beams or samples. Afterwards the
     yielded object's ``result()`` returns an :class:`AttentionDimension`, and its ``results()`` one per rule when
     ``rule`` is a sequence. Parameters as in :func:`attention_dimension`; batches that are padded need the same
-    ``attention_mask`` as the model is given.
+    ``attention_mask`` as the model is given (``generate`` tells its own). Another thread that would measure the same
+    model waits until the block ends.
 
     Yields
     ------
@@ -216,22 +230,40 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", statistics=Fals
     if tokens not in ("last", "all"):
         raise ValueError(f"attention_dimension: tokens is {tokens!r}, but 'last' or 'all' was expected")
     eps, scalar = check_eps("attention_dimension", eps), isinstance(eps, Real)
-    recorder = _Recorder(eps, rules, tokens, bool(statistics), attention_mask, scalar)
+    recorder = _Recorder(eps, rules, tokens, bool(statistics), None, scalar)
+    recorder.virtual, recorder.n_read = virtual_tokens(model), virtual_tokens(model, read=True)
+    recorder.pad(attention_mask)
     running = _RECORDER.set(recorder)
     try:
         if model.config.model_type in _NOT_SOFTMAX:
             raise UncountableError(_NOT_SOFTMAX[model.config.model_type])
-        with attending(model, _NAME, _counting_attention, sdpa_mask):
+        with attending(model, _NAME, _counting_attention, sdpa_mask), _heard(model, recorder):
             yield recorder
     except UncountableError as error:
         raise _uncountable(model, str(error)) from None
     finally:
         _RECORDER.reset(running)
     layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    if not recorder.visible:
-        raise _uncountable(model, NOT_ROUTED)
-    if len(recorder.visible) != layers:
-        raise _uncountable(model, f"passed {len(recorder.visible)} of its {layers} layers through softmax attention")
+    if not recorder.rows:
+        raise _uncountable(model, "has not read its prompt to the end" if recorder.passed else NOT_ROUTED)
+    if len(recorder.rows) != layers:
+        raise _uncountable(model, f"passed {len(recorder.rows)} of its {layers} layers through softmax attention")
+
+
+@contextlib.contextmanager
+def _heard(model, recorder):
+    """Let every call of `generate` tell the recorder what the prompts are: a pass may hold part of them, or more."""
+    parts = [part for part in model.modules() if isinstance(part, GenerationMixin)]
+    before = [vars(part).get("generate") for part in parts]
+    for part in parts:
+        part.generate = functools.partial(recorder.generate, part.generate)
+    try:
+        yield
+    finally:
+        for part, generate in zip(parts, before, strict=True):
+            del part.generate
+            if generate is not None:
+                part.generate = generate
 
 
 def _uncountable(model, reason) -> ValueError:
@@ -252,25 +284,53 @@ class _Recorder:
     attention_mask: torch.Tensor | None
     scalar: bool
     n_past: int = 0  # tokens in the cache
+    n_prompts: int | None = None  # what `generate` was given, and of how many tokens that are not in the cache
+    length: int | None = None
+    virtual: int = 0  # tokens before the prompt that are no text's, and how many of them are read like it
+    n_read: int = 0
     edges_of: Sequence[int] = ()  # layers whose edges above eps are kept
-    # A dict per layer: its counts, shape=[rules, eps, batch, heads, tokens], and what `row_statistics` gives.
-    rows: list = field(default_factory=list)
-    visible: list = field(default_factory=list)  # an array per layer, shape=[batch, tokens]
+    # By module, for each pass over a part of the prompt: what the rows see, shape=[batch, tokens]; their counts,
+    # shape=[rules, eps, batch, heads, tokens]; and what `row_statistics` gives.
+    rows: dict = field(default_factory=dict)
     edges: list = field(default_factory=list)  # per block of rows: layer, head, query, key, weight
-    first: object = None  # the module that is called first: when it comes again, a second pass has begun
-    done: bool = False
+    passed: dict = field(default_factory=dict)  # tokens, by module
+
+    def pad(self, mask):
+        """Note which tokens are padding."""
+        if mask is not None and self.virtual:
+            mask = torch.cat([mask.new_ones(len(mask), self.virtual), mask], dim=1)
+        self.attention_mask = mask
+
+    def generate(self, generate, *args, **kwargs):
+        """Call a model's `generate`, and note its prompts if it is the first call in this thread."""
+        given = (kwargs.get("inputs_embeds"), *args[:1], kwargs.get("inputs"), kwargs.get("input_ids"))
+        ids, mask = next((one for one in given if one is not None), None), kwargs.get("attention_mask")
+        if _RECORDER.get() is not self or self.passed or ids is None:
+            return generate(*args, **kwargs)
+        if kwargs.get("cache_implementation") == "paged":
+            raise UncountableError("reads its prompts from a paged cache here")
+        self.n_past = _cached(kwargs.get("past_key_values"))
+        self.n_prompts, self.length = len(ids), ids.shape[1] + self.n_read
+        if mask is None or mask.shape[1] == ids.shape[1]:  # else the ids are those that are not in the cache
+            self.length -= self.n_past
+        if mask is not None and self.attention_mask is None:
+            self.pad(mask)
+        return generate(*args, **{"disable_compile": True} | kwargs)
 
     def add(self, module, attention: AttentionMap, normaliser):
         """Count one layer; ``normaliser``, shape=[batch, heads, queries], if known, spares the softmax."""
-        if module is self.first or self.done:
-            self.done = True
+        n_queries, passed = attention.query.shape[2], self.passed.get(module, 0)
+        self.passed[module] = passed + n_queries
+        rest = self.length - passed if self.length is not None else 0 if passed else n_queries
+        if rest <= 0 or (self.tokens == "last" and rest > n_queries):
             return
-        self.first = self.first or module
-        layer, statistics = len(self.rows), self.statistics
+        attention, normaliser = self._of_prompts(attention, normaliser, min(rest, n_queries))
+        parts_so_far = self.rows.setdefault(module, [])
+        layer, statistics = list(self.rows).index(module), self.statistics
         scored = all(getattr(RULES[rule], "score", None) for rule in self.rules)
         if scored and normaliser is not None and self.tokens == "all" and not statistics and layer not in self.edges_of:
             counts, seen = attention.count(normaliser, self.eps, self.rules)
-            measured = {"counts": counts}
+            measured = {"counts": counts, "seen": seen}
             # The kernel takes a query of NaN for a row that sees nothing.
             broken = (normaliser + attention.query.sum(-1)).isnan()
         else:
@@ -285,11 +345,23 @@ class _Recorder:
                     self._add_edges(layer, rows, weights[0])
                 parts.append(part)
             measured = {name: torch.cat([part[name] for part in parts], dim=-1) for name in parts[0]}
-            seen, broken = measured.pop("seen"), measured.pop("broken")
-        if (broken & (seen > 0)[:, None]).any():
+            broken = measured.pop("broken")
+        if (broken & (measured["seen"] > 0)[:, None]).any():
             raise ValueError(f"attention_dimension: model gives NaN attention in layer {layer + 1}")
-        self.rows.append({name: value.cpu() for name, value in measured.items()})
-        self.visible.append(seen.to("cpu", torch.int32))
+        parts_so_far.append({name: value.cpu() for name, value in measured.items()})
+
+    def _of_prompts(self, attention, normaliser, n_queries):
+        """Keep each prompt's first row of the batch (beams and samples begin alike), and its first queries."""
+        every, later = len(attention.query) // (self.n_prompts or len(attention.query)), attention.query.shape[2]
+        if every == 1 and later == n_queries:
+            return attention, normaliser
+        attention = copy.copy(attention)
+        attention.query, attention.key = attention.query[::every, :, :n_queries], attention.key[::every]
+        if attention.mask is None:
+            attention.key = attention.key[:, :, : attention.key.shape[2] - (later - n_queries)]
+        else:
+            attention.mask = attention.mask[:: every if len(attention.mask) > 1 else 1, :, :n_queries]
+        return attention, normaliser if normaliser is None else normaliser[::every, :, :n_queries]
 
     def _add_edges(self, layer, rows, weights):
         head, row, token = RULES[self.rules[0]](weights, self.eps[0]).nonzero(as_tuple=True)
@@ -301,7 +373,14 @@ class _Recorder:
         last = torch.full((query.shape[0],), query.shape[2] - 1, device=query.device)
         if self.attention_mask is None:
             return last
-        return last - self.attention_mask.to(query.device).flip(-1).to(torch.int32).argmax(-1)
+        if len(self.attention_mask) != len(last):
+            raise ValueError(
+                f"attention_dimension: attention_mask has {len(self.attention_mask)} rows, not {len(last)}"
+            )
+        last = last - self.attention_mask.to(query.device).flip(-1).to(torch.int32).argmax(-1)
+        if (last < 0).any():
+            raise ValueError("attention_dimension: attention_mask ends in padding before the pass that is measured")
+        return last
 
     def _first_keys(self, attention) -> torch.Tensor:
         """Index among the keys of the first token that is not padding, shape=[batch]; negative: no longer held."""
@@ -314,14 +393,20 @@ class _Recorder:
 
     def results(self) -> dict[str, AttentionDimension]:
         """One :class:`AttentionDimension` per rule."""
-        visible = torch.stack(self.visible, dim=1).numpy()
+        layers = [
+            {name: torch.cat([part[name] for part in parts], -1) for name in parts[0]} for parts in self.rows.values()
+        ]
+        if self.tokens == "all" and self.n_read:  # of virtual tokens no rows are given
+            layers = [{name: value[..., self.n_read :] for name, value in layer.items()} for layer in layers]
+        visible = [layer.pop("seen").to(torch.int32) for layer in layers]
+        try:
+            visible = torch.stack(visible, dim=1).numpy()
+            rows = {name: torch.stack([layer[name] for layer in layers], dim=-3).numpy() for name in layers[0]}
+        except RuntimeError:
+            raise ValueError("attention_dimension: layers differ in their number of heads or tokens") from None
         if self.tokens == "all" and self.attention_mask is not None:
             padding = self.attention_mask.cpu().numpy()[:, -visible.shape[-1] :] == 0
             visible[np.broadcast_to(padding[:, None], visible.shape)] = 0
-        try:
-            rows = {name: torch.stack([row[name] for row in self.rows], dim=-3).numpy() for name in self.rows[0]}
-        except RuntimeError:
-            raise ValueError("attention_dimension: layers differ in their number of heads or tokens") from None
         real = visible[:, :, None] > 0
         counts = np.where(real, rows.pop("counts"), -1).astype(np.int32)  # [rules, eps, batch, layers, heads, tokens]
         rest = {name: np.where(real, row, np.nan) for name, row in rows.items()}
@@ -345,11 +430,10 @@ _RECORDER: contextvars.ContextVar[_Recorder | None] = contextvars.ContextVar("ge
 
 def _counting_attention(module, query, key, value, attention_mask, scaling=None, softcap=None, s_aux=None, **kwargs):
     """Attend as the model does, and let the recorder count; the signature is that of transformers' interface."""
-    for argument in kwargs:
-        if argument not in _HARMLESS and kwargs[argument] is not None:
-            raise UncountableError(f"hands its attention function {argument!r}, which is not accounted for")
-    if not kwargs.get("is_causal", getattr(module, "is_causal", True)):
-        raise UncountableError("attends to later tokens")
+    check_arguments(module, kwargs)
+    if attention_mask is None and query.shape[2] > 1:
+        # transformers leaves the mask away where a cache is still empty: what is behind the queries is room in it.
+        key, value = key[:, :, : query.shape[2]], value[:, :, : query.shape[2]]
     attention = AttentionMap(query, key, attention_mask, scaling=scaling, softcap=softcap, sinks=s_aux)
     normaliser = None
     if softcap is not None or s_aux is not None:
@@ -364,9 +448,25 @@ def _counting_attention(module, query, key, value, attention_mask, scaling=None,
     return output
 
 
+def check_arguments(module, arguments) -> None:
+    """Refuse an attention function's further arguments where they may change the weights."""
+    for argument in arguments:
+        if argument not in _HARMLESS and arguments[argument] is not None:
+            raise UncountableError(f"hands its attention function {argument!r}, which is not accounted for")
+    if not arguments.get("is_causal", getattr(module, "is_causal", True)):
+        raise UncountableError("attends to later tokens")
+
+
 def _cached(past_key_values) -> int:
     """Tokens in a cache."""
     return 0 if past_key_values is None else int(past_key_values.get_seq_length())
+
+
+def _copied(cache):
+    """Copy of a cache, free of the graph that a forward pass with gradients leaves in it."""
+    held = [value for layer in getattr(cache, "layers", ()) for value in vars(layer).values()]
+    memo = {id(value): value.detach().clone() for value in held if isinstance(value, torch.Tensor)}
+    return copy.deepcopy(cache, memo)
 
 
 def _check_inputs(model, input_ids, attention_mask, position_ids, past_key_values) -> dict:
@@ -377,15 +477,18 @@ def _check_inputs(model, input_ids, attention_mask, position_ids, past_key_value
             "expected"
         )
     past = _cached(past_key_values)
-    ids = check_ids("attention_dimension", model, input_ids, past)
-    inputs = {"input_ids": ids, "use_cache": past_key_values is not None}
+    ids = check_ids("attention_dimension", model, input_ids, past, virtual=True)
+    inputs = {"input_ids": ids}
+    for name, given in {"position_ids": position_ids, "past_key_values": past_key_values}.items():
+        if given is not None and virtual_tokens(model):
+            raise ValueError(f"attention_dimension: {name} is given, but none was expected beside virtual tokens")
     if past_key_values is not None:
-        inputs["past_key_values"] = copy.deepcopy(past_key_values)
+        inputs["past_key_values"] = _copied(past_key_values)
     if position_ids is not None:
-        inputs["position_ids"] = _check_positions(position_ids, ids.shape).to(model.device)
+        inputs["position_ids"] = _check_positions(position_ids, ids.shape).to(device_of(model))
     if attention_mask is not None:
         mask = _check_mask(attention_mask, (ids.shape[0], past + ids.shape[1]))
-        inputs["attention_mask"] = mask.to(model.device, torch.long)
+        inputs["attention_mask"] = mask.to(device_of(model), torch.long)
     return inputs
 
 

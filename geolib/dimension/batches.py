@@ -12,7 +12,7 @@ import torch
 from geolib import __version__
 from geolib.checks import integer, one_line, whole_text
 from geolib.dimension.attention import measuring
-from geolib.dimension.interface import check_fit, check_model
+from geolib.dimension.interface import check_fit, check_model, device_of, read
 from geolib.dimension.rules import check_eps, check_rule, column
 from geolib.parts import fingerprint, run_in_parts
 
@@ -208,7 +208,7 @@ def measure_prompts(
         raise ValueError(f"measure_prompts: tokens is {tokens!r}, but 'last' or 'all' was expected")
     if per_token and tokens == "last":
         raise ValueError("measure_prompts: per_token is True and tokens is 'last', but 'all' was expected with it")
-    check_model("measure_prompts", model)
+    check_model("measure_prompts", model, virtual=True)
     batch_tokens = integer("measure_prompts: batch_tokens", batch_tokens, 1)
     prompts = _labelled("measure_prompts: prompts", prompts)
     checked = [_check_ids(name, ids, model) for name, ids in _named("measure_prompts", prompts)]
@@ -217,7 +217,7 @@ def measure_prompts(
     if store is not None:  # hashing every weight takes a while
         attrs["model"] = fingerprint(model)
     what = {"statistics": bool(statistics), "per_head": bool(per_head), "per_token": bool(per_token)}
-    settings = {"measure": _MEASURE, "device": model.device.type} | attrs | what
+    settings = {"measure": _MEASURE, "device": device_of(model).type} | attrs | what
     del settings["geolib"]
     batches, keys = [], {}
     for batch in _batches(dict.fromkeys(checked), batch_tokens):
@@ -294,9 +294,9 @@ def _measure_batch(model, batch, eps, rules, tokens, *, statistics, per_head, pe
     for row, item in zip(ids, batch, strict=True):
         row[: len(item["ids"])] = torch.tensor(item["ids"])
     mask = (torch.arange(ids.shape[1]) < torch.tensor(lengths)[:, None]).long()
-    mask = None if mask.all() else mask.to(model.device)
+    mask = None if mask.all() else mask.to(device_of(model))
     with measuring(model, eps=eps, rule=rules, tokens=tokens, statistics=statistics, attention_mask=mask) as measure:
-        model.base_model(input_ids=ids.to(model.device), attention_mask=mask, use_cache=False)
+        read(model, input_ids=ids.to(device_of(model)), attention_mask=mask)
     measured = {}  # shape=[batch, layers, heads, tokens] each
     for rule, result in measure.results().items():
         for e, one in enumerate(eps):

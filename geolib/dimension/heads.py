@@ -17,7 +17,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask
 from transformers.pytorch_utils import Conv1D
 
-from geolib.dimension.interface import NOT_ROUTED, UncountableError, attending, check_ids, layer_numbers
+from geolib.dimension.interface import NOT_ROUTED, UncountableError, attending, check_ids, layer_numbers, read
 
 _NAME = "geolib_heads"
 
@@ -113,7 +113,7 @@ def attention_heads(model, input_ids, *, layer):
     running = _RECORDER.set(recorder)
     try:
         with attending(model, _NAME, _attend, eager_mask), contextlib.suppress(_Reached):
-            model.base_model(input_ids=ids, use_cache=False)
+            read(model, input_ids=ids)
         if missing := recorder.wanted - recorder.layers.keys():
             raise UncountableError(
                 NOT_ROUTED if not recorder.layers else f"has no such attention in layer {min(missing)}"

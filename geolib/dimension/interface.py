@@ -1,6 +1,8 @@
 """What every measurement needs of a model: its inputs checked, and its attention replaced for a while."""
 
 import contextlib
+import functools
+import threading
 
 import numpy as np
 import torch
@@ -11,19 +13,50 @@ from geolib.checks import integer, one_line
 NOT_ROUTED = "does not route its attention through transformers' attention interface"
 
 
+# One lock per configuration: it is where the attention is swapped, and models and their parts may share it.
+_LOCKS: dict[int, threading.RLock] = {}
+
+
 class UncountableError(Exception):
     """What cannot be measured; raised deep in a forward pass, it carries the reason."""
 
 
-def check_model(function, model) -> None:
-    """Refuse what is no transformers model; `function` opens the error."""
+def check_model(function, model, *, virtual=False) -> None:
+    """Refuse what is no transformers model, and, unless `virtual`, one with virtual tokens; `function` opens."""
     if not hasattr(model, "set_attn_implementation"):
         raise TypeError(f"{function}: model is a {type(model).__name__}, but a transformers model was expected")
+    if not virtual and virtual_tokens(model):
+        raise ValueError(
+            f"{function}: model is a {type(model).__name__} with {virtual_tokens(model)} virtual tokens, but one "
+            "without was expected"
+        )
 
 
-def check_ids(function, model, input_ids, past=0) -> torch.Tensor:
+def virtual_tokens(model, *, read=False) -> int:
+    """Tokens that peft puts before every prompt; with `read`, those that come as embeddings and not as a cache."""
+    config = getattr(model, "active_peft_config", None)
+    if not getattr(config, "is_prompt_learning", False) or model._adapters_disabled:
+        return 0
+    return 0 if read and config.peft_type in ("PREFIX_TUNING", "CARTRIDGE") else config.num_virtual_tokens
+
+
+def device_of(model) -> torch.device:
+    """Where a model takes its inputs; the weights of an offloaded one are nowhere, and move their inputs themselves."""
+    return torch.device("cpu") if model.device.type == "meta" else model.device
+
+
+def read(model, **inputs) -> None:
+    """Let a model read, without the head where it can be left out: the vocabulary's logits cost more than all else.
+
+    What wraps a model, or listens to all of it, may change what is read: then all of it runs.
+    """
+    whole = not isinstance(model, PreTrainedModel) or model._forward_pre_hooks
+    (model if whole else model.base_model)(**inputs, use_cache="past_key_values" in inputs)
+
+
+def check_ids(function, model, input_ids, past=0, *, virtual=False) -> torch.Tensor:
     """Token ids on the model's device, shape=[batch, tokens], that fit its vocabulary, and its window after `past`."""
-    check_model(function, model)
+    check_model(function, model, virtual=virtual)
     try:
         ids = torch.as_tensor(input_ids)
     except (TypeError, ValueError, RuntimeError):
@@ -39,7 +72,7 @@ def check_ids(function, model, input_ids, past=0) -> torch.Tensor:
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise TypeError(f"{function}: input_ids has type {ids.dtype}, but integers were expected")
     check_fit(f"{function}: input_ids", model, ids, past)
-    return ids.to(model.device, torch.long)
+    return ids.to(device_of(model), torch.long)
 
 
 def check_fit(name, model, ids, past=0) -> None:
@@ -47,7 +80,7 @@ def check_fit(name, model, ids, past=0) -> None:
     config = model.config.get_text_config()
     if ids.min() < 0 or ids.max() >= config.vocab_size:
         raise ValueError(f"{name} has ids from {ids.min()} to {ids.max()}, but the vocabulary has {config.vocab_size}")
-    length, window = past + ids.shape[-1], getattr(config, "max_position_embeddings", None)
+    length, window = past + virtual_tokens(model) + ids.shape[-1], getattr(config, "max_position_embeddings", None)
     if window and 0 < window < length:
         raise ValueError(f"{name} has {length} tokens, but the model's window is {window}")
 
@@ -63,8 +96,11 @@ def layer_numbers(function, model, layer) -> list[int]:
 
 def find_blocks(model):
     """Return the model's layers, as modules in their order; nothing where no list of modules has their number."""
-    n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    lists = (part for part in model.base_model.modules() if isinstance(part, torch.nn.ModuleList))
+    config = model.config.get_text_config()
+    n_layers = getattr(config, "num_hidden_layers", None)
+    # A vision tower may be as deep: the language model is the part that has the text's configuration.
+    home = next((part for part in model.modules() if getattr(part, "config", None) is config), model)
+    lists = (part for part in home.modules() if isinstance(part, torch.nn.ModuleList))
     return next((part for part in lists if len(part) == n_layers), ())
 
 
@@ -82,8 +118,33 @@ def evaluating(model):
 
 
 @contextlib.contextmanager
+def locked(model):
+    """Hold a model, so that no other thread measures it meanwhile: their attention and modes are one and the same."""
+    with contextlib.ExitStack() as stack:
+        for key in sorted({id(part.config) for part in model.modules() if isinstance(part, PreTrainedModel)}):
+            stack.enter_context(_LOCKS.setdefault(key, threading.RLock()))
+        yield
+
+
+def _cast(attend):
+    """Attention function that gets what autocast hands a fused kernel, and computes with no cast of its own."""
+
+    @functools.wraps(attend)
+    def cast(module, query, key, value, *args, **kwargs):
+        kind = query.device.type
+        if torch.is_autocast_enabled(kind):
+            query, key, value = (part.to(torch.get_autocast_dtype(kind)) for part in (query, key, value))
+        with torch.autocast(kind, enabled=False):
+            return attend(module, query, key, value, *args, **kwargs)
+
+    return cast
+
+
+@contextlib.contextmanager
 def attending(model, name, attend, mask):
     """Let a model attend through `attend`, without dropout or gradients; leave it as it was.
+
+    Other threads that would measure the model wait. Those that merely call it meanwhile get `attend` too.
 
     Parameters
     ----------
@@ -101,15 +162,17 @@ def attending(model, name, attend, mask):
     """
     if not model._can_set_attn_implementation():
         raise UncountableError(NOT_ROUTED)
-    AttentionInterface.register(name, attend)
+    AttentionInterface.register(name, _cast(attend))
     AttentionMaskInterface.register(name, mask)
-    configs = {id(part.config): part.config for part in model.modules() if isinstance(part, PreTrainedModel)}.values()
-    before = [(config, config._attn_implementation_internal) for config in configs]
-    try:
-        model.set_attn_implementation(name)
-        with evaluating(model):  # dropout would drop edges
-            yield
-    finally:
-        # Parts of a model may differ: the public setter would give all of them the attention of the whole.
-        for config, implementation in before:
-            config._attn_implementation_internal = implementation
+    with locked(model):
+        parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+        configs = {id(part.config): part.config for part in parts}.values()
+        before = [(config, config._attn_implementation_internal) for config in configs]
+        try:
+            model.set_attn_implementation(name)
+            with evaluating(model):  # dropout would drop edges
+                yield
+        finally:
+            # Parts of a model may differ: the public setter would give all of them the attention of the whole.
+            for config, implementation in before:
+                config._attn_implementation_internal = implementation

@@ -266,8 +266,11 @@ def _check_layers(caller, model, layer):
 def _decoder_layers(caller, model):
     from torch.nn import ModuleList
 
-    n_layers = model.config.get_text_config().num_hidden_layers
-    for module in model.base_model.modules():
+    config = model.config.get_text_config()
+    n_layers = config.num_hidden_layers
+    # A vision tower may be as deep: the language model is the part that has the text's configuration.
+    home = next((part for part in model.modules() if getattr(part, "config", None) is config), model)
+    for module in home.modules():
         if isinstance(module, ModuleList) and len(module) == n_layers:
             return module
     raise ValueError(f"{caller}: model is a {type(model).__name__}, whose {n_layers} layers were not found")
