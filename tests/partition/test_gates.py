@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from tiny import TINY
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration
 
-from geolib.partition import ReluNetwork, effective_regions, gate_hyperplanes, gate_regions, line_partition
+from geolib.dimension.interface import find_blocks
+from geolib.partition import ReluNetwork, effective_regions, gate_hyperplanes, gate_names, gate_regions, line_partition
+from geolib.reasoning.decode import SharedPrefix
 
 OLD = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256}
 # What the model has beyond TINY; its layers; in a layer, the first projection and the activation.
@@ -368,3 +370,25 @@ def test_an_encoder_with_a_decoder_is_refused():
     model = T5ForConditionalGeneration(T5Config(vocab_size=64, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2))
     with pytest.raises(ValueError, match=r"^gate_regions: model is a T5\w+, expected a causal language model$"):
         gate_regions(model, [[3, 4]], layer=0)
+
+
+def test_a_vision_tower_as_deep_as_the_language_model_is_not_it():
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "image_size": 8, "patch_size": 4}
+    vision |= {"num_hidden_layers": TINY["num_hidden_layers"]}
+    torch.manual_seed(0)
+    model = Gemma3ForConditionalGeneration(
+        Gemma3Config(
+            text_config=TINY, vision_config=vision, mm_tokens_per_image=4, image_token_index=63, boi_token_index=62,
+            eoi_token_index=61,
+        )
+    ).eval()  # fmt: skip
+    layers = model.model.language_model.layers
+    assert list(find_blocks(model)) == list(layers)
+    assert gate_names(model) == [f"model.language_model.layers.{i}.mlp.gate_proj" for i in range(3)]
+    normals, _ = gate_hyperplanes(model, layer=1)
+    np.testing.assert_array_equal(normals, layers[1].mlp.gate_proj.weight.detach())
+    decoder = SharedPrefix(model, (0.1,), watched=[model.get_submodule(name) for name in gate_names(model)])
+    (answer,) = decoder.answer([5, 6], [[7, 8]], max_new_tokens=2, ends=())
+    signs = np.unpackbits(answer.signs)[: 3 * 48].reshape(3, 48)
+    expected = [seen(model, layer.mlp.act_fn, torch.tensor([[5, 6, 7, 8]]))[0, -1] > 0 for layer in layers]
+    np.testing.assert_array_equal(signs, np.stack(expected))
