@@ -5,6 +5,7 @@ parts may hold the rows of many runs, and each finds its own and no other's.
 """
 
 import contextlib
+import copy
 import errno
 import hashlib
 import io
@@ -349,10 +350,16 @@ def _is_array(cell) -> bool:
 def fingerprint(model: torch.nn.Module) -> str:
     """Hash of a model's configuration and of every weight: the part of a row's key that stands for the model.
 
+    The rule: it covers whatever changes the function that the model computes and can be told. Besides configuration
+    and weights these are the classes and plain settings of its modules where they are not those of a model made
+    afresh: adapters, which of them are active, off, merged or scaled, quantised and replaced modules; and autocast.
+    What cannot be told, such as hooks, :func:`check_storable` refuses.
+
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        Its name and place do not count, nor the version of transformers that wrote its configuration.
+        Its name and place do not count, nor the version of transformers that wrote its configuration, nor whether its
+        weights are offloaded.
 
     Returns
     -------
@@ -361,7 +368,81 @@ def fingerprint(model: torch.nn.Module) -> str:
     """
     config = {k: v for k, v in model.config.to_dict().items() if k not in ("transformers_version", "_name_or_path")}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    weights = model.state_dict()
+    if any(isinstance(weight, torch.Tensor) and weight.is_meta for weight in weights.values()):
+        from accelerate.utils.modeling import get_state_dict_offloaded_model
+
+        weights = get_state_dict_offloaded_model(model)
+    for name, weight in sorted(weights.items()):
+        _digest(digest, name, weight)
+    if differences := _differences(model):
+        digest.update(json.dumps(differences, sort_keys=True, default=sorted).encode())
     return digest.hexdigest()
+
+
+def _digest(digest, name, weight) -> None:
+    """Add one entry of a state_dict: a tensor, or what quantised modules keep in its place."""
+    if isinstance(weight, tuple | list):
+        for part in weight:
+            _digest(digest, name, part)
+    elif not isinstance(weight, torch.Tensor):
+        digest.update(f"{name} {weight}".encode())
+    else:
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        weight = weight.dequantize() if weight.is_quantized else weight
+        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+
+
+def _differences(model) -> dict:
+    """Classes and settings of modules that are not those of a model freshly made from the configuration."""
+    from transformers import PreTrainedModel
+
+    base = next((part for part in model.modules() if isinstance(part, PreTrainedModel)), model)
+    try:
+        with torch.device("meta"):
+            fresh = {name: _settings(part) for name, part in type(base)(copy.deepcopy(base.config)).named_modules()}
+    except Exception:  # of a class of its own, say: then all modules are described
+        fresh = {}
+    own = {part: name for name, part in base.named_modules()}
+    found = {name: (own.get(part), _settings(part)) for name, part in model.named_modules()}
+    changed = {name: settings for name, (known, settings) in found.items() if settings != fresh.get(known)}
+    kind = next((weight.device.type for weight in model.parameters() if not weight.is_meta), "cpu")
+    if torch.is_autocast_enabled(kind):
+        changed["autocast"] = str(torch.get_autocast_dtype(kind))
+    return changed
+
+
+def _settings(module) -> dict:
+    def plain(value):
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        many = isinstance(value, dict | list | tuple | set)
+        return all(map(plain, inner)) if many else isinstance(value, bool | int | float | str | None)
+
+    kind = f"{type(module).__module__}.{type(module).__qualname__}"
+    if hasattr(module, "from_pretrained"):  # the rest is how it was loaded and is to answer
+        return {"class": kind}
+    known = vars(torch.nn.Module()).keys() | {"gradient_checkpointing", "_is_hf_initialized"}
+    settings = {name: value for name, value in vars(module).items() if name not in known and "cached" not in name}
+    return {"class": kind} | {name: value for name, value in settings.items() if plain(value)}
+
+
+def check_storable(function: str, model: torch.nn.Module) -> None:
+    """Refuse to keep rows of a model that does what no hash of it tells; `function` opens the error.
+
+    Raises
+    ------
+    ValueError
+        It has hooks, or a ``forward`` put in the place of its class's, other than those of transformers, peft and
+        accelerate.
+    """
+    everywhere = torch.nn.modules.module
+    for name, module in [("", everywhere), *model.named_modules()]:
+        kinds = ("_forward_hooks", "_forward_pre_hooks", "_global_forward_hooks", "_global_forward_pre_hooks")
+        called = [hook for kind in kinds for hook in getattr(module, kind, {}).values()]
+        for one in [*called, *filter(None, [vars(module).get("forward")])]:
+            home = getattr(getattr(one, "func", one), "__globals__", {}).get("__name__", "")
+            if home.split(".")[0] not in ("transformers", "peft", "accelerate"):
+                raise ValueError(
+                    f"{function}: store is given, but model has {one!r:.60} on {name or 'the whole'!r}, which a row's "
+                    "key cannot tell; expected no hooks, or no store"
+                )

@@ -14,11 +14,11 @@ from geolib.checks import integer, one_line, whole_text
 from geolib.dimension.attention import measuring
 from geolib.dimension.interface import check_fit, check_model, device_of, read
 from geolib.dimension.rules import check_eps, check_rule, column
-from geolib.parts import fingerprint, run_in_parts
+from geolib.dimension.texts import SLOT, render, template_ids, text_ids
+from geolib.parts import check_storable, fingerprint, run_in_parts
 
 _MEASURE = 1  # part of every row's key: raise it when what a row means, or how it is computed, changes
 _TEXT = ("text", "prompt", "question")  # what the text may be called in a line; the first that is there
-_SLOT = "slottext"  # stands for the text in a chat template
 STATISTICS = ("sink_share", "entropy", "effective_support")
 
 
@@ -95,8 +95,8 @@ def _check_text(where: str, text) -> None:
 def encode_prompts(tokenizer, texts: Sequence[str], *, chat: bool = False) -> pd.Series:
     """Token ids of texts, in which everything is text.
 
-    A special token that is written out, such as ``<|im_end|>``, is encoded as the characters it is made of: what
-    somebody writes about a model must not steer it.
+    A control token that is written out, such as ``<|im_end|>`` or ``<think>``, is encoded as the characters it is made
+    of: what somebody writes about a model must not steer it.
 
     Parameters
     ----------
@@ -106,7 +106,8 @@ def encode_prompts(tokenizer, texts: Sequence[str], *, chat: bool = False) -> pd
         A Series keeps its index.
     chat : bool
         Whether to put every text, without outer white space, into the tokenizer's chat template, as the one turn of a
-        user, up to where the model's answer begins. The text is tokenised by itself.
+        user, up to where the model's answer begins. The text is tokenised by itself. A template that prints today's
+        date gets 26 July 2024, so that a prompt stays the same.
 
     Returns
     -------
@@ -127,17 +128,15 @@ def encode_prompts(tokenizer, texts: Sequence[str], *, chat: bool = False) -> pd
             raise TypeError(f"{name} is {one_line(text)}, but a text was expected")
         _check_text(name, text)
     if not chat:
-        encoded = tokenizer(list(texts), split_special_tokens=True, verbose=False).input_ids
+        encoded = text_ids("encode_prompts", tokenizer, list(texts), inside=False)
         return pd.Series(encoded, index=texts.index, dtype=object)
-    if not tokenizer.chat_template:
+    if not getattr(tokenizer, "chat_template", None):
         raise ValueError("encode_prompts: chat is True, but the tokenizer has no chat template")
-    turn = [{"role": "user", "content": _SLOT}]
-    parts = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True).split(_SLOT)
+    parts = render("encode_prompts", tokenizer, [{"role": "user", "content": SLOT}]).split(SLOT)
     if len(parts) != 2:
         raise ValueError("encode_prompts: the tokenizer's chat template does not keep the text of a turn, once")
-    before, after = (tokenizer(part, add_special_tokens=False).input_ids for part in parts)
-    settings = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
-    inner = tokenizer([text.strip() or text for text in texts], **settings).input_ids
+    before, after = template_ids("encode_prompts", tokenizer, parts)
+    inner = text_ids("encode_prompts", tokenizer, [text.strip() or text for text in texts])
     return pd.Series([[*before, *ids, *after] for ids in inner], index=texts.index, dtype=object)
 
 
@@ -214,7 +213,8 @@ def measure_prompts(
     checked = [_check_ids(name, ids, model) for name, ids in _named("measure_prompts", prompts)]
 
     attrs = {"geolib": __version__, "eps": list(eps), "rule": list(rules), "tokens": tokens}
-    if store is not None:  # hashing every weight takes a while
+    if store is not None:
+        check_storable("measure_prompts", model)  # before every weight is hashed, which takes a while
         attrs["model"] = fingerprint(model)
     what = {"statistics": bool(statistics), "per_head": bool(per_head), "per_token": bool(per_token)}
     settings = {"measure": _MEASURE, "device": device_of(model).type} | attrs | what

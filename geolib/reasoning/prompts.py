@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from geolib.checks import one_line, whole_text
+from geolib.dimension.texts import render, template_ids, text_ids
 from geolib.reasoning.questions import Question
 
 KINDS = ("examples", "random", "shuffled", "prose")
@@ -160,7 +161,8 @@ def frame(tokenizer, condition: Condition) -> Frame:
     Raises
     ------
     ValueError
-        A chat template that drops, repeats or alters what it is given.
+        A chat template that fails, or drops, repeats or alters what it is given. One that prints today's date gets 26
+        July 2024, so that a prompt stays the same.
     """
     if not isinstance(condition, Condition):
         raise TypeError(f"frame: condition is a {type(condition).__name__}, but a Condition was expected")
@@ -177,8 +179,8 @@ def frame(tokenizer, condition: Condition) -> Frame:
     parts = re.split(f"({'|'.join(slots)})", text)
     if parts[1::2] != list(slots):
         raise ValueError("frame: the tokenizer's chat template does not keep the text of every turn, once and in order")
-    ids = [tokenizer(part, add_special_tokens=False).input_ids for part in parts]
-    ids[1::2] = slots.values()
+    ids = [None] * len(parts)
+    ids[::2], ids[1::2] = template_ids("frame", tokenizer, parts[::2]), slots.values()
     question = ids.index(None)
     return Frame(tuple(chain(*ids[:question])), tuple(chain(*ids[question + 1 :])))
 
@@ -202,7 +204,7 @@ def _text(name: str, value) -> str:
 
 
 def _text_ids(tokenizer, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+    return text_ids("question_ids", tokenizer, [text])[0]
 
 
 def _dialog(tokenizer, shown, lead, question, hint):
@@ -211,7 +213,7 @@ def _dialog(tokenizer, shown, lead, question, hint):
         {"role": ("user", "assistant")[i % 2], "content": text}
         for i, text in enumerate([*shown, lead + question + hint])
     ]
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    return render("frame", tokenizer, turns)
 
 
 def _plain(tokenizer, shown, lead, question, hint):

@@ -5,11 +5,15 @@ import re
 from dataclasses import FrozenInstanceError, replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
+from geolib.dimension import encode_prompts
 from geolib.reasoning import Question, build_prompt, generate_questions, load_questions, split
 from geolib.reasoning.prompts import KINDS, Condition, _prose, frame, question_ids, reply
 
@@ -277,3 +281,79 @@ def test_templates_that_lose_what_they_are_given(tokenizer, monkeypatch, templat
     monkeypatch.setattr(tokenizer, "chat_template", template)
     with pytest.raises(ValueError, match=r"^frame: the tokenizer's chat template does not keep the text of every turn"):
         frame(tokenizer, Condition(examples=EXAMPLES[:1]))
+
+
+# Tokenizers
+
+
+DIALOG = "{{ bos_token }}{% for m in messages %}{{ '[INST] ' + m['content'] + ' [/INST]' }}{% endfor %}"
+
+
+def spaced(prefix, template=DIALOG):
+    """A token for each sign; a space is put before what is encoded, as SentencePiece does, in one of its ways."""
+    signs = ["<unk>", "<s>", "</s>", "▁", *map(chr, range(33, 127))]
+    tokens = Tokenizer(models.BPE(vocab={sign: i for i, sign in enumerate(signs)}, merges=[], unk_token="<unk>"))
+    if prefix == "prepend":
+        tokens.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        tokens.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prefix)
+    tokens.add_special_tokens(["<s>", "</s>"])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokens, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    fast.chat_template = template
+    return fast
+
+
+@pytest.mark.parametrize("prefix", ["prepend", "always", "first", "never"])
+def test_no_space_is_put_in_at_a_joint(prefix):
+    """The prompt is what the tokenizer makes of the whole dialog."""
+    tokens = spaced(prefix)
+    examples = (Question("Ann has 2.", 2.0, 0), Question("Bo has 4.", 4.0, 1))
+    turns = []
+    for example in examples:
+        turns += [{"role": "user", "content": example.text}, {"role": "assistant", "content": reply(example.answer)}]
+    turns.append({"role": "user", "content": "Tom has 3."})
+    whole = tokens.apply_chat_template(turns, return_dict=False)
+    assert build_prompt(tokens, "Tom has 3.", examples) == whole
+    assert encode_prompts(tokens, ["Tom has 3."], chat=True)[0] == tokens.apply_chat_template(
+        turns[-1:], return_dict=False
+    )
+    tokens.chat_template = None
+    plain = "Question: Ann has 2.\nAnswer: The answer is 2.\n\nQuestion: Tom has 3.\nAnswer:"
+    assert build_prompt(tokens, "Tom has 3.", examples[:1]) == tokens(plain, add_special_tokens=False).input_ids
+
+
+def test_added_marks_are_text_where_somebody_writes_them():
+    """Special or not: the same tokens as if the mark had never been added. What is no mark stays a token."""
+    bare, marked = spaced("never"), spaced("never")
+    marked.add_tokens([AddedToken(mark, normalized=False) for mark in ("<think>", "</think>", "[TOOL]", "word", "  ")])
+    for text in ("why <think>? </think>[TOOL]", "<think>"):
+        expected = bare(text, add_special_tokens=False).input_ids
+        assert question_ids(marked, text) == expected
+        assert encode_prompts(marked, [text])[0] == expected
+        assert encode_prompts(marked, [text], chat=True)[0] == encode_prompts(bare, [text], chat=True)[0]
+    template = marked.chat_template
+    marked.chat_template = template + "<think>"  # the template's own marks are marks
+    assert encode_prompts(marked, ["a"], chat=True)[0][-1] == marked.convert_tokens_to_ids("<think>")
+    for text in ("word", "a  b"):
+        assert max(question_ids(marked, text)) >= len(bare)
+
+
+def test_tokenizers_that_cannot_take_marks_for_text_are_refused():
+    class Foreign:
+        """As mistral-common's: it names its control tokens by a method, and takes no word of how to split."""
+
+        chat_template, bos_token_id = None, 1
+
+        def __call__(self, text):
+            return SimpleNamespace(input_ids=[2])
+
+        def added_tokens_decoder(self):
+            return {}
+
+    for ask in (
+        lambda: question_ids(Foreign(), "a"),
+        lambda: frame(Foreign(), Condition()),
+        lambda: encode_prompts(Foreign(), ["a"]),
+    ):
+        with pytest.raises(ValueError, match=r"^\w+: tokenizer is a Foreign, which cannot encode its special tokens"):
+            ask()

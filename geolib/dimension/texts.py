@@ -1,0 +1,93 @@
+"""Texts as token ids: what somebody wrote is text and nothing else, and stands in a prompt as it would in the whole."""
+
+import copy
+import json
+import weakref
+from datetime import datetime
+
+from tokenizers import Tokenizer
+
+SLOT = "slottext"  # stands for the text in a chat template
+# Templates that print a date get this one, so that a prompt is the same tomorrow: where there is no clock, those of
+# Llama 3 print it too.
+_TODAY = datetime(2024, 7, 26)
+_CODES = ("-d", "-m", *"aAbBcdDeFHIjmMpSTUwWxXyYzZ")
+_PLAIN = weakref.WeakKeyDictionary()  # tokenizers made by `_plain`, by the one that they come from
+
+
+def render(function, tokenizer, turns) -> str:
+    """Text of a dialog in the tokenizer's chat template, up to where the model's answer begins; `function` opens."""
+    dates = "".join(f" | replace('%{code}', '{_TODAY.strftime('%' + code)}')" for code in _CODES)
+    pinned = f"{{%- macro strftime_now(format) -%}}{{{{ format{dates} }}}}{{%- endmacro -%}}"
+    try:
+        template = tokenizer.get_chat_template()
+        template = pinned + template if "strftime_now" in template else template
+        return tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # a template is a program
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{function}: the tokenizer's chat template fails on {len(turns)} turns: {reason}") from None
+
+
+def text_ids(function, tokenizer, texts, *, inside=True) -> list[list[int]]:
+    """Token ids of texts in which everything is text, also what is written like a control token.
+
+    ``inside`` a prompt nothing is put before them, such as the space of SentencePiece; else the tokenizer's additions
+    are made. `function` opens the error about a tokenizer that cannot do this.
+    """
+    _check(function, tokenizer)
+    settings = {"split_special_tokens": True, "verbose": False} | ({"add_special_tokens": False} if inside else {})
+    return _plain(tokenizer, inside)(texts, **settings).input_ids
+
+
+def template_ids(function, tokenizer, parts) -> list[list[int]]:
+    """Token ids of the parts of a rendered template; between each two of them stands something else."""
+    _check(function, tokenizer)
+    marks = [str(token) for token in tokenizer.added_tokens_decoder.values()]
+    ids = [tokenizer(parts[0], add_special_tokens=False).input_ids]
+    for part in parts[1:]:
+        # What follows a special token begins anew for the tokenizer; what comes before it goes on.
+        end = min([part.find(mark) for mark in marks if mark in part], default=len(part))
+        ids.append(_plain(tokenizer, True)(part[:end], add_special_tokens=False).input_ids if end else [])
+        ids[-1] += tokenizer(part[end:], add_special_tokens=False).input_ids if end < len(part) else []
+    return ids
+
+
+def _check(function, tokenizer) -> None:
+    if not isinstance(getattr(tokenizer, "added_tokens_decoder", None), dict):
+        raise ValueError(
+            f"{function}: tokenizer is a {type(tokenizer).__name__}, which cannot encode its special tokens as text; "
+            "expected one of transformers' own"
+        )
+
+
+def _plain(tokenizer, inside):
+    """Copy of a tokenizer that takes marks added to it for special ones, and, `inside`, puts nothing before a text."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):  # Python's own split at nothing when they are told so
+        return tokenizer
+    made = _PLAIN.setdefault(tokenizer, {})
+    if (inside, len(tokenizer)) not in made:
+        settings = json.loads(backend.to_str())
+        for token in settings["added_tokens"]:
+            # Others are pieces of text: a run of spaces, an empty line, a word.
+            token["special"] |= any(not (sign.isalnum() or sign.isspace() or sign == "▁") for sign in token["content"])
+        for name in ("normalizer", "pre_tokenizer") if inside else ():
+            settings[name] = _without_prefix(settings[name])
+        plain = copy.copy(tokenizer)
+        plain._tokenizer = Tokenizer.from_str(json.dumps(settings))
+        made[inside, len(tokenizer)] = plain
+    return made[inside, len(tokenizer)]
+
+
+def _without_prefix(part):
+    """Change a normaliser's settings, or those of what splits a text, so that no space is put before it."""
+    if part is None or part["type"] == "Prepend":
+        return None
+    for inner in ("normalizers", "pretokenizers"):
+        if inner in part:
+            part[inner] = [one for one in map(_without_prefix, part[inner]) if one]
+    if "prepend_scheme" in part:
+        part["prepend_scheme"] = "never"
+    if "add_prefix_space" in part:
+        part["add_prefix_space"] = False
+    return part
