@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 import torch
 
+from geolib.dimension.interface import device_of
 from geolib.dimension.rules import RULES, check_rule, column
 from geolib.reasoning.decode import SharedPrefix, gumbel
 
@@ -89,7 +90,7 @@ class Answerer:
             The model's attention cannot be followed.
         """
         if not self._checked:
-            self._engine.check(list(self.settings.probe))
+            self._engine.check(list(self.settings.probe), self.settings.max_new_tokens)
             self._checked = True
         start, settings = time.perf_counter(), self.settings
         seeds = [f"{settings.seed} {prompt['key']}" for prompt in batch]
@@ -108,7 +109,7 @@ class Answerer:
         row = {
             "key": prompt["key"],
             "prompt_tokens": len(prompt["before"]) + len(prompt["rest"]),
-            "response": self._cut(self.tokenizer.decode(answer.tokens, skip_special_tokens=True)),
+            "response": self._cut(self._text(answer.tokens)),
             "new_tokens": len(answer.tokens),
             "truncated": not answer.ended,
             "seconds": 0.0,
@@ -119,9 +120,17 @@ class Answerer:
         row |= {"sink_share": answer.sink_share, "near": answer.near}
         return row | ({"signs": answer.signs} if self.settings.watched else {})
 
+    def _text(self, tokens) -> str:
+        # A padded vocabulary has ids that stand for nothing; slow tokenizers stumble over them.
+        known = [token for token in tokens if self.tokenizer.convert_ids_to_tokens(token) is not None]
+        return self.tokenizer.decode(known, skip_special_tokens=True)
+
     def _stopped(self, tokens) -> bool:
-        text = self.tokenizer.decode(tokens[-8:]).lstrip()
-        return any(stop in text for stop in self._stops)
+        # A token for each byte of the longest, at most; what an answer begins with is no end.
+        end = self._text(tokens[-max(len(stop.encode()) for stop in self._stops) - 1 :])
+        return any(stop in end for stop in self._stops) and any(
+            stop in self._text(tokens).lstrip() for stop in self._stops
+        )
 
     def _cut(self, text) -> str:
         text = text.lstrip()
@@ -130,6 +139,7 @@ class Answerer:
 
 def room(model) -> tuple[str, int]:
     """Type of a model's device, and how many bytes of memory it has."""
-    if model.device.type == "cuda":
-        return "cuda", torch.cuda.mem_get_info(model.device)[1]
-    return model.device.type, psutil.virtual_memory().total
+    device = device_of(model)
+    if device.type == "cuda":
+        return "cuda", torch.cuda.mem_get_info(device)[1]
+    return device.type, psutil.virtual_memory().total

@@ -8,14 +8,24 @@ when the next beginning starts with the same tokens, as the one with one example
 import contextvars
 import hashlib
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from transformers import DynamicCache
+from transformers.masking_utils import sdpa_mask
 
-from geolib.dimension.attention import _HARMLESS
-from geolib.dimension.interface import NOT_ROUTED, UncountableError, attending
+from geolib.checks import integer
+from geolib.dimension.attention import _counting_attention, check_arguments, measuring
+from geolib.dimension.interface import (
+    NOT_ROUTED,
+    UncountableError,
+    attending,
+    check_model,
+    device_of,
+)
 from geolib.dimension.rows import count_weights
 from geolib.dimension.rules import RULES
 
@@ -51,6 +61,8 @@ class Answer:
         otherwise.
     signs : array-like, uint8
         Signs of the watched modules' outputs, packed bit by bit; empty where none is watched.
+    visible : array-like, shape=[layers], int
+        Tokens that the last one may attend to.
     """
 
     tokens: list[int]
@@ -59,6 +71,7 @@ class Answer:
     sink_share: np.ndarray
     near: int
     signs: np.ndarray
+    visible: np.ndarray
 
 
 @dataclass
@@ -104,6 +117,19 @@ class SharedPrefix:
     _rows: slice = field(default_factory=lambda: slice(None))  # of the batch, in the pass that runs
     _hidden: dict = field(default_factory=dict)  # masks of the pass that runs, by sliding window
     _measured: list | None = None  # per layer, while the last piece of the prompts is read
+    _followed: float = 0  # tokens up to which the model was seen to be followed
+
+    def __post_init__(self):
+        check_model("Sweep", self.model)
+        config = self.model.config.get_text_config()
+        if config.is_encoder_decoder or not self.model.can_generate():
+            raise self._refusal("is no causal language model with a head")
+        if not self.model._can_set_attn_implementation() or not hasattr(config, "num_hidden_layers"):
+            raise self._refusal(NOT_ROUTED)
+        if any("Linear" in type(layer).__name__ for layer in DynamicCache(config=config).layers):
+            raise self._refusal("keeps more of what it has read than keys and values")
+        for layer in self.sharpness or {}:
+            integer("Sweep: layer of sharpness", layer, 0, config.num_hidden_layers - 1)
 
     @torch.no_grad()
     def answer(
@@ -143,6 +169,9 @@ class SharedPrefix:
         ValueError
             It gives NaN.
         """
+        longest = max(rests, key=len)
+        if self._followed < len(before) + len(longest) + max_new_tokens:
+            self.check([*before, *longest], max_new_tokens)
         token = _RUNNING.set(self)
         try:
             with attending(self.model, _NAME, _shared_attention, _no_mask):
@@ -156,29 +185,37 @@ class SharedPrefix:
         finally:
             _RUNNING.reset(token)
 
-    def check(self, prompt: Sequence[int]) -> None:
-        """Compare the logits after a prompt with those of the model's own attention; refuse a model that differs."""
-        plain = SharedPrefix(self.model, self.eps)
-        ids = torch.tensor([list(prompt)], device=self.model.device)
-        training = self.model.training
-        self.model.eval()
+    def check(self, prompt: Sequence[int], max_new_tokens: int = 0) -> None:
+        """Compare what is seen and said after a prompt and an answer with the model's own attention.
+
+        The answer counts: chunks, windows and stretched positions may begin in it. Its tokens are the prompt's again.
+        """
+        window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+        length = len(prompt) + max_new_tokens
+        text = (list(prompt) * -(-length // len(prompt)))[: max(2, min(length, window))]
         try:
-            with torch.no_grad():
-                expected = self._forward(ids, None)
-        finally:
-            self.model.train(training)
-        seen = []
-        split = len(prompt) // 2
-        plain.answer(
-            prompt[:split],
-            [prompt[split:]],
-            max_new_tokens=1,
-            ends=(),
-            choose=lambda logits, _: seen.append(logits) or logits.argmax(-1),
-        )
-        difference = (seen[0] - expected).abs().max() / expected.abs().max()
-        if not difference <= _TOLERANCE.get(self.model.dtype, _COARSE):
-            raise self._refusal(f"attends in a way that is not followed here (logits differ by {difference:.1e})")
+            with measuring(self.model) as measure:
+                expected = self._forward(torch.tensor([text], device=device_of(self.model)), None)
+            visible = measure.result().visible[0, :, 0]
+        except ValueError as error:
+            raise RefusedError(str(error).replace("attention_dimension: ", "Sweep: ", 1)) from None
+        plain, said, split = SharedPrefix(self.model, self.eps), [], len(text) // 2
+        plain._followed = math.inf
+        settings = {
+            "choose": lambda logits, _: said.append(logits) or logits.argmax(-1),
+            "max_new_tokens": 1,
+            "ends": (),
+        }
+        (answer,) = plain.answer(text[:split], [text[split:]], **settings)
+        kind = device_of(self.model).type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.model.dtype
+        difference = (said[0] - expected).abs().max() / expected.abs().max()
+        if (answer.visible != visible).any() or not difference <= _TOLERANCE.get(dtype, _COARSE):
+            raise self._refusal(
+                f"attends in a way that is not followed here after {len(text)} tokens (logits differ by "
+                f"{difference:.1e})"
+            )
+        self._followed = length
 
     def _refusal(self, reason) -> RefusedError:
         return RefusedError(
@@ -205,7 +242,7 @@ class SharedPrefix:
         for start in range(same, len(before), _STEP):
             piece = before[start : start + _STEP]
             self._start([piece], room=len(piece))
-            self._pass(torch.tensor([piece], device=self.model.device))
+            self._pass(torch.tensor([piece], device=device_of(self.model)))
             for layer in self._layers.values():
                 layer.key = torch.cat([layer.key, layer.own_key[:, 0]], dim=1)
                 layer.value = torch.cat([layer.value, layer.own_value[:, 0]], dim=1)
@@ -214,7 +251,7 @@ class SharedPrefix:
     def _start(self, rests, room):
         """Make room for the rows' own tokens."""
         length = max(map(len, rests))
-        self._padding = torch.tensor([length - len(rest) for rest in rests], device=self.model.device)
+        self._padding = torch.tensor([length - len(rest) for rest in rests], device=device_of(self.model))
         self._written, self._room = 0, room
         for layer in self._layers.values():
             layer.own_key = layer.own_value = None
@@ -288,7 +325,10 @@ class SharedPrefix:
             output[part] = (mixed / total).permute(1, 3, 0, 2, 4).flatten(2, 3)
             if self._measured is not None:
                 last = torch.cat([scores[..., -1, :] for scores in parts], dim=-1) / total[..., -1, :]
-                measured.append(self._measure(last, part))
+                hidden = self._hides_own(window, n_own)[part, 0, -1].sum(-1)
+                if window is not None and n_shared:
+                    hidden = hidden + self._hides_shared(window, n_shared)[part, 0, -1].sum(-1)
+                measured.append((*self._measure(last, part), n_own + n_shared - hidden))
         if self._measured is not None:
             self._measured.append([torch.cat(one, dim=-1) for one in zip(*measured, strict=True)])
         return output.to(query.dtype)
@@ -353,7 +393,7 @@ class SharedPrefix:
         length = max(map(len, rests))
         self._start(rests, room=length + max_new_tokens)
         pad = next(iter(ends), 0)
-        ids = torch.tensor([[pad] * (length - len(rest)) + list(rest) for rest in rests], device=self.model.device)
+        ids = torch.tensor([[pad] * (length - len(rest)) + list(rest) for rest in rests], device=device_of(self.model))
         answers, logits = [], []
         at_once = max(1, _PIECE // length)
         for start in range(0, len(rests), at_once):
@@ -397,9 +437,9 @@ class SharedPrefix:
         with _Signs(self.watched) as signs:
             logits = self._pass(pieces[-1], rows)
         measured, self._measured = self._measured, None
-        counts, sinks, near = (torch.stack(one, dim=-1).cpu() for one in zip(*measured, strict=True))
+        counts, sinks, near, seen = (torch.stack(one, dim=-1).cpu() for one in zip(*measured, strict=True))
         counts, near = counts.permute(2, 0, 1, 3).numpy(), near.sum(-1).tolist()
-        return logits, zip(counts, sinks.numpy(), near, signs.packed(len(ids)), strict=True)
+        return logits, zip(counts, sinks.numpy(), near, signs.packed(len(ids)), seen.numpy(), strict=True)
 
     def _keep(self, places):
         """Drop the rows that are done."""
@@ -436,18 +476,18 @@ class _Signs:
 _RUNNING: contextvars.ContextVar[SharedPrefix | None] = contextvars.ContextVar("geolib_shared", default=None)
 
 
-def _no_mask(*_, **__):
+def _no_mask(*args, **kwargs):
     """Masks are made where the keys are: transformers does not know what is shared."""
+    return None if _RUNNING.get() else sdpa_mask(*args, **kwargs)
 
 
 def _shared_attention(
     module, query, key, value, attention_mask, scaling=None, softcap=None, s_aux=None, sliding_window=None, **kwargs
 ):
-    for argument in kwargs:
-        if argument not in _HARMLESS and kwargs[argument] is not None:
-            raise UncountableError(f"hands its attention function {argument!r}, which is not accounted for")
-    if not kwargs.get("is_causal", getattr(module, "is_causal", True)):
-        raise UncountableError("attends to later tokens")
+    if _RUNNING.get() is None:  # another thread calls the model meanwhile
+        kwargs |= {"scaling": scaling, "softcap": softcap, "s_aux": s_aux, "sliding_window": sliding_window}
+        return _counting_attention(module, query, key, value, attention_mask, **kwargs)
+    check_arguments(module, kwargs)
     return _RUNNING.get()._attend(module, query, key, value, scaling, softcap, s_aux, sliding_window), None
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from geolib.checks import integer, one_line
+from geolib.dimension.interface import check_fit, check_model
 from geolib.dimension.rules import RULES, check_eps
-from geolib.parts import fingerprint, run_in_parts
+from geolib.parts import check_storable, fingerprint, run_in_parts
 from geolib.reasoning.answers import Answerer, Settings, room
 from geolib.reasoning.decode import RefusedError
 from geolib.reasoning.judge import judge
@@ -109,8 +110,8 @@ class Sweep:
             )
         for name in ("max_new_tokens", "batch_size"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"Sweep: {name} is {value}, but at least 1 was expected")
+            if value is not None:
+                integer(f"Sweep: {name}", value, 1)
         if self.engine is not None and not callable(getattr(self.engine, "submit", None)):
             raise TypeError(f"Sweep: engine is {one_line(self.engine)}, but a Cluster was expected")
         if not isinstance(self.temperature, Real) or not 0 <= self.temperature < math.inf:
@@ -186,6 +187,9 @@ class Sweep:
         Exception
             Whatever the model fails with, if it fails on many prompts in a row, or on all.
         """
+        check_model("Sweep", self.model)
+        if self.store is not None or self.engine:
+            check_storable("Sweep", self.model)
         model_hash = fingerprint(self.model)
         bare = [condition for condition in self._conditions if self.only_wrong and condition == Condition()]
         rest = [condition for condition in self._conditions if condition not in bare]
@@ -225,6 +229,7 @@ class Sweep:
             if length + self.max_new_tokens > window:
                 skipped.append({"question": question.index, **about, "prompt_tokens": length})
                 continue
+            check_fit(f"Sweep: prompt of question {question.index}", self.model, np.array([*before, *rest]))
             key = self._key(model_hash, [*before, *rest])
             prompts.append({"key": key, "question": question, "about": about, "before": before, "rest": rest})
         return prompts
@@ -240,7 +245,7 @@ class Sweep:
             settings.append({"watched": list(self.watched)})
         if len(RULES) > 2:  # the first two are in every store
             settings.append({"rules": list(RULES)[2:]})
-        return hashlib.sha256(json.dumps(settings, default=float).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(settings, default=lambda number: number.item()).encode()).hexdigest()
 
     def _answer(self, prompts: list[dict], model_hash: str, failed: list[dict]) -> pd.DataFrame:
         """Rows of the prompts, in their order, from the store or the model."""
@@ -299,8 +304,9 @@ class Sweep:
         """Rows whose own keys and values, held twice while rows are dropped, and widest layer take an eighth."""
         config = self.model.config.get_text_config()
         device, memory = self.engine.room() if self.engine else room(self.model)
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        queries = np.max(getattr(config, "num_attention_heads", 1))
+        heads = np.max(getattr(config, "num_key_value_heads", None) or queries)
+        size = getattr(config, "head_dim", None) or config.hidden_size // queries
         kept = 2 * 2 * config.num_hidden_layers * heads * size * (length + self.max_new_tokens)
         widest = length * (16 * config.hidden_size) + 3 * config.vocab_size
         return max(1, min(_MOST_ROWS.get(device, 512), memory // 8 // (4 * (kept + widest))))

@@ -1,0 +1,415 @@
+"""Sweeps of models and tokenizers as they come: what cannot be followed is refused by name, all else is right."""
+
+import threading
+import warnings
+
+import accelerate
+import pytest
+import torch
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedTokenizer,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from geolib.dimension import attention_dimension, measure_prompts
+from geolib.parts import fingerprint
+from geolib.reasoning import Sweep, build_prompt, generate_questions
+from geolib.reasoning.answers import Answerer, Settings
+from geolib.reasoning.decode import SharedPrefix
+from tests.tiny import TINY
+
+QUESTIONS = generate_questions(6, seed=3)
+SIZES = TINY | {"vocab_size": 300, "max_position_embeddings": 1024, "bos_token_id": 256, "eos_token_id": 258}
+CHAT = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+ADAPTER = {"task_type": "CAUSAL_LM"}
+
+
+def tokenizer(template=CHAT):
+    """A token for each byte."""
+    vocab = {sign: i for i, sign in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    bytewise = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    bytewise.pre_tokenizer, bytewise.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    bytewise.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    fast = PreTrainedTokenizerFast(tokenizer_object=bytewise, bos_token="<|endoftext|>", eos_token="<|im_end|>")
+    fast.chat_template = template
+    return fast
+
+
+def tiny(kind="llama", **settings):
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SIZES | settings)).eval()
+
+
+def sweep(model, tokens=None, **settings):
+    defaults = {"questions": QUESTIONS[:2], "examples": QUESTIONS[4:], "shots": (0,), "max_new_tokens": 6}
+    return Sweep(model=model, tokenizer=tokens or tokenizer(), progress=False, **defaults | settings).run()
+
+
+def same(rows, other):
+    columns = [name for name in rows if name not in ("seconds",)]
+    return all(str(a) == str(b) for name in columns for a, b in zip(rows[name], other[name], strict=True))
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("mamba", {"state_size": 4}),
+        ("mamba2", {"state_size": 4, "num_heads": 4, "head_dim": 16, "n_groups": 1, "chunk_size": 8}),
+        ("falcon_mamba", {"state_size": 4}),
+        ("rwkv", {}),
+        ("bloom", {"n_layer": 2, "n_head": 4}),
+        ("diffllama", {}),
+    ],
+)
+def test_what_dimension_refuses_a_sweep_refuses(kind, settings):
+    sizes = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2}
+    torch.manual_seed(0)
+    base = SIZES if kind == "diffllama" else sizes
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **base | settings)).eval()
+    for ask in (lambda: attention_dimension(model, [[5, 6]]), lambda: sweep(model)):
+        with pytest.raises(ValueError, match=r"^\w+: model is a \w+, which .*; expected one plain softmax") as info:
+            ask()
+        assert "\n" not in str(info.value)
+
+
+def test_models_that_do_not_answer():
+    t5 = T5Config(vocab_size=300, d_model=32, num_layers=2, num_heads=4, d_kv=8, d_ff=48)
+    for model in (tiny().model, T5ForConditionalGeneration(t5).eval()):
+        with pytest.raises(ValueError, match=r"^Sweep: model is a \w+, which is no causal language model with a head"):
+            sweep(model)
+    with pytest.raises(TypeError, match=r"^Sweep: model is a Linear, but a transformers model was expected"):
+        sweep(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("llama4_text", {"attention_chunk_size": 40, "intermediate_size_mlp": 48, "num_local_experts": 2}),
+        (
+            "qwen2_moe",
+            {
+                "use_sliding_window": True, "sliding_window": 40, "max_window_layers": 1, "num_experts": 4,
+                "num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16,
+            },
+        ),
+        ("phimoe", {"sliding_window": 40, "num_local_experts": 4}),
+        (
+            "phi3",
+            {
+                "original_max_position_embeddings": 40, "sliding_window": None,
+                "rope_parameters": {
+                    "rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0, 1.1, 1.2, 1.3],
+                    "long_factor": [1.0, 4.0, 16.0, 40.0], "original_max_position_embeddings": 40,
+                },
+            },
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_answer_that_crosses_what_is_not_followed_is_refused(kind, settings, dtype):
+    """The model's own greedy answer, or none: the prompt ends before the chunk, the window, the original length."""
+    model = tiny(kind, **settings).to(dtype)
+    prompt = torch.randint(3, 250, (34,), generator=torch.Generator().manual_seed(3)).tolist()
+    decoder = SharedPrefix(model, (0.1,))
+    if dtype == torch.float32:
+        (answer,) = decoder.answer(prompt[:20], [prompt[20:]], max_new_tokens=5, ends=())
+        ids = list(prompt)
+        for _ in range(5):
+            ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+        assert answer.tokens == ids[34:]
+    with pytest.raises(ValueError, match=r"^Sweep: model is a \w+, which attends in a way .* after 59 tokens"):
+        decoder.answer(prompt[:20], [prompt[20:]], max_new_tokens=25, ends=())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_hybrids_are_refused_in_any_type(dtype):
+    model = tiny("falcon_h1", mamba_d_ssm=32, mamba_n_heads=4, mamba_d_head=8, mamba_d_state=4).to(dtype)
+    with pytest.raises(ValueError, match="keeps more of what it has read than keys and values"):
+        sweep(model)
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_new_tokens": "12"}, "max_new_tokens is '12', expected an integer"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5, expected an integer"),
+        ({"batch_size": True}, "batch_size is True, expected an integer"),
+        ({"sharpness": {99: 2.0}}, "layer of sharpness is 99, expected from 0 to 2"),
+        ({"sharpness": {"1": 2.0}}, "layer of sharpness is '1', expected an integer"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises((ValueError, TypeError), match=f"^Sweep: {message}"):
+        sweep(tiny(), **settings)
+
+
+def test_a_tokenizer_that_outgrows_the_model():
+    with pytest.raises(ValueError, match=r"^Sweep: prompt of question 0 has ids from 13 to 258, but the vocabulary"):
+        sweep(tiny(vocab_size=257))
+
+
+class Slow(PreTrainedTokenizer):
+    """Ids beyond its words stand for nothing, as in a padded vocabulary."""
+
+    def __init__(self, **settings):
+        self.words = {chr(i): i for i in range(128)}
+        super().__init__(**settings)
+
+    vocab_size = 128
+
+    def get_vocab(self):
+        return dict(self.words)
+
+    def _tokenize(self, text, **_):
+        return list(text)
+
+    def _convert_token_to_id(self, token):
+        return self.words.get(token, 0)
+
+    def _convert_id_to_token(self, index):
+        return chr(index) if index < 128 else None
+
+    def convert_tokens_to_string(self, tokens):
+        return "".join(tokens)
+
+
+def test_slow_tokenizers_with_padded_vocabularies():
+    rows = sweep(tiny(vocab_size=2000), Slow(eos_token="\x03"))
+    assert (rows.new_tokens > 0).all()
+    assert all(ord(sign) < 128 for said in rows.response for sign in said)
+
+
+@pytest.mark.parametrize(
+    ("said", "ends"),
+    [
+        (" The answer is 3.\nQuestion: Who", True),
+        (" The answer is 3.\n\n", True),
+        ("\n\n\n", False),
+        ("\n\nQuestion: Who", False),
+        (" So.\nQuest", False),
+    ],
+)
+def test_an_answer_ends_at_a_stop_of_any_number_of_tokens(said, ends):
+    """Seen at the very token that completes it, and not where an answer merely begins with it."""
+    tokens = tokenizer(template=None)
+    answerer = Answerer(tiny(), tokens, Settings(
+        eps=[0.1], max_new_tokens=40, temperature=0, seed=0, sharpness=None, watched=(), model_sha256="", probe=(),
+    ))  # fmt: skip
+    ids = tokens(said).input_ids
+    seen = [answerer._stopped(ids[:n]) for n in range(1, len(ids) + 1)]
+    assert any(seen) == ends
+    if ends:
+        stop = max(said.find(stop) + len(stop) for stop in ("\n\n", "\nQuestion:") if stop in said)
+        assert seen.index(True) == stop - 1
+
+
+# States
+
+
+def test_training_modes_stay():
+    model = tiny()
+    model.train()
+    model.model.layers[1].eval()
+    modes = [module.training for module in model.modules()]
+    sweep(model)
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_two_sweeps_in_two_threads():
+    """Each gets its own rows, as does whoever calls the model meanwhile, and the model stays what it was."""
+    model, ids, said, failed = tiny(), torch.arange(3, 40)[None], {}, []
+    with torch.no_grad():
+        logits = model(ids).logits
+    alone = {shots: sweep(model, shots=(shots,)) for shots in (0, 1)}
+
+    def ask(shots):
+        said[shots] = sweep(model, shots=(shots,))
+
+    def call():
+        with torch.no_grad():
+            failed.extend(i for i in range(100) if not torch.allclose(model(ids).logits, logits, atol=1e-4))
+
+    threads = [threading.Thread(target=ask, args=(shots,)) for shots in alone] + [threading.Thread(target=call)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(same(said[shots], alone[shots]) for shots in alone)
+    assert not failed
+    assert model.config._attn_implementation == "sdpa"
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, logits)
+
+
+def test_under_autocast():
+    model, tokens = tiny(), tokenizer()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rows = sweep(model, tokens)
+        ids = [build_prompt(tokens, question.text) for question in QUESTIONS[:2]]
+        expected = [attention_dimension(model, [one]).per_layer[0, :, 0] for one in ids]
+    # Keys of the shared beginning are rounded as in one pass; where a weight lies near 0.1 its rounding may decide.
+    assert max(abs(got - want).max() for got, want in zip(rows["id_absolute_0.1"], expected, strict=True)) <= 1
+
+
+def test_offloaded_models_answer_as_they_do_in_memory(tmp_path):
+    model, tokens = tiny(), tokenizer()
+    expected, key = sweep(model, tokens), fingerprint(model)
+    model = accelerate.cpu_offload(model, execution_device=torch.device("cpu"))
+    assert model.device.type == "meta"
+    assert fingerprint(model) == key
+    assert same(sweep(model, tokens, store=tmp_path), expected)
+
+
+# Stores
+
+
+def lora(model):
+    config = LoraConfig(r=4, target_modules=["q_proj", "k_proj"], init_lora_weights=False, **ADAPTER)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = get_peft_model(model, config).eval()
+        model.add_adapter("other", config)
+    return model.eval()
+
+
+def states(model):
+    """Every state that an adapted model may be in, one after the other; what it computes differs in each."""
+    layer = model.base_model.model.model.layers[1].self_attn.q_proj
+    model.set_adapter("default")
+    yield "default"
+    layer.set_scale("default", 3.0)
+    yield "scaled"
+    layer.set_scale("default", 1.0)
+    model.set_adapter("other")
+    yield "other"
+    with model.disable_adapter():
+        yield "off"
+    model.merge_adapter(["default"])
+    yield "merged"
+    model.unmerge_adapter()
+    kept = layer.base_layer.weight.detach().clone()
+    layer.base_layer.weight.data.zero_()
+    yield "weights"
+    layer.base_layer.weight.data[:] = kept
+    model.config.eos_token_id = 7
+    yield "configuration"
+    model.config.eos_token_id = 258
+    attention = model.base_model.model.model.layers[2].self_attn
+    attention.scaling *= 2
+    yield "setting"
+    attention.scaling /= 2
+    model.base_model.model.model.layers[0].mlp.act_fn = torch.nn.ReLU()
+    yield "replaced module"
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        yield "autocast"
+
+
+def test_a_store_keeps_the_states_of_a_model_apart(tmp_path):
+    model, tokens = lora(tiny()), tokenizer()
+    prompts, keys = [build_prompt(tokens, question.text) for question in QUESTIONS[:2]], {}
+    for state in states(model):
+        keys[state] = fingerprint(model)
+        rows, alone = measure_prompts(model, prompts, store=tmp_path), measure_prompts(model, prompts)
+        assert str(rows["id_absolute_0.1"].tolist()) == str(alone["id_absolute_0.1"].tolist()), state
+        if state in ("default", "other", "off"):
+            assert same(sweep(model, tokens, store=tmp_path), sweep(model, tokens)), state
+    assert len(set(keys.values())) == len(keys)
+    again = lora(tiny())
+    again.load_state_dict(model.state_dict())
+
+
+def test_the_same_model_has_the_same_key():
+    """Also when it was run, trained, or looked at meanwhile."""
+    model = tiny()
+    key = fingerprint(model)
+    model.train()
+    model(torch.arange(3, 40)[None], output_hidden_states=True, output_attentions=False)
+    assert fingerprint(model) == fingerprint(tiny()) == key
+    torch.manual_seed(1)
+    adapted = [lora(tiny()), lora(tiny())]
+    adapted[1].load_state_dict(adapted[0].state_dict())
+    assert fingerprint(adapted[0]) == fingerprint(adapted[1]) != key
+
+
+def test_what_no_key_can_tell_is_not_stored(tmp_path):
+    model, prompts = tiny(), [[5, 6, 7]]
+    bare = measure_prompts(model, prompts)["id_absolute_0.1"].tolist()
+
+    def changed(module, args):
+        return (args[0] * torch.linspace(-3, 3, 32),)
+
+    layer = model.model.layers[1]
+    hook = layer.self_attn.q_proj.register_forward_pre_hook(changed)
+    assert len(measure_prompts(model, prompts)) == len(bare)
+    for ask in (lambda: measure_prompts(model, prompts, store=tmp_path), lambda: sweep(model, store=tmp_path)):
+        with pytest.raises(ValueError, match=r"^\w+: store is given, but model has .* on 'model.layers.1.self_attn.q"):
+            ask()
+    assert len(sweep(model)) == 2
+    hook.remove()
+    layer.mlp.forward = lambda x: 2 * x
+    with pytest.raises(ValueError, match=r"on 'model.layers.1.mlp'"):
+        measure_prompts(model, prompts, store=tmp_path)
+    del layer.mlp.forward
+    hook = torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match=r"on 'the whole'"):
+        measure_prompts(model, prompts, store=tmp_path)
+    hook.remove()
+    measure_prompts(model, prompts, store=tmp_path)
+
+
+def test_quantised_modules_have_a_key(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantised, other = (
+            torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+            for model in (tiny(), tiny(initializer_range=0.2))
+        )
+        assert len({fingerprint(model) for model in (quantised, other, tiny())}) == 3
+        rows = measure_prompts(quantised, [[5, 6, 7]], store=tmp_path)
+    assert rows["id_absolute_0.1"][0].tolist() == attention_dimension(quantised, [5, 6, 7]).per_layer[0, :, 0].tolist()
+
+
+def test_virtual_tokens_are_refused():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = get_peft_model(tiny(), PromptTuningConfig(num_virtual_tokens=8, **ADAPTER)).eval()
+    with pytest.raises(ValueError, match=r"^Sweep: model is a PeftModelForCausalLM with 8 virtual tokens"):
+        sweep(model)
+
+
+# Templates
+
+
+def test_a_template_with_a_clock_gives_the_same_prompt_tomorrow(monkeypatch):
+    tokens = tokenizer("{{ strftime_now('%d %b %Y %H:%M:%S') }}" + CHAT)
+    text = tokens.decode(build_prompt(tokens, "How many?"))
+    assert text.startswith("26 Jul 2024 00:00:00<|im_start|>user")
+
+
+def test_templates_that_fail_say_why():
+    wants = "{% if messages[0]['role'] != 'system' %}{{ raise_exception('First message\nmust be system') }}{% endif %}"
+    for template, reason in (
+        (wants, "First message must be system"),
+        ("{{ messages", "unexpected end"),
+        ("{{ 1 / 0 }}", "div"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"^frame: the tokenizer's chat template fails on 1 turns: .*{reason}"
+        ) as info:
+            sweep(tiny(), tokenizer(template))
+        assert "\n" not in str(info.value)
