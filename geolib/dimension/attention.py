@@ -237,7 +237,7 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", statistics=Fals
     try:
         if model.config.model_type in _NOT_SOFTMAX:
             raise UncountableError(_NOT_SOFTMAX[model.config.model_type])
-        with attending(model, _NAME, _counting_attention, sdpa_mask), _heard(model, recorder):
+        with attending(model, _NAME, _counting_attention, sdpa_mask), _heard(model):
             yield recorder
     except UncountableError as error:
         raise _uncountable(model, str(error)) from None
@@ -251,19 +251,26 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", statistics=Fals
 
 
 @contextlib.contextmanager
-def _heard(model, recorder):
+def _heard(model):
     """Let every call of `generate` tell the recorder what the prompts are: a pass may hold part of them, or more."""
-    parts = [part for part in model.modules() if isinstance(part, GenerationMixin)]
-    before = [vars(part).get("generate") for part in parts]
+    parts = [part for part in model.modules() if isinstance(part, GenerationMixin) and "generate" not in vars(part)]
     for part in parts:
-        part.generate = functools.partial(recorder.generate, part.generate)
+        part.generate = functools.partial(_generate, part.generate)
     try:
         yield
     finally:
-        for part, generate in zip(parts, before, strict=True):
+        for part in parts:
             del part.generate
-            if generate is not None:
-                part.generate = generate
+
+
+def _generate(generate, *args, **kwargs):
+    """Call a model's `generate`; the first call of a measurement is noted."""
+    recorder = _RECORDER.get()
+    if recorder is None or recorder.passed:
+        return generate(*args, **kwargs)
+    recorder.note(generate.__self__, *args, **kwargs)
+    # What is compiled cannot be counted, and later passes need not be.
+    return generate(*args, **({} if "custom_generate" in kwargs else {"disable_compile": True}) | kwargs)
 
 
 def _uncountable(model, reason) -> ValueError:
@@ -301,21 +308,24 @@ class _Recorder:
             mask = torch.cat([mask.new_ones(len(mask), self.virtual), mask], dim=1)
         self.attention_mask = mask
 
-    def generate(self, generate, *args, **kwargs):
-        """Call a model's `generate`, and note its prompts if it is the first call in this thread."""
+    def note(self, model, *args, **kwargs):
+        """Note the prompts that `generate` is given."""
         given = (kwargs.get("inputs_embeds"), *args[:1], kwargs.get("inputs"), kwargs.get("input_ids"))
         ids, mask = next((one for one in given if one is not None), None), kwargs.get("attention_mask")
-        if _RECORDER.get() is not self or self.passed or ids is None:
-            return generate(*args, **kwargs)
         if kwargs.get("cache_implementation") == "paged":
             raise UncountableError("reads its prompts from a paged cache here")
+        if ids is None:
+            return
+        config = kwargs.get("generation_config") or model.generation_config
+        padding, ends = (kwargs.get(name, getattr(config, name)) for name in ("pad_token_id", "eos_token_id"))
+        if mask is None and ids.ndim == 2 and padding not in (None, *np.atleast_1d(ends)):
+            mask = (ids != padding).long()  # as generate itself takes it
         self.n_past = _cached(kwargs.get("past_key_values"))
         self.n_prompts, self.length = len(ids), ids.shape[1] + self.n_read
         if mask is None or mask.shape[1] == ids.shape[1]:  # else the ids are those that are not in the cache
             self.length -= self.n_past
         if mask is not None and self.attention_mask is None:
             self.pad(mask)
-        return generate(*args, **{"disable_compile": True} | kwargs)
 
     def add(self, module, attention: AttentionMap, normaliser):
         """Count one layer; ``normaliser``, shape=[batch, heads, queries], if known, spares the softmax."""

@@ -176,7 +176,9 @@ def measure_prompts(
         The most tokens in a batch, padding counted: what memory goes with. A prompt that is longer is a batch alone.
     store : path, optional
         Folder in which finished batches are kept (:mod:`geolib.parts`). Whoever calls again with the same arguments
-        gets the rows of an undisturbed run, bit for bit on the same machine, whatever became of the first call.
+        gets the rows of an undisturbed run, bit for bit on the same machine, whatever became of the first call. A row's
+        key covers whatever changes the function that the model computes (:func:`geolib.parts.fingerprint`); a model
+        with hooks, which no key can tell, is refused.
     progress : bool
         Whether to show a progress bar.
 

@@ -70,7 +70,8 @@ class Sweep:
         Prompts answered together; by default as many as fit into an eighth of the memory.
     store : path, optional
         Folder of finished batches (Parquet). A run over the same store continues where the last one stopped, and
-        computes nothing twice; several processes may share it.
+        computes nothing twice; several processes may share it. A row's key covers whatever changes the function that
+        the model computes (:func:`geolib.parts.fingerprint`); a model with hooks, which no key can tell, is refused.
     engine : Cluster, optional
         Who answers: without one, ``model`` does; with a :class:`~geolib.reasoning.cluster.Cluster`, its workers.
     progress : bool

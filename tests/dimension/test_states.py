@@ -147,6 +147,29 @@ def test_generate_goes_on_from_a_cache():
         assert_last(measure.result(), maps)
 
 
+def test_generate_takes_padding_from_the_ids():
+    """Without a mask it looks for the padding token, unless that ends answers too; so do we."""
+    model, ids = tiny("llama", {}), prompts()
+    ids[1, :9] = 0
+    for pad, eos, mask in ((0, 2, padded(ids)), (0, 0, torch.ones_like(ids))):
+        with measuring(model, tokens="all", statistics=True) as measure:
+            generate(model, ids, pad_token_id=pad, eos_token_id=eos)
+        expected = attention_dimension(model, ids, mask, tokens="all", statistics=True)
+        np.testing.assert_array_equal(measure.result().per_head, expected.per_head)
+        np.testing.assert_allclose(measure.result().sink_share, expected.sink_share, atol=1e-6)
+
+
+def test_measurements_within_measurements():
+    model, ids = tiny("llama", {}), prompts()
+    maps = eager_maps(model, ids)
+    with measuring(model) as outer:
+        with measuring(model, rule="relative") as inner:
+            generate(model, ids, num_beams=2)
+        generate(model, ids, num_beams=2)
+    for measure in (outer, inner):
+        assert_last(measure.result(), maps)
+
+
 def test_generate_is_what_it_was_afterwards():
     model = tiny("llama", {})
     before = generate(model, prompts())
