@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from geolib.checks import integer, one_line
 from geolib.dimension.batches import _check_ids, _labelled, _named
 from geolib.dimension.estimators import _n_boot, _sizes, estimate_dimension
-from geolib.dimension.interface import check_model, evaluating, find_blocks
+from geolib.dimension.interface import check_model, device_of, evaluating, find_blocks, read
 
 # What a block calls the module that its MLP begins with.
 _MLPS = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "fc1")
@@ -176,7 +176,7 @@ def _spill(model, entrances, cloud, places, folder, bar):
             stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
         stack.enter_context(evaluating(model))
         for running, ids in enumerate(cloud):  # noqa: B007 -- the hooks read it
-            model.base_model(input_ids=torch.tensor([ids], device=model.device), use_cache=False)
+            read(model, input_ids=torch.tensor([ids], device=device_of(model)))
             bar.update()
     for (_, layer), norms in first.items():
         if len(norms) != len(cloud):

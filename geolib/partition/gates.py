@@ -7,6 +7,7 @@ those of a piecewise affine MLP (arXiv 2312.01648).
 
 import inspect
 import math
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -292,6 +293,8 @@ def _gate(caller, model, layer):
         reason = f"holds {len(found)} MLPs with a known gate ({', '.join(names)})"
     elif found[0][1] == "gate_up_proj" and model.config.get_text_config().model_type not in _FIRST_HALF:
         reason = "has a gate in one half of gate_up_proj, unknown which"
+    elif found[0][0].weight.is_meta:
+        reason = "has weights that are offloaded"
     elif not found[0][0].weight.is_floating_point():
         reason = f"has weights of type {found[0][0].weight.dtype}"
     else:
@@ -319,9 +322,11 @@ def _visit(modules, function, model, ids, mask):
     """Run the model until it has entered all modules, and call function(name, what the module is given) at each."""
     import torch
 
-    waiting = set(modules)
+    waiting, ours = set(modules), threading.get_ident()
 
     def enter(name, module, args):
+        if threading.get_ident() != ours:  # it calls the model too, and is none of ours
+            return
         function(name, args[0])
         waiting.discard(name)
         if not waiting:

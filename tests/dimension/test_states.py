@@ -13,7 +13,15 @@ from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_mo
 from test_attention import COUNTED, assert_equal_but_undecided, eager_count, tiny
 from transformers import DynamicCache, StaticCache
 
-from geolib.dimension import attention_dimension, attention_edges, attention_heads, measure_prompts, measuring
+from geolib.dimension import (
+    attention_dimension,
+    attention_edges,
+    attention_heads,
+    dimension_profile,
+    measure_prompts,
+    measuring,
+)
+from geolib.partition import gate_hyperplanes
 
 KINDS = ["llama", "gemma3_text", "gpt_oss", "gpt2"]
 LENGTH = 30
@@ -310,6 +318,10 @@ def test_offloaded_models(embedding, tmp_path):
     np.testing.assert_array_equal(measured.entropy, expected.entropy)
     rows = measure_prompts(model, ids.tolist())
     assert rows["id_absolute_0.1"][0].tolist() == attention_dimension(bare, ids).per_layer[0, :, 0].tolist()
+    profiles = [dimension_profile(one, ids.tolist(), "TwoNN") for one in (bare, model)]
+    assert str(profiles[0]) == str(profiles[1])
+    with pytest.raises(ValueError, match="whose layer 1 has weights that are offloaded"):
+        gate_hyperplanes(model, layer=1)
 
 
 # Threads

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from geolib.dimension import attention_dimension, measure_prompts
+from geolib.partition import gate_names, gate_regions
 from geolib.parts import fingerprint
 from geolib.reasoning import Sweep, build_prompt, generate_questions
 from geolib.reasoning.answers import Answerer, Settings
@@ -235,16 +236,23 @@ def test_two_sweeps_in_two_threads():
     model, ids, said, failed = tiny(), torch.arange(3, 40)[None], {}, []
     with torch.no_grad():
         logits = model(ids).logits
-    alone = {shots: sweep(model, shots=(shots,)) for shots in (0, 1)}
+    watched = gate_names(model)
+    alone = {shots: sweep(model, shots=(shots,), watched=watched) for shots in (0, 1)}
+    regions = gate_regions(model, ids, layer=1).around_tokens
 
     def ask(shots):
-        said[shots] = sweep(model, shots=(shots,))
+        said[shots] = sweep(model, shots=(shots,), watched=watched)
 
     def call():
         with torch.no_grad():
             failed.extend(i for i in range(100) if not torch.allclose(model(ids).logits, logits, atol=1e-4))
 
-    threads = [threading.Thread(target=ask, args=(shots,)) for shots in alone] + [threading.Thread(target=call)]
+    def count():
+        failed.extend(i for i in range(20) if (gate_regions(model, ids, layer=1).around_tokens != regions).any())
+
+    threads = [threading.Thread(target=ask, args=(shots,)) for shots in alone] + [
+        threading.Thread(target=one) for one in (call, count)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
