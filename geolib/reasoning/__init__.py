@@ -7,8 +7,7 @@ from geolib.reasoning.judge import Verdict, judge
 # All but the judge, whose module has its function's name, is imported on first use: whoever asks for questions must not
 # wait for torch.
 _LATER = {
-    "analysis": "Paired association binned_share holm id_change mean_change paired_share "
-    "permutation_test",
+    "analysis": "Paired association binned_share holm id_change mean_change paired_share permutation_test",
     "choosing": "choice_of mean_rises rises",
     "claims": "findings verdicts",
     "generated": "generate_questions",

@@ -309,8 +309,8 @@ def test_no_space_is_put_in_at_a_joint(prefix):
     tokens = spaced(prefix)
     examples = (Question("Ann has 2.", 2.0, 0), Question("Bo has 4.", 4.0, 1))
     turns = []
-    for example in examples:
-        turns += [{"role": "user", "content": example.text}, {"role": "assistant", "content": reply(example.answer)}]
+    for shown in examples:
+        turns += [{"role": "user", "content": shown.text}, {"role": "assistant", "content": reply(shown.answer)}]
     turns.append({"role": "user", "content": "Tom has 3."})
     whole = tokens.apply_chat_template(turns, return_dict=False)
     assert build_prompt(tokens, "Tom has 3.", examples) == whole
