@@ -98,19 +98,21 @@ def load(name: str = EMBEDDED, *, device=None, dtype=None):
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     # Some releases of transformers take it for True, and log at the first decoding that they ignore it.
     settings = {"clean_up_tokenization_spaces": False} if name == EMBEDDED else {}
-    where = {"revision": revision or None, "trust_remote_code": False}
     try:
         # The embedded model loads in half a second, and a bar in a log or on a page is noise.
         with _quiet(bars=name != EMBEDDED and sys.stderr.isatty()):
             model, found = AutoModelForCausalLM.from_pretrained(
                 source,
+                revision=revision or None,
                 dtype=dtype or "auto",
+                trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,  # what is missing, or of another size, is refused below
                 ignore_mismatched_sizes=True,
-                **where,
             )
-            tokenizer = AutoTokenizer.from_pretrained(source, **where, **settings)
+            tokenizer = AutoTokenizer.from_pretrained(
+                source, revision=revision or None, trust_remote_code=False, **settings
+            )
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # safetensors and tokenizers raise of every kind

@@ -112,7 +112,6 @@ def test_from_the_shell(tmp_path, capsys):
         (["--shots", "1", "3"], "geolib: report: shots is (1, 3), but 0 was expected among them"),
         (["--out", "."], "geolib: report: out is '.', but a file in a folder that is there was expected"),
         (["--out", "none/page.html"], "geolib: report: out is 'none/page.html', but a file in a folder"),
-        (["-n", "0"], "geolib: "),
     ],
 )
 def test_what_cannot_be_is_said_before_the_model_is_asked(arguments, message, tmp_path, monkeypatch, capsys):

@@ -18,7 +18,7 @@ from geolib.reasoning import (
     verdicts,
 )
 from geolib.reasoning.claims import CLAIMS, RULES, SMALLEST, estimate_of
-from geolib.reasoning.runs import _write, add_facts, all_sets, own_results
+from geolib.reasoning.runs import write, add_facts, all_sets, own_results
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def copy(folder, *names):
 
 def cut(folder, name, keep):
     rows, manifest = load_run(name, folder)
-    _write(rows[keep(rows)].reset_index(drop=True), manifest, folder)
+    write(rows[keep(rows)].reset_index(drop=True), manifest, folder)
 
 
 def test_a_folder_of_another_model_with_fewer_layers_and_runs():
@@ -134,7 +134,7 @@ def test_published_facts_are_those_of_the_text():
 
 
 def test_a_table_and_its_manifest_are_written_together(tmp_path):
-    manifest = _write(pd.DataFrame({"question": [1]}), {"run": "x"}, tmp_path)
+    manifest = write(pd.DataFrame({"question": [1]}), {"run": "x"}, tmp_path)
     assert load_run("x", tmp_path)[1] == manifest
     write_parquet(pd.DataFrame({"question": [2]}), tmp_path / "x.parquet")
     with pytest.raises(ValueError, match="describes another file"):
@@ -158,7 +158,7 @@ def test_a_run_that_is_there_and_incomplete_is_untested(tmp_path):
 def test_sets_of_another_model_are_not_joined(tmp_path):
     copy(tmp_path, "shots", "other-sets")
     rows, manifest = load_run("other-sets", tmp_path)
-    _write(rows, manifest | {"model_sha256": "0"}, tmp_path)
+    write(rows, manifest | {"model_sha256": "0"}, tmp_path)
     with pytest.raises(ValueError, match=r"^all_sets: runs 'shots' and 'other-sets' differ in model_sha256, but one"):
         all_sets(tmp_path)
 
@@ -166,7 +166,7 @@ def test_sets_of_another_model_are_not_joined(tmp_path):
 def test_facts_that_hold_a_question_twice(tmp_path):
     copy(tmp_path, "questions")
     facts, about = load_run("questions", tmp_path)
-    _write(pd.concat([facts, facts[:1]]), about, tmp_path)
+    write(pd.concat([facts, facts[:1]]), about, tmp_path)
     rows, manifest = load_run("shots")
     with pytest.raises(ValueError, match=r"^add_facts: questions.parquet in .* holds a question twice"):
         add_facts(rows, manifest, tmp_path)
