@@ -18,7 +18,7 @@ from geolib.reasoning import (
     verdicts,
 )
 from geolib.reasoning.claims import CLAIMS, RULES, SMALLEST, estimate_of
-from geolib.reasoning.runs import write, add_facts, all_sets, own_results
+from geolib.reasoning.runs import add_facts, all_sets, own_results, write
 
 
 @pytest.fixture(scope="module")
