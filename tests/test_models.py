@@ -253,7 +253,7 @@ def configured(**changes):
     return damage
 
 
-Q_PROJ = "model.layers.0.self_attn.q_proj"
+Q_PROJ, NORM = "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.q_norm.weight"
 
 
 @pytest.mark.parametrize(
@@ -273,6 +273,10 @@ Q_PROJ = "model.layers.0.self_attn.q_proj"
         (configured(vocab_size=300), r"weight has shape \(260, 32\)", r"expects \(300, 32\)"),
         (added(**{Q_PROJ + ".bias": torch.ones(32)}), f"its file holds {Q_PROJ}.bias", "config.json describes"),
         (added(**{Q_PROJ + ".lora_A.weight": torch.ones(2, 32)}), f"its file holds {Q_PROJ}.lora_A", "config.json"),
+        (added(**{Q_PROJ + ".weight_scale": torch.ones(32)}), f"its file holds {Q_PROJ}.weight_scale", "config.json"),
+        (added(**{NORM: torch.ones(8)}), f"its file holds {NORM}", "config.json"),
+        (added(**{Q_PROJ + ".weight": torch.ones(32, 32, dtype=torch.int8)}), "q_proj.weight holds I8", "quantization"),
+        (added(**{Q_PROJ + ".weight": torch.ones(32, 32).to(torch.float8_e4m3fn)}), "holds F8_E4M3", "quantization_"),
     ],
 )  # fmt: skip
 def test_weights_that_are_not_in_the_file_are_not_drawn(tmp_path, capfd, damage, names, cause):
@@ -307,6 +311,24 @@ def test_what_the_model_does_not_need_may_be_in_the_file(tmp_path, harmless):
     harmless(tmp_path)
     loaded, _ = models.load(tmp_path, device="cpu")
     assert all(torch.equal(weight, loaded.state_dict()[name]) for name, weight in model.state_dict().items())
+
+
+def test_what_lies_about_in_a_folder_is_not_read(tmp_path):
+    save_tiny(tmp_path)
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer.json.lock").touch()
+    models.load(tmp_path, device="cpu")
+    (tmp_path / "generation_config.json").unlink(missing_ok=True)
+    (tmp_path / "generation_config.json").symlink_to("nowhere")
+    with pytest.raises(ValueError, match=r"but its file generation_config.json cannot be opened \(No such file"):
+        models.load(tmp_path)
+
+
+@pytest.mark.parametrize("device", ["nope", "meta:x", 3.5])
+def test_a_device_that_is_not_there(tmp_path, device):
+    save_tiny(tmp_path)
+    with pytest.raises(ValueError, match=r"^load: device is .*, expected one that torch has here \([^\n]*\)$"):
+        models.load(tmp_path, device=device)
 
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
