@@ -101,9 +101,9 @@ class MlpReach:
         pandas.DataFrame
             A row per token: ``token``, from 0; ``id``, the edges above the threshold, summed over heads (eq. 8 of arXiv
             2407.02678); ``dimension``, what the set has in general position:
-            ``min(width, sum over heads of min(|S_h| - 1, rank O_h))``, S_h the edges of a head that has any, as in `minkowski_dimension` (whose
-            rank is less where tokens repeat); ``width``, its mean width along the normals, of ``gain * state`` and
-            relative to its norm; ``cut``, how many hyperplanes cut it.
+            ``min(width, sum over heads of min(|S_h| - 1, rank O_h))``, S_h the edges of a head that has any, as in
+            `minkowski_dimension` (whose rank is less where tokens repeat); ``width``, its mean width along the normals,
+            of ``gain * state`` and relative to its norm; ``cut``, how many hyperplanes cut it.
         """
         tokens = self._tokens("table", tokens)
         low, high = self.extremes(normals, tokens, eps=eps, rule=rule)
