@@ -6,6 +6,7 @@ parts may hold the rows of many runs, and each finds its own and no other's.
 
 import contextlib
 import copy
+import dis
 import errno
 import hashlib
 import io
@@ -20,7 +21,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
+from numbers import Number
 from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
 
 import numpy as np
 import pandas as pd
@@ -37,6 +41,8 @@ _WRITING = ".writing-"
 _INDEX = "index.txt"
 _TRIES = 3
 _SAY = 60.0  # seconds between two lines of the log, where there is no bar
+_TRUSTED = ("transformers", "peft", "accelerate")  # their hooks do what a configuration and weights tell
+_OWN = vars(torch.nn.Module()).keys()  # what every module has
 _HOPELESS = 16  # items that fail in a row: then it is not they that are to blame
 
 
@@ -195,14 +201,20 @@ class Parts:
 
     Raises
     ------
-    ValueError
-        ``folder`` is a file.
+    TypeError, ValueError
+        ``folder`` is no path, a file, or inside a file; or its index or lock is a folder.
     """
 
     def __init__(self, folder: str | os.PathLike | None):
+        if not isinstance(folder, str | os.PathLike | None):
+            raise TypeError(f"Parts: folder is {folder!r:.60}, but a path was expected")
         self.folder, self._lock, self._known = Path(folder) if folder is not None else None, None, set()
-        if self.folder and self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"Parts: folder is {str(folder)!r}, which is a file, but a folder was expected")
+        for place in (self.folder, *self.folder.parents) if self.folder else ():
+            if place.exists() and not place.is_dir():
+                which = "which is" if place == self.folder else f"but {str(place)!r} is"
+                raise ValueError(f"Parts: folder is {str(folder)!r}, {which} a file, but a folder was expected")
+        if self.folder and any((self.folder / name).is_dir() for name in (_INDEX, ".lock")):
+            raise ValueError(f"Parts: folder is {str(folder)!r}, where {_INDEX} or .lock is a folder, and no file")
 
     def __enter__(self):
         if self.folder:
@@ -351,8 +363,9 @@ def fingerprint(model: torch.nn.Module) -> str:
     """Hash of a model's configuration and of every weight: the part of a row's key that stands for the model.
 
     The rule: it covers whatever changes the function that the model computes and can be told. Besides configuration
-    and weights these are the classes and plain settings of its modules where they are not those of a model made
-    afresh: adapters, which of them are active, off, merged or scaled, quantised and replaced modules; and autocast.
+    and weights these are the classes, plain settings (numbers, texts, tensors) and unsaved buffers of its modules where
+    they are not those of a model made afresh: adapters, which of them are active, off, merged or scaled, quantised and
+    replaced modules; and autocast.
     What cannot be told, such as hooks, :func:`check_storable` refuses.
 
     Parameters
@@ -400,30 +413,102 @@ def _differences(model) -> dict:
     base = next((part for part in model.modules() if isinstance(part, PreTrainedModel)), model)
     try:
         with torch.device("meta"):
-            fresh = {name: _settings(part) for name, part in type(base)(copy.deepcopy(base.config)).named_modules()}
+            made = dict(type(base)(copy.deepcopy(base.config)).named_modules())
+        for parent in filter(lambda part: isinstance(part, PreTrainedModel), made.values()):
+            _fill_buffers(parent)
     except Exception:  # of a class of its own, say: then all modules are described
-        fresh = {}
-    own = {part: name for name, part in base.named_modules()}
-    found = {name: (own.get(part), _settings(part)) for name, part in model.named_modules()}
-    changed = {name: settings for name, (known, settings) in found.items() if settings != fresh.get(known)}
+        made = {}
+    own, changed = {part: name for name, part in base.named_modules()}, {}
+    for name, part in model.named_modules():
+        fresh, settings = made.get(own.get(part)), _settings(part)
+        if fresh is None or settings != _settings(fresh):
+            changed[name] = settings
+        # Scaling for long texts keeps there what the last text's length made of it, and makes it anew for the next.
+        for key in () if "longrope" in str(vars(part).get("rope_type")) else part._non_persistent_buffers_set:
+            value, other = (None if one is None else one._buffers.get(key) for one in (part, fresh))
+            if value is not None and not value.is_meta and (other is None or not _close(value, other)):
+                changed[f"{name}.{key}"] = plain(value)
     kind = next((weight.device.type for weight in model.parameters() if not weight.is_meta), "cpu")
     if torch.is_autocast_enabled(kind):
         changed["autocast"] = str(torch.get_autocast_dtype(kind))
     return changed
 
 
-def _settings(module) -> dict:
-    def plain(value):
-        inner = [*value, *value.values()] if isinstance(value, dict) else value
-        many = isinstance(value, dict | list | tuple | set)
-        return all(map(plain, inner)) if many else isinstance(value, bool | int | float | str | None)
+@torch.no_grad()
+def _fill_buffers(parent) -> None:
+    """Give a model that was made without memory the buffers that no file of weights holds, as loading does."""
+    for part in filter(lambda part: part._non_persistent_buffers_set, parent.modules()):
+        part._buffers |= {key: torch.zeros_like(part._buffers[key], device="cpu") for key in part._buffers}
+        parent._init_weights(part)
 
-    kind = f"{type(module).__module__}.{type(module).__qualname__}"
-    if hasattr(module, "from_pretrained"):  # the rest is how it was loaded and is to answer
-        return {"class": kind}
-    known = vars(torch.nn.Module()).keys() | {"gradient_checkpointing", "_is_hf_initialized"}
-    settings = {name: value for name, value in vars(module).items() if name not in known and "cached" not in name}
-    return {"class": kind} | {name: value for name, value in settings.items() if plain(value)}
+
+def _close(value, other) -> bool:
+    """Whether two buffers are the same but for how devices round."""
+    value, other = value.detach().cpu().double(), other.double()
+    return value.shape == other.shape and torch.allclose(value, other, rtol=1e-6, atol=0)
+
+
+def _settings(module) -> dict:
+    # What transformers notes of how a model was loaded, and from where, is passed over.
+    passing = {"gradient_checkpointing", "_is_hf_initialized", "name_or_path", "hf_device_map", "warnings_issued"}
+    passing |= {"forward", "_old_forward", "_use_kernels", "_weight_conversions", "_output_capturing_hooks_installed"}
+    passing |= {"prepare_inputs_for_generation", *_OWN}
+    settings = {"class": f"{type(module).__module__}.{type(module).__qualname__}"}
+    for name, value in vars(module).items():
+        if name not in passing and "cached" not in name:
+            with contextlib.suppress(TypeError, ValueError, RecursionError, AttributeError):
+                # peft writes one adapter both ways.
+                settings[name] = plain([value] if name == "active_adapter" and isinstance(value, str) else value)
+    return settings
+
+
+def plain(value):
+    """Return what stands for a value in JSON: numbers, texts, tensors, functions, and collections of them.
+
+    Of a function of the libraries that models are made with it is the name, of any other the code with all that it
+    reads: constants, defaults, what it encloses, and globals.
+
+    Raises
+    ------
+    TypeError, ValueError, RecursionError, AttributeError
+        It is something else, or holds something else.
+    """
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    if isinstance(value, torch.Tensor | np.ndarray):
+        tensor, digest = torch.as_tensor(value), hashlib.sha256()
+        _digest(digest, "", str(tensor.shape) if tensor.is_meta else tensor)
+        return digest.hexdigest()
+    if isinstance(value, dict):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(one) for one in (sorted(value, key=repr) if isinstance(value, set | frozenset) else value)]
+    if isinstance(value, Number | bytes | slice | torch.dtype | type(...)):
+        return repr(value)
+    if isinstance(value, partial):
+        return plain([value.func, value.args, value.keywords])
+    if _home(value) in (*_TRUSTED, "torch", "numpy", "math"):
+        return f"{getattr(value, '__module__', '')}.{value.__name__}"
+    if isinstance(value, CodeType):
+        return plain([value.co_code, value.co_names, value.co_consts])
+    if not isinstance(value, FunctionType):
+        raise TypeError(f"{type(value).__name__} is not plain")
+    read = {name: value.__globals__[name] for name in _globals(value.__code__) if name in value.__globals__}
+    enclosed = [cell.cell_contents for cell in value.__closure__ or ()]
+    return plain([value.__code__, value.__defaults__, value.__kwdefaults__, enclosed, read])
+
+
+def _globals(code) -> set[str]:
+    """Names of the globals that code reads, and the code in it."""
+    inner = [_globals(const) for const in code.co_consts if isinstance(const, CodeType)]
+    return {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}.union(*inner)
+
+
+def _home(called) -> str:
+    """Name of the package in which what is called was written."""
+    called = getattr(called, "func", called)
+    own = called.__name__ if isinstance(called, ModuleType) else getattr(called, "__module__", "")
+    return str(getattr(called, "__globals__", {}).get("__name__", own)).split(".")[0]
 
 
 def check_storable(function: str, model: torch.nn.Module) -> None:
@@ -432,17 +517,41 @@ def check_storable(function: str, model: torch.nn.Module) -> None:
     Raises
     ------
     ValueError
-        It has hooks, or a ``forward`` put in the place of its class's, other than those of transformers, peft and
-        accelerate.
+        It has hooks, a ``forward`` put in the place of its class's, or one put into the class, other than those of
+        transformers, peft and accelerate; or a module holds something else that can be called and is not theirs nor
+        torch's.
     """
-    everywhere = torch.nn.modules.module
-    for name, module in [("", everywhere), *model.named_modules()]:
-        kinds = ("_forward_hooks", "_forward_pre_hooks", "_global_forward_hooks", "_global_forward_pre_hooks")
-        called = [hook for kind in kinds for hook in getattr(module, kind, {}).values()]
-        for one in [*called, *filter(None, [vars(module).get("forward")])]:
-            home = getattr(getattr(one, "func", one), "__globals__", {}).get("__name__", "")
-            if home.split(".")[0] not in ("transformers", "peft", "accelerate"):
-                raise ValueError(
-                    f"{function}: store is given, but model has {one!r:.60} on {name or 'the whole'!r}, which a row's "
-                    "key cannot tell; expected no hooks, or no store"
-                )
+    for name, module in [("", torch.nn.modules.module), *model.named_modules()]:
+        for one in _untold(module):
+            raise ValueError(
+                f"{function}: store is given, but model has {one!r:.60} on {name or 'the whole'!r}, which a row's key "
+                "cannot tell; expected no hooks, or no store"
+            )
+
+
+def _untold(module):
+    """Go through what a module calls that neither weights nor plain settings tell."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_global_forward_hooks", "_global_forward_pre_hooks")
+    called = [hook for kind in kinds for hook in getattr(module, kind, {}).values()]
+    if isinstance(module, torch.nn.Module):
+        owner = next(kind for kind in type(module).__mro__ if "forward" in vars(kind))
+        layer, usual = owner.forward, (*_TRUSTED, "torch", owner.__module__.split(".")[0])
+        while layer:  # what it is wrapped in, such as torch.no_grad(), and what is in there
+            called += [layer] if _home(layer) not in usual else []
+            layer = getattr(layer, "__wrapped__", None)
+        held = {name: value for name, value in vars(module).items() if name not in _OWN}
+        instead = filter(None, [held.pop("forward", None), held.pop("_old_forward", None)])
+        called += [one for one in instead if getattr(one, "__func__", one) is not owner.forward]
+        hook = held.pop("_hf_hook", None)
+        called += map(type, getattr(hook, "hooks", [hook] if hook else []))
+        for value in held.values():
+            inside = [*value.values()] if isinstance(value, dict) else value
+            yield from filter(_unknown, inside if isinstance(inside, list | tuple) else [value])
+    yield from (one for one in called if _home(one) not in _TRUSTED)
+
+
+def _unknown(value) -> bool:
+    """Whether a value can be called, and no settings tell what it does then."""
+    with contextlib.suppress(TypeError, ValueError, RecursionError, AttributeError):
+        return callable(value) and (plain(value) is None or _home(value) not in (*_TRUSTED, "torch"))
+    return True

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tiny import TINY
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from geolib.parts import Parts, fingerprint, read_parquet, run_in_parts, write_parquet
+from geolib.parts import Parts, fingerprint, plain, read_parquet, run_in_parts, write_parquet
 
 BATCHES = [[{"key": f"{name}{i}"} for i in range(3)] for name in "abcd"]
 KEYS = [item["key"] for batch in BATCHES for item in batch]
@@ -414,3 +414,42 @@ def test_fingerprint_sees_every_weight_and_the_settings():
             assert fingerprint(model) != before
             weight.view(-1)[-1] = kept
     assert fingerprint(model) == before
+
+
+@pytest.mark.parametrize("name", ["index.txt", ".lock"])
+def test_folders_in_the_place_of_files(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=r"^Parts: folder is '.*', where index.txt or .lock is a folder, and no file$"):
+        Parts(tmp_path)
+
+
+def test_what_is_no_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"^Parts: folder is '.*', but '.*file' is a file, but a folder was expected$"):
+        Parts(tmp_path / "file" / "x")
+    with pytest.raises(TypeError, match=r"^Parts: folder is 5, but a path was expected$"):
+        Parts(5)
+
+
+def test_the_shipped_model_keeps_its_hash(model):
+    """Rows that older stores hold are found by it."""
+    assert fingerprint(model) == "eab89518639484fdf97f8afe378257e7ae4fee694076a7e26b0490dee7d5664c"
+
+
+SCALE = 2.0
+
+
+def test_functions_are_told_apart_by_what_they_read(monkeypatch):
+    def times(k):
+        return lambda weights, eps: weights > k * eps
+
+    def scaled(weights, eps):
+        return weights[..., None] > SCALE * eps
+
+    before = plain(scaled)
+    assert plain(times(2)) == plain(times(2)) != plain(times(3))
+    assert plain(scaled) == before
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    assert plain(scaled) != before
+    with pytest.raises(TypeError, match="object is not plain"):
+        plain(times(object()))
