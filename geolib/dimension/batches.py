@@ -13,9 +13,9 @@ from geolib import __version__
 from geolib.checks import integer, one_line, whole_text
 from geolib.dimension.attention import measuring
 from geolib.dimension.interface import check_fit, check_model, device_of, read
-from geolib.dimension.rules import check_eps, check_rule, column
+from geolib.dimension.rules import RULES, SHIPPED, Rule, check_eps, check_rule, column
 from geolib.dimension.texts import SLOT, render, template_ids, text_ids
-from geolib.parts import check_storable, fingerprint, run_in_parts
+from geolib.parts import check_storable, fingerprint, plain, run_in_parts
 
 _MEASURE = 1  # part of every row's key: raise it when what a row means, or how it is computed, changes
 _TEXT = ("text", "prompt", "question")  # what the text may be called in a line; the first that is there
@@ -221,6 +221,8 @@ def measure_prompts(
     what = {"statistics": bool(statistics), "per_head": bool(per_head), "per_token": bool(per_token)}
     settings = {"measure": _MEASURE, "device": device_of(model).type} | attrs | what
     del settings["geolib"]
+    if changed := changed_rules("measure_prompts", rules, stored=store is not None):
+        settings["rules"] = changed
     batches, keys = [], {}
     for batch in _batches(dict.fromkeys(checked), batch_tokens):
         # Rounding depends on what is computed together, so that a row's key holds its whole batch.
@@ -236,6 +238,25 @@ def measure_prompts(
     frame.insert(0, prompts.index.name or "prompt", prompts.index)
     frame.attrs = attrs
     return frame
+
+
+def changed_rules(function: str, names: Sequence[str], *, stored: bool) -> dict:
+    """Tell what rules of these names do, as a row's key tells it, where they are not the shipped ones.
+
+    Raises
+    ------
+    ValueError
+        What one does cannot be told, and rows are ``stored``; `function` opens the error.
+    """
+    changed = {name: RULES[name] for name in sorted(names) if RULES[name] is not SHIPPED.get(name)}
+    for name, rule in changed.items():
+        try:
+            changed[name] = plain([rule.keep, rule.score] if type(rule) is Rule else rule)
+        except (TypeError, ValueError, RecursionError, AttributeError):
+            changed[name], told = None, "no row's key tells what it does; expected a plain function, or no store"
+            if stored:
+                raise ValueError(f"{function}: store is given, but of rule {name!r} {told}") from None
+    return changed
 
 
 def _labelled(name: str, values) -> pd.Series:

@@ -50,6 +50,7 @@ RULES = {
         lambda scores, normaliser: scores.amax(-1, keepdim=True),
     ),
 }
+SHIPPED = dict(RULES)
 
 
 def check_rule(function, rule) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ class Settings:
         Token ids of a long prompt, on which the measurement is compared to the model's own attention first.
     rules : tuple of str
         Names in :data:`geolib.dimension.RULES`, which a worker must know.
+    ends : sequence of int, optional
+        Tokens that end an answer; by default those of the model and of the tokenizer.
     """
 
     eps: Sequence[float]
@@ -40,6 +42,7 @@ class Settings:
     model_sha256: str
     probe: tuple[int, ...]
     rules: tuple[str, ...] = field(default_factory=lambda: tuple(RULES))
+    ends: Sequence[int] | None = None
 
 
 class Answerer:
@@ -66,9 +69,7 @@ class Answerer:
         self.tokenizer, self.settings, self._checked = tokenizer, settings, False
         rules = check_rule("Sweep", settings.rules)
         self._engine = SharedPrefix(model, settings.eps, settings.sharpness, watched, rules)
-        eos = model.generation_config.eos_token_id
-        ends = {*(eos if isinstance(eos, list) else [eos]), tokenizer.eos_token_id}
-        self._ends = sorted(end for end in ends if end is not None)
+        self._ends = ends(model.generation_config, tokenizer) if settings.ends is None else settings.ends
         self._stops = () if tokenizer.chat_template else _STOPS
 
     def __call__(self, batch: Sequence[dict]) -> list[dict]:
@@ -135,6 +136,12 @@ class Answerer:
     def _cut(self, text) -> str:
         text = text.lstrip()
         return text[: min([text.find(stop) for stop in self._stops if stop in text], default=None)].strip()
+
+
+def ends(config, tokenizer=None) -> list[int]:
+    """Tokens that end an answer, by a configuration (one, several, or none) and by a tokenizer."""
+    eos, other = (getattr(one, "eos_token_id", None) for one in (config, tokenizer))
+    return sorted({*np.ravel(eos).tolist(), other} - {None})
 
 
 def room(model) -> tuple[str, int]:

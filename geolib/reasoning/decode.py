@@ -458,6 +458,10 @@ class _Signs:
             hook.remove()
 
     def _hear(self, module, inputs, output):
+        if not isinstance(output, torch.Tensor):
+            raise RefusedError(
+                f"Sweep: watched holds a {type(module).__name__}, but one that gives a tensor was expected"
+            )
         if _RUNNING.get() is not None:  # else another thread calls the model
             self.heard.append((output[:, -1] > 0).cpu().numpy())
 

@@ -1,5 +1,6 @@
 """Questions x conditions: ask, measure, judge, and keep every finished batch."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -14,10 +15,11 @@ import numpy as np
 import pandas as pd
 
 from geolib.checks import integer, one_line
+from geolib.dimension.batches import changed_rules
 from geolib.dimension.interface import check_fit, check_model
-from geolib.dimension.rules import RULES, check_eps
+from geolib.dimension.rules import RULES, SHIPPED, check_eps
 from geolib.parts import check_storable, fingerprint, run_in_parts
-from geolib.reasoning.answers import Answerer, Settings, room
+from geolib.reasoning.answers import Answerer, Settings, ends, room
 from geolib.reasoning.decode import RefusedError
 from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition, frame, question_ids
@@ -98,6 +100,12 @@ class Sweep:
     progress: bool = True
 
     def __post_init__(self):
+        kinds = {"questions": Question, "examples": Question, "conditions": Condition, "shots": object, "watched": str}
+        for name, kind in kinds.items():
+            object.__setattr__(self, name, _several(f"Sweep: {name}", getattr(self, name), kind))
+        for name in ("paired", "only_wrong"):
+            if not isinstance(value := getattr(self, name), bool | np.bool):
+                raise TypeError(f"Sweep: {name} is {one_line(value)}, but True or False was expected")
         if len(self.questions) == 0:
             raise ValueError("Sweep: questions is empty, but at least one was expected")
         if self.conditions:
@@ -115,8 +123,8 @@ class Sweep:
                 integer(f"Sweep: {name}", value, 1)
         if self.engine is not None and not callable(getattr(self.engine, "submit", None)):
             raise TypeError(f"Sweep: engine is {one_line(self.engine)}, but a Cluster was expected")
-        if not isinstance(self.temperature, Real) or not 0 <= self.temperature < math.inf:
-            raise ValueError(f"Sweep: temperature is {self.temperature!r}, but a number from 0 on was expected")
+        object.__setattr__(self, "temperature", _number("Sweep: temperature", self.temperature, zero=True))
+        object.__setattr__(self, "seed", integer("Sweep: seed", self.seed, -math.inf))
         check_eps("Sweep", self.eps, distinct=True)
         self._check_sharpness()
         if len({example.text for example in self.examples}) < len(self.examples):
@@ -129,12 +137,16 @@ class Sweep:
             raise ValueError(f"Sweep: {len(both)} of the examples are among the questions, but none may be")
 
     def _check_sharpness(self):
-        if not isinstance(self.sharpness or {}, Mapping):
+        if not isinstance(self.sharpness, Mapping | None):
             raise TypeError(f"Sweep: sharpness is {one_line(self.sharpness)}, expected factors by layer")
+        factors = {}
         for layer, factor in (self.sharpness or {}).items():
-            if isinstance(factor, bool) or not isinstance(factor, Real) or not 0 < factor < math.inf:
-                raise ValueError(f"Sweep: sharpness of layer {layer} is {factor!r}, but a number above 0 was expected")
-            integer("Sweep: layer of sharpness", layer, 0, self.model.config.get_text_config().num_hidden_layers - 1)
+            number = _number(f"Sweep: sharpness of layer {layer}", factor)
+            last = self.model.config.get_text_config().num_hidden_layers - 1
+            factors[integer("Sweep: layer of sharpness", layer, 0, last)] = number
+        if len(factors) < len(self.sharpness or {}):
+            raise ValueError(f"Sweep: sharpness is {one_line(self.sharpness)}, but each layer once was expected")
+        object.__setattr__(self, "sharpness", factors or None)
 
     def _check_shots(self):
         if len(self.shots) == 0 or any(isinstance(k, bool) or not isinstance(k, Integral) or k < 0 for k in self.shots):
@@ -149,9 +161,6 @@ class Sweep:
     def _check_conditions(self):
         if self.examples:
             raise ValueError("Sweep: conditions and examples are both given, but one of them was expected")
-        for condition in self.conditions:
-            if not isinstance(condition, Condition):
-                raise TypeError(f"Sweep: conditions holds a {type(condition).__name__}, but Conditions were expected")
         labels = [(c.name, c.example_set, c.shots, c.seed) for c in self.conditions]
         if len(set(labels)) < len(labels):
             raise ValueError("Sweep: two conditions have the same name, example set, shots and seed")
@@ -189,6 +198,8 @@ class Sweep:
             Whatever the model fails with, if it fails on many prompts in a row, or on all.
         """
         check_model("Sweep", self.model)
+        if not hasattr(self.tokenizer, "convert_ids_to_tokens"):
+            raise TypeError(f"Sweep: tokenizer is {one_line(self.tokenizer)}, but a tokenizer was expected")
         if self.store is not None or self.engine:
             check_storable("Sweep", self.model)
         model_hash = fingerprint(self.model)
@@ -244,8 +255,14 @@ class Sweep:
             settings.append({"sharpness": sorted(self.sharpness.items())})
         if self.watched:
             settings.append({"watched": list(self.watched)})
-        if len(RULES) > 2:  # the first two are in every store
-            settings.append({"rules": list(RULES)[2:]})
+        changed = changed_rules("Sweep", RULES, stored=self.store is not None)
+        if changed or len(RULES) < len(SHIPPED):
+            settings.append({"rules": {name: changed.get(name) for name in sorted(RULES)}})
+        # Those of the configuration are in the model's hash.
+        if (own := ends(getattr(self.model, "generation_config", None), self.tokenizer)) != ends(
+            self.model.config.get_text_config()
+        ):
+            settings.append({"ends": own})
         return hashlib.sha256(json.dumps(settings, default=lambda number: number.item()).encode()).hexdigest()
 
     def _answer(self, prompts: list[dict], model_hash: str, failed: list[dict]) -> pd.DataFrame:
@@ -260,6 +277,7 @@ class Sweep:
             watched=self.watched,
             model_sha256=model_hash,
             probe=(*longest["before"], *longest["rest"]),
+            ends=ends(getattr(self.model, "generation_config", None), self.tokenizer),
         )
         answer, errors = Answerer(self.model, self.tokenizer, settings), {}
         known = run_in_parts(
@@ -311,3 +329,23 @@ class Sweep:
         kept = 2 * 2 * config.num_hidden_layers * heads * size * (length + self.max_new_tokens)
         widest = length * (16 * config.hidden_size) + 3 * config.vocab_size
         return max(1, min(_MOST_ROWS.get(device, 512), memory // 8 // (4 * (kept + widest))))
+
+
+def _several(name: str, values, kind: type) -> tuple:
+    """Return a sequence's values, all of one kind; `name` opens the error."""
+    if isinstance(values, str | Mapping) or not np.iterable(values):
+        raise TypeError(f"{name} is {one_line(values)}, but a sequence was expected")
+    values = tuple(values)
+    if wrong := [type(value).__name__ for value in values if not isinstance(value, kind)]:
+        raise TypeError(f"{name} holds a {wrong[0]}, but {kind.__name__}s were expected")
+    return values
+
+
+def _number(name: str, value, *, zero: bool = False) -> int | float:
+    """Return a finite number above 0, or 0 where it may be, as one of Python's own; `name` opens the error."""
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        number = value if type(value) in (int, float) else float(value)
+        real = isinstance(value, Real) and not isinstance(value, bool)
+        if real and (0 < float(number) < math.inf or (zero and number == 0)):
+            return number
+    raise ValueError(f"{name} is {one_line(value)}, but a number {'from 0 on' if zero else 'above 0'} was expected")

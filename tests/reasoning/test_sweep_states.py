@@ -1,12 +1,14 @@
 """Sweeps of models and tokenizers as they come: what cannot be followed is refused by name, all else is right."""
 
+import functools
 import threading
 import warnings
+from fractions import Fraction
 
 import accelerate
 import pytest
 import torch
-from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoConfig,
@@ -16,8 +18,10 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
+from transformers.models.llama.modeling_llama import LlamaMLP
 
-from geolib.dimension import attention_dimension, measure_prompts
+from geolib.dimension import RULES, attention_dimension, measure_prompts
+from geolib.dimension.rules import Rule
 from geolib.partition import gate_names, gate_regions
 from geolib.parts import fingerprint
 from geolib.reasoning import Sweep, build_prompt, generate_questions
@@ -52,7 +56,8 @@ def tiny(kind="llama", **settings):
 
 def sweep(model, tokens=None, **settings):
     defaults = {"questions": QUESTIONS[:2], "examples": QUESTIONS[4:], "shots": (0,), "max_new_tokens": 6}
-    return Sweep(model=model, tokenizer=tokens or tokenizer(), progress=False, **defaults | settings).run()
+    defaults |= {"model": model, "tokenizer": tokens or tokenizer(), "progress": False}
+    return Sweep(**defaults | settings).run()
 
 
 def same(rows, other):
@@ -152,6 +157,27 @@ def test_hybrids_are_refused_in_any_type(dtype):
         ({"batch_size": True}, "batch_size is True, expected an integer"),
         ({"sharpness": {99: 2.0}}, "layer of sharpness is 99, expected from 0 to 2"),
         ({"sharpness": {"1": 2.0}}, "layer of sharpness is '1', expected an integer"),
+        ({"sharpness": {0: 10**400}}, "sharpness of layer 0 is 1000.*, but a number above 0 was expected"),
+        ({"sharpness": {0: Fraction(1, 10**400)}}, "sharpness of layer 0 is Fraction.*, but a number above 0"),
+        ({"sharpness": {0: 2.0, torch.tensor(0): 3.0}}, "sharpness is .*, but each layer once was expected"),
+        ({"sharpness": []}, r"sharpness is \[\], expected factors by layer"),
+        ({"sharpness": 0}, "sharpness is 0, expected factors by layer"),
+        ({"temperature": True}, "temperature is True, but a number from 0 on was expected"),
+        ({"temperature": None}, "temperature is None, but a number from 0 on was expected"),
+        ({"seed": "a"}, "seed is 'a', expected an integer"),
+        ({"seed": Fraction(1, 2)}, r"seed is Fraction\(1, 2\), expected an integer"),
+        ({"only_wrong": "x"}, "only_wrong is 'x', but True or False was expected"),
+        ({"paired": 1}, "paired is 1, but True or False was expected"),
+        ({"shots": 3}, "shots is 3, but a sequence was expected"),
+        ({"shots": None}, "shots is None, but a sequence was expected"),
+        ({"questions": None}, "questions is None, but a sequence was expected"),
+        ({"questions": QUESTIONS[0]}, r"questions is Question\(.*, but a sequence was expected"),
+        ({"questions": ["x"]}, "questions holds a str, but Questions were expected"),
+        ({"examples": ["x"]}, "examples holds a str, but Questions were expected"),
+        ({"watched": "lm_head"}, "watched is 'lm_head', but a sequence was expected"),
+        ({"watched": [3]}, "watched holds a int, but strs were expected"),
+        ({"watched": ("model.layers.0.self_attn",)}, "watched holds a LlamaAttention, but one that gives a tensor"),
+        ({"tokenizer": None}, "tokenizer is None, but a tokenizer was expected"),
     ],
 )
 def test_bad_settings(settings, message):
@@ -378,6 +404,142 @@ def test_what_no_key_can_tell_is_not_stored(tmp_path):
         measure_prompts(model, prompts, store=tmp_path)
     hook.remove()
     measure_prompts(model, prompts, store=tmp_path)
+
+
+@pytest.mark.parametrize("kind", [PromptTuningConfig, PrefixTuningConfig])
+def test_a_store_keeps_virtual_tokens_apart(tmp_path, kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = kind(num_virtual_tokens=4, **ADAPTER)
+        model = get_peft_model(tiny(), config).eval()
+        model.add_adapter("other", config)
+    for part in model.prompt_encoder.values():
+        torch.nn.init.normal_(part.embedding.weight, std=2.0)
+    keys = []
+
+    def measured():
+        keys.append(fingerprint(model))
+        rows, alone = measure_prompts(model, [[5, 6, 7, 8]], store=tmp_path), measure_prompts(model, [[5, 6, 7, 8]])
+        assert rows["id_absolute_0.1"][0].tolist() == alone["id_absolute_0.1"][0].tolist()
+
+    measured()
+    with model.disable_adapter():
+        measured()
+    model.set_adapter("other")
+    measured()
+    assert len(set(keys)) == 3
+    model.set_adapter("default")
+    assert fingerprint(model) == keys[0]
+
+
+def replace(model, value):
+    del model.model.layers[1].mlp.act_fn
+    model.model.layers[1].mlp.act_fn = value
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: setattr(model.model, "k", 0.1),
+        lambda model: setattr(model.model.layers[0], "k", torch.full((2,), 0.1)),
+        lambda model: setattr(model.model, "k", {(1, 2): Fraction(1, 3)}),
+        lambda model: model.model.rotary_emb.inv_freq.mul_(0.1),
+        lambda model: replace(model, torch.nn.functional.relu),
+        lambda model: replace(model, functools.partial(torch.nn.functional.leaky_relu, negative_slope=0.5)),
+    ],
+)
+def test_what_is_neither_weight_nor_configuration_is_in_the_key(change):
+    model = tiny()
+    change(model)
+    assert fingerprint(model) != fingerprint(tiny())
+
+
+class Doubling(accelerate.hooks.ModelHook):
+    def post_forward(self, module, output):
+        return 2 * output
+
+
+def hooked(model, append=False):
+    accelerate.hooks.add_hook_to_module(model.model.layers[1].mlp, Doubling(), append)
+
+
+def offloaded(model):
+    model.model.layers[1].mlp.forward = lambda x: 2 * x
+    accelerate.cpu_offload(model, execution_device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        hooked,
+        lambda model: [accelerate.cpu_offload(model, torch.device("cpu")), hooked(model, append=True)],
+        offloaded,
+        lambda model: replace(model, lambda x: 2 * x),
+        lambda model: replace(model, [torch.nn.ReLU()]),
+    ],
+)
+def test_what_a_module_calls_that_no_key_tells_is_not_stored(tmp_path, change):
+    model = tiny()
+    change(model)
+    with pytest.raises(ValueError, match=r"^measure_prompts: store is given, but model has .* on 'model.layers.1.mlp'"):
+        measure_prompts(model, [[5, 6, 7]], store=tmp_path)
+
+
+@pytest.mark.parametrize("wrap", [lambda function: function, functools.wraps(LlamaMLP.forward), torch.no_grad()])
+def test_a_patched_class_is_not_stored(tmp_path, monkeypatch, wrap):
+    old = LlamaMLP.forward
+    monkeypatch.setattr(LlamaMLP, "forward", wrap(lambda self, x: 2 * old(self, x)))
+    with pytest.raises(ValueError, match=r"^measure_prompts: store is given, but model has .* on 'model.layers.0.mlp'"):
+        measure_prompts(tiny(), [[5, 6, 7]], store=tmp_path)
+
+
+def test_a_store_keeps_ends_apart(tmp_path):
+    """Each sweep's rows are those that it would have without a store."""
+    model, tokens = tiny(), tokenizer()
+    first = tokens(sweep(model, tokens, store=tmp_path).response[0]).input_ids[:1]
+    for end in ([258, *range(100)], 258, first or 5):
+        model.generation_config.eos_token_id = end
+        assert same(sweep(model, tokens, store=tmp_path), sweep(model, tokens))
+    model.generation_config.eos_token_id = 258
+    for token in map(tokens.convert_ids_to_tokens, range(0, 256, 64)):
+        tokens.eos_token = token
+        assert same(sweep(model, tokens, store=tmp_path), sweep(model, tokens))
+
+
+def test_a_store_keeps_rules_apart(tmp_path, monkeypatch):
+    model, tokens = tiny(), tokenizer()
+
+    def agrees():
+        assert same(sweep(model, tokens, store=tmp_path), sweep(model, tokens))
+        names = tuple(RULES)
+        rows, alone = (measure_prompts(model, [[5, 6, 7]], rule=names, store=s) for s in (tmp_path, None))
+        assert str(rows.to_dict()) == str(alone.to_dict())
+
+    agrees()
+    for factor in (0.5, 0.25):
+        monkeypatch.setitem(RULES, "part", lambda weights, eps, factor=factor: weights > factor * eps)
+        agrees()
+    monkeypatch.delitem(RULES, "relative")
+    agrees()
+    monkeypatch.setitem(RULES, "absolute", Rule(lambda weights, eps: weights > eps / 3, "a third"))
+    agrees()
+    monkeypatch.setitem(RULES, "part", functools.partial(torch.nn.Linear(1, 1)))
+    for ask in (
+        lambda: sweep(model, store=tmp_path),
+        lambda: measure_prompts(model, [[5]], rule="part", store=tmp_path),
+    ):
+        with pytest.raises(
+            ValueError, match=r"^\w+: store is given, but of rule 'part' no row's key tells what it does"
+        ):
+            ask()
+
+
+def test_numbers_of_other_kinds(tmp_path):
+    model, tokens = tiny(), tokenizer()
+    plain = sweep(model, tokens, sharpness={0: 4.0}, temperature=0.5, store=tmp_path)
+    other = sweep(model, tokens, sharpness={torch.tensor(0): Fraction(4)}, temperature=Fraction(1, 2))
+    assert same(plain, other)
+    assert not same(plain, sweep(model, tokens, temperature=0.5))
 
 
 def test_quantised_modules_have_a_key(tmp_path):
