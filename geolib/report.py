@@ -41,13 +41,16 @@ def report(rows: pd.DataFrame, about: Mapping[str, object]) -> str:
     Raises
     ------
     ValueError
-        There are no rows without examples.
+        There are no rows without examples, or none of the ID at eps = 0.1.
     """
+    rules = _rules(rows)
+    if not rules:
+        expected, given = column(next(iter(RULES)), _EPS), [name for name in rows if name.startswith("id_")]
+        raise ValueError(f"report: rows have no column {expected!r}, but {', '.join(given) or 'none'} were recorded")
     if not (rows.shots == 0).any():
         raise ValueError(
             f"report: rows has {sorted(rows.shots.unique().tolist())} examples, but 0 was expected among them"
         )
-    rules = _rules(rows)
     panels = {rule: _profiles(rows, rule) for rule in rules}
     changes = {rule: id_change(rows, rule=rule, eps=_EPS) for rule in rules} if rows.shots.any() else {}
     varied = {rule: table for rule, table in changes.items() if table.change.nunique() > 1}

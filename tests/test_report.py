@@ -95,6 +95,15 @@ def test_rows_without_the_bare_question_are_refused():
         report(rows(shots=(1, 3)), ABOUT)
 
 
+def test_rows_without_the_id_that_is_shown_are_refused():
+    other = rows().rename(columns=lambda name: name.replace("_0.1", "_0.05"))
+    expected = r"rows have no column 'id_absolute_0.1', but id_absolute_0.05, id_relative_0.05 were recorded$"
+    with pytest.raises(ValueError, match=f"^report: {expected}"):
+        report(other, ABOUT)
+    with pytest.raises(ValueError, match=r"^report: rows have no column 'id_absolute_0.1', but none were recorded$"):
+        report(rows().filter(regex="^(?!id_)"), ABOUT)
+
+
 def test_from_the_shell(tmp_path, capsys):
     out = tmp_path / "page.html"
     command = ["report", "-n", "3", "--shots", "0", "1", "--max-new-tokens", "6", "--out", str(out)]
