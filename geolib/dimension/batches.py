@@ -83,6 +83,7 @@ def _parse(where: str, line: str):
     name = record.get("id")
     if isinstance(name, bool | list | dict):
         raise ValueError(f"{where}: id is {one_line(name)}, but a text or a number was expected")
+    whole_text(f"{where}: id", str(name))
     return record[key], name
 
 
@@ -261,7 +262,7 @@ def changed_rules(function: str, names: Sequence[str], *, stored: bool) -> dict:
 
 def _labelled(name: str, values) -> pd.Series:
     """Values in a Series, whose index is what they are called."""
-    if isinstance(values, str):
+    if isinstance(values, str) or not np.iterable(values):
         raise TypeError(f"{name} is {one_line(values)}, but a sequence was expected")
     series = values if isinstance(values, pd.Series) else pd.Series(list(values), dtype=object)
     if series.empty:

@@ -288,6 +288,8 @@ def test_what_cannot_be_encoded(tiny, tmp_path):
         (["a", 3], "prompt 1 is 3, but a text", {}),
         (["\ud800"], r"prompt 0 holds '\\ud800', which is half a character", {}),
         ("a", "texts is 'a', but a sequence", {}),
+        (None, "texts is None, but a sequence", {}),
+        (5, "texts is 5, but a sequence", {"chat": True}),
         ([], "texts is empty", {}),
     ]:
         with pytest.raises((ValueError, TypeError), match=f"^encode_prompts: {message}"):
@@ -328,6 +330,7 @@ def test_read_prompts(tmp_path):
         (b'{"text": null, "prompt": "a"}', "line 1: text is None"),
         (b'{"question": ""}', "line 1: question is empty"),
         (b'{"text": "\\ud800"}', r"line 1: text holds '\\ud800', which is half a character"),
+        (b'{"text": "a", "id": "\\ud800"}', r"line 1: id holds '\\ud800', which is half a character"),
         (b'{"text": "a", "id": [1]}', r"line 1: id is \[1\], but a text or a number"),
         (b'{"text": "a"}\n{"text": "\xff"}', "line 2, is not UTF-8"),
     ],
