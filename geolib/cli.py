@@ -104,7 +104,8 @@ class _Spreading(click.Command):
     multiple=True,
     default=("absolute",),
     show_default=True,
-    help=f"{'; '.join(f'{name}: {rule.says}' for name, rule in RULES.items())}. Several are one pass too.",
+    help="; ".join(f"{name}: {getattr(rule, 'says', 'one that was added')}" for name, rule in RULES.items())
+    + ". Several are one pass too.",
 )
 @click.option(
     "--tokens",
@@ -140,12 +141,13 @@ def dimension(model, text, path, eps, rule, tokens, statistics, chat, out, per_h
     import pandas as pd
 
     from geolib import models
+    from geolib.checks import whole_text
     from geolib.dimension import encode_prompts, measure_prompts, read_prompts
     from geolib.parts import write_parquet
 
     if out is not None:
         _check_out(out)
-    prompts = pd.DataFrame({"text": [text]}) if path is None else read_prompts(path)
+    prompts = pd.DataFrame({"text": [whole_text("dimension: text", text)]}) if path is None else read_prompts(path)
     loaded, tokenizer = models.load(model)
     frame = measure_prompts(
         loaded,

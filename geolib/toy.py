@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from geolib.checks import above_zero, finite_array, integer
+from geolib.dimension.rows import keep
 from geolib.dimension.rules import RULES, check_eps
 
 
@@ -455,8 +456,8 @@ class _Blocks:
         for start, tokens in enumerate(batches):
             at = np.s_[:, start :: len(batches)]
             fit[at], curve[at], attention = self(tokens)
-            for counts, rule in zip(edges, RULES.values(), strict=True):
-                counts[at] = counts[at].index_add(0, self.run, rule(attention, eps).sum(dim=-1).T)
+            for counts, rule in zip(edges, RULES, strict=True):
+                counts[at] = counts[at].index_add(0, self.run, keep(rule, attention, eps).sum(dim=-1).T)
         weight, bias, readout, offset = self.mlp
         return [part.numpy() for part in (fit, curve, weight, bias, readout, offset[:, 0], *edges)]
 

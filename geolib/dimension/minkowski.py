@@ -14,7 +14,8 @@ import torch
 
 from geolib.checks import finite_array, integer, one_line
 from geolib.dimension.heads import AttentionHeads
-from geolib.dimension.rules import RULES, check_eps, check_rule
+from geolib.dimension.rows import keep
+from geolib.dimension.rules import check_eps, check_rule
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,7 +311,7 @@ def eps_support(weights, eps, rule="absolute") -> np.ndarray:
     finite, own = finite_array("eps_support: weights", weights), np.asarray(weights).dtype
     # torch takes the threshold in the weights' own type: in float32, as they were made, a weight of exactly eps does
     # not exceed it.
-    return RULES[rule](torch.from_numpy(finite.astype(own if own.kind == "f" else float)), eps).numpy()
+    return keep(rule, torch.from_numpy(finite.astype(own if own.kind == "f" else float)), eps).numpy()
 
 
 def _check(values, out_proj, support, rtol):

@@ -6,6 +6,7 @@ import math
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from geolib.checks import one_line
 from geolib.dimension.rules import RULES
 
 # Query rows of all heads at a time: the only block of attention weights that ever exists.
@@ -193,14 +194,15 @@ def count_weights(weights, eps, rules):
 def row_statistics(weights, first, eps, rules):
     """Measure what else describes a row: the first token's weight, the entropy in nats, the mass above each threshold.
 
-    ``first``, shape=[batch], is the index of the first token that is not padding, negative if it is no longer among
-    the keys. The entropy is that of the weights divided by their sum, which is 1 unless the model has sinks of its own.
+    ``first``, shape=[batch], is the index of the first token that is not padding; where it is none of the keys, because
+    they hold it no longer or not yet, its weight is 0. The entropy is that of the weights divided by their sum, which
+    is 1 unless the model has sinks of its own.
     """
     first = first.to(weights.device).view(-1, 1, 1)
-    where = first.clamp(min=0)[..., None].expand(*weights.shape[:3], 1)
+    where = first.clamp(0, weights.shape[-1] - 1)
     masses = [torch.stack([(weights * above).sum(-1) for above in group]) for group in _above(weights, eps, rules)]
     return {
-        "sink_share": weights.gather(-1, where)[..., 0] * (first >= 0),
+        "sink_share": weights.gather(-1, where[..., None].expand(*weights.shape[:3], 1))[..., 0] * (first == where),
         "entropy": torch.special.entr(weights / weights.sum(-1, keepdim=True)).sum(-1),
         "mass_above": torch.stack(masses),
     }
@@ -208,7 +210,19 @@ def row_statistics(weights, first, eps, rules):
 
 def _above(weights, eps, rules):
     """For each rule an iterator over eps: which weights it keeps."""
-    return ((RULES[rule](weights, value) for value in eps) for rule in rules)
+    return ((keep(rule, weights, value) for value in eps) for rule in rules)
+
+
+def keep(rule, weights, eps):
+    """Mask of the weights, a tensor, that are edges by the rule of a name; an added one may give something else."""
+    kept = RULES[rule](weights, eps)
+    if getattr(kept, "dtype", None) != torch.bool or kept.shape != weights.shape:
+        found = f"{kept.dtype} of shape {tuple(kept.shape)}" if isinstance(kept, torch.Tensor) else one_line(kept)
+        raise ValueError(
+            f"RULES: {rule!r} gives {found}, but a tensor of torch.bool, of shape "
+            f"{tuple(weights.shape)} as the weights, was expected"
+        )
+    return kept
 
 
 def _take(tensor, rows):

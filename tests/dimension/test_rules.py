@@ -1,6 +1,8 @@
 """One table of rules: what is added to it is counted everywhere, and every threshold passes one check."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -96,6 +98,29 @@ def test_beside_the_others_it_changes_none_of_them(tiny):
     np.testing.assert_allclose(together[column("mass", 0.1)][0], whole)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        (lambda weights, eps: (weights > eps).numpy(), "array"),
+        (lambda weights, eps: None, "None"),
+        (lambda weights, eps: (weights > eps).float(), "torch.float"),
+        (lambda weights, eps: (weights > eps).sum(-1), "torch.int64 of shape"),
+        (lambda weights, eps: (weights > eps)[..., :1], "torch.bool of shape"),
+    ],
+)
+@pytest.mark.parametrize("statistics", [False, True])
+def test_a_rule_that_gives_no_mask_is_named(tiny, monkeypatch, wrong, found, statistics):
+    monkeypatch.setitem(RULES, "odd", wrong)
+    for ask in (
+        lambda: attention_dimension(tiny[0], IDS, rule="odd", statistics=statistics),
+        lambda: attention_dimension(tiny[0], IDS, rule="odd", tokens="all"),
+        lambda: measure_prompts(tiny[0], IDS.tolist(), rule="odd", statistics=statistics),
+        lambda: eps_support(np.full((1, 4, 2, 2), 0.5), 0.1, "odd"),
+    ):
+        with pytest.raises(ValueError, match=f"^RULES: 'odd' gives {found}.*, but a tensor of torch.bool, of shape"):
+            ask()
+
+
 @pytest.mark.usefixtures("with_mass")
 def test_supports_follow_it(tiny):
     heads, maps = attention_heads(tiny[0], IDS, layer=1), eager_maps(tiny[0], IDS)[0, 1]
@@ -149,6 +174,19 @@ def test_the_shell_counts_by_it(tiny, monkeypatch, capsys):
     shown = json.loads(capsys.readouterr().out)
     ids = tiny[1]("Four pears.", return_tensors="pt").input_ids
     assert shown["per_layer"] == {"0.1": attention_dimension(tiny[0], ids, rule="mass").per_layer[0, :, 0].tolist()}
+
+
+def test_the_shell_starts_with_it_and_names_it():
+    code = "from geolib.dimension import RULES; RULES['half'] = lambda weights, eps: weights > eps / 2; "
+    code += "from geolib.cli import main; main(['dimension', '--help'])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "half: one that was added" in " ".join(shown.split())
+
+
+def test_half_a_character_is_no_text(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["dimension", "--text", "a\udcff"])
+    assert capsys.readouterr().err == "geolib: dimension: text holds '\\udcff', which is half a character and no text\n"
 
 
 BAD_EPS = (0, 1, 1.5, -0.1, True, np.True_, "0.1", None, float("nan"), [0.1, [0.2]], 1j, torch.tensor(0.1), b"0.1")
