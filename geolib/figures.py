@@ -76,10 +76,7 @@ def mosaic(partitions: Mapping[str, object]):
     figure, axes = _axes(len(partitions), height=3.5)
     for ax, (title, partition) in zip(axes, partitions.items(), strict=True):
         cells = PolyCollection(
-            partition.polygons,
-            facecolors=region_colors(partition),
-            edgecolors="#25323B",
-            linewidths=0.25,
+            partition.polygons, facecolors=region_colors(partition), edgecolors="#25323B", linewidths=0.25
         )
         ax.add_collection(cells)
         ax.autoscale_view()
@@ -148,16 +145,7 @@ def attention_graph(tokens: Sequence[str], edges, *, title="", highlight=None):
         own = edge.query == highlight
         style = {"color": RED if own else GREY, "alpha": 0.95 if own else 0.35, "lw": 0.4 + 2.6 * edge.weight}
         if edge.query == edge.key:
-            ax.plot(
-                edge.query,
-                0,
-                "o",
-                mfc="none",
-                mec=style["color"],
-                alpha=style["alpha"],
-                ms=6,
-                mew=style["lw"],
-            )
+            ax.plot(edge.query, 0, "o", mfc="none", mec=style["color"], alpha=style["alpha"], ms=6, mew=style["lw"])
             continue
         span = edge.query - edge.key
         ax.add_patch(Arc(((edge.query + edge.key) / 2, 0), span, span, theta1=0, theta2=180, **style))

@@ -288,12 +288,7 @@ def _cut(t, blur, z, noise, run):
     in_doubt += np.count_nonzero(at != at[leader])
     node, zero = np.unique(leader), np.argsort(leader, kind="stable")
     bends = _Bends(
-        interval[node],
-        at[node],
-        error[node],
-        np.searchsorted(node, leader[zero]),
-        neuron[zero],
-        slope[zero],
+        interval[node], at[node], error[node], np.searchsorted(node, leader[zero]), neuron[zero], slope[zero]
     )
     return sign, bends, zeros, in_doubt
 
