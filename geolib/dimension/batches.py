@@ -14,7 +14,7 @@ from geolib.checks import integer, one_line, whole_text
 from geolib.dimension.attention import measuring
 from geolib.dimension.interface import check_fit, check_model, device_of, read
 from geolib.dimension.rules import RULES, SHIPPED, Rule, check_eps, check_rule, column
-from geolib.dimension.texts import SLOT, render, template_ids, text_ids
+from geolib.dimension.texts import SLOT, place, render, template_ids, text_ids
 from geolib.parts import check_storable, fingerprint, plain, run_in_parts
 
 _MEASURE = 1  # part of every row's key: raise it when what a row means, or how it is computed, changes
@@ -129,7 +129,7 @@ def encode_prompts(tokenizer, texts: Sequence[str], *, chat: bool = False) -> pd
             raise TypeError(f"{name} is {one_line(text)}, but a text was expected")
         _check_text(name, text)
     if not chat:
-        encoded = text_ids("encode_prompts", tokenizer, list(texts), inside=False)
+        encoded = text_ids("encode_prompts", tokenizer, list(texts), place=None)
         return pd.Series(encoded, index=texts.index, dtype=object)
     if not getattr(tokenizer, "chat_template", None):
         raise ValueError("encode_prompts: chat is True, but the tokenizer has no chat template")
@@ -137,7 +137,8 @@ def encode_prompts(tokenizer, texts: Sequence[str], *, chat: bool = False) -> pd
     if len(parts) != 2:
         raise ValueError("encode_prompts: the tokenizer's chat template does not keep the text of a turn, once")
     before, after = template_ids("encode_prompts", tokenizer, parts)
-    inner = text_ids("encode_prompts", tokenizer, [text.strip() or text for text in texts])
+    turns = [text.strip() or text for text in texts]
+    inner = text_ids("encode_prompts", tokenizer, turns, place=place(tokenizer, parts[0]))
     return pd.Series([[*before, *ids, *after] for ids in inner], index=texts.index, dtype=object)
 
 

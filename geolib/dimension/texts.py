@@ -28,26 +28,35 @@ def render(function, tokenizer, turns) -> str:
         raise ValueError(f"{function}: the tokenizer's chat template fails on {len(turns)} turns: {reason}") from None
 
 
-def text_ids(function, tokenizer, texts, *, inside=True) -> list[list[int]]:
+def text_ids(function, tokenizer, texts, *, place="inside") -> list[list[int]]:
     """Token ids of texts in which everything is text, also what is written like a control token.
 
-    ``inside`` a prompt nothing is put before them, such as the space of SentencePiece; else the tokenizer's additions
-    are made. `function` opens the error about a tokenizer that cannot do this.
+    What is put before them, such as the space of SentencePiece, goes by their :func:`place`; without any the
+    tokenizer's other additions are made too. `function` opens the error about a tokenizer that cannot do this.
     """
     _check(function, tokenizer)
-    settings = {"split_special_tokens": True, "verbose": False} | ({"add_special_tokens": False} if inside else {})
-    return _plain(tokenizer, inside)(texts, **settings).input_ids
+    settings = {"split_special_tokens": True, "verbose": False} | ({"add_special_tokens": False} if place else {})
+    return _plain(tokenizer, place)(texts, **settings).input_ids
+
+
+def place(tokenizer, before) -> str:
+    """Where in a prompt a text stands that comes after `before`: at its start, behind a mark, or inside a text."""
+    marks = tokenizer.added_tokens_decoder.values()
+    marked = any((before.rstrip() if mark.rstrip else before).endswith(mark.content) for mark in marks)
+    return "start" if not before else "behind" if marked else "inside"
 
 
 def template_ids(function, tokenizer, parts) -> list[list[int]]:
     """Token ids of the parts of a rendered template; between each two of them stands something else."""
     _check(function, tokenizer)
-    marks = [str(token) for token in tokenizer.added_tokens_decoder.values()]
+    marks = tokenizer.added_tokens_decoder.values()
     ids = [tokenizer(parts[0], add_special_tokens=False).input_ids]
     for part in parts[1:]:
         # What follows a special token begins anew for the tokenizer; what comes before it goes on.
-        end = min([part.find(mark) for mark in marks if mark in part], default=len(part))
-        ids.append(_plain(tokenizer, True)(part[:end], add_special_tokens=False).input_ids if end else [])
+        found = [(part.find(mark.content), -len(mark.content), mark.lstrip) for mark in marks if mark.content in part]
+        end, _, strips = min(found, default=(len(part), 0, False))
+        text = part[:end].rstrip() if strips else part[:end]
+        ids.append(_plain(tokenizer, "inside")(text, add_special_tokens=False).input_ids if text else [])
         ids[-1] += tokenizer(part[end:], add_special_tokens=False).input_ids if end < len(part) else []
     return ids
 
@@ -60,34 +69,34 @@ def _check(function, tokenizer) -> None:
         )
 
 
-def _plain(tokenizer, inside):
-    """Copy of a tokenizer that takes marks added to it for special ones, and, `inside`, puts nothing before a text."""
+def _plain(tokenizer, place):
+    """Copy of a tokenizer that takes marks added to it for special ones, and puts before a text what a place asks."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):  # Python's own split at nothing when they are told so
         return tokenizer
     made = _PLAIN.setdefault(tokenizer, {})
-    if (inside, len(tokenizer)) not in made:
+    if (place, len(tokenizer)) not in made:
         settings = json.loads(backend.to_str())
         for token in settings["added_tokens"]:
             # Others are pieces of text: a run of spaces, an empty line, a word.
             token["special"] |= any(not (sign.isalnum() or sign.isspace() or sign == "▁") for sign in token["content"])
-        for name in ("normalizer", "pre_tokenizer") if inside else ():
-            settings[name] = _without_prefix(settings[name])
+        for name in ("normalizer", "pre_tokenizer") if place in ("inside", "behind") else ():
+            settings[name] = _without_prefix(settings[name], place)
         plain = copy.copy(tokenizer)
         plain._tokenizer = Tokenizer.from_str(json.dumps(settings))
-        made[inside, len(tokenizer)] = plain
-    return made[inside, len(tokenizer)]
+        made[place, len(tokenizer)] = plain
+    return made[place, len(tokenizer)]
 
 
-def _without_prefix(part):
-    """Change a normaliser's settings, or those of what splits a text, so that no space is put before it."""
-    if part is None or part["type"] == "Prepend":
+def _without_prefix(part, place):
+    """Change a normaliser's settings, or those of what splits a text, so that no space is put where none belongs."""
+    if part is None or (part["type"] == "Prepend" and place == "inside"):
         return None
     for inner in ("normalizers", "pretokenizers"):
         if inner in part:
-            part[inner] = [one for one in map(_without_prefix, part[inner]) if one]
-    if "prepend_scheme" in part:
+            part[inner] = [one for one in (_without_prefix(one, place) for one in part[inner]) if one]
+    if "prepend_scheme" in part and (place == "inside" or part["prepend_scheme"] == "first"):
         part["prepend_scheme"] = "never"
-    if "add_prefix_space" in part:
+    if "add_prefix_space" in part and place == "inside":
         part["add_prefix_space"] = False
     return part

@@ -16,17 +16,12 @@ from typing import NamedTuple
 import numpy as np
 
 from geolib.checks import one_line, whole_text
-from geolib.dimension.texts import render, template_ids, text_ids
+from geolib.dimension.texts import SLOT, place, render, template_ids, text_ids
 from geolib.reasoning.questions import Question
 
 KINDS = ("examples", "random", "shuffled", "prose")
-_STARTS_A_WORD = (
-    "Ġ",
-    "▁",
-    "Ċ",
-    " ",
-    "\n",
-)  # a space or line break, as byte-level and SentencePiece tokenizers write it
+# A space or line break, as byte-level and SentencePiece tokenizers write it.
+_STARTS_A_WORD = ("Ġ", "▁", "Ċ", " ", "\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,10 +122,10 @@ def build_prompt(tokenizer, question: str, examples: Sequence[Question] | Condit
     ValueError
         The question is empty.
     """
-    _text("build_prompt: question", question)
+    question = _text("build_prompt: question", question)
     condition = examples if isinstance(examples, Condition) else Condition(examples=examples)
-    before, after = frame(tokenizer, condition)
-    return [*before, *question_ids(tokenizer, question), *after]
+    (before, after), where = _frame(tokenizer, condition)
+    return [*before, *_slot_ids(tokenizer, question, where), *after]
 
 
 def question_ids(tokenizer, text: str) -> list[int]:
@@ -138,8 +133,18 @@ def question_ids(tokenizer, text: str) -> list[int]:
 
     Plain text has a space before every question, so without a chat template it is tokenised with that space.
     """
+    return _slot_ids(tokenizer, text, _place_of_question(tokenizer))
+
+
+def _place_of_question(tokenizer) -> str:
+    """Where a bare question stands in its prompt."""
+    chat = tokenizer.chat_template
+    return place(tokenizer, _dialog(tokenizer, (), "", SLOT, "").split(SLOT)[0]) if chat else "inside"
+
+
+def _slot_ids(tokenizer, text: str, where: str) -> list[int]:
     text = _text("question_ids: text", text)
-    ids = _text_ids(tokenizer, text if tokenizer.chat_template else f" {text}")
+    ids = _text_ids(tokenizer, text if tokenizer.chat_template else f" {text}", where)
     if not ids:  # of bytes that are not in its vocabulary some tokenizers make nothing
         raise ValueError(f"question_ids: text is {one_line(text)}, of which the tokenizer makes no token")
     return ids
@@ -161,28 +166,40 @@ def frame(tokenizer, condition: Condition) -> Frame:
     Raises
     ------
     ValueError
-        A chat template that fails, or drops, repeats or alters what it is given. One that prints today's date gets 26
-        July 2024, so that a prompt stays the same.
+        A chat template that fails, or drops, repeats or alters what it is given, or one in which the tokens of the
+        question depend on the condition, since the tokenizer puts a space before some places. One that prints today's
+        date gets 26 July 2024, so that a prompt stays the same.
     """
     if not isinstance(condition, Condition):
         raise TypeError(f"frame: condition is a {type(condition).__name__}, but a Condition was expected")
+    found, asked = _frame(tokenizer, condition)
+    bare = _place_of_question(tokenizer)
+    if asked != bare and _text_ids(tokenizer, "a", asked) != _text_ids(tokenizer, "a", bare):
+        raise ValueError(
+            f"frame: condition is {condition.name!r} with {condition.shots} examples, where the tokenizer makes other "
+            "tokens of a question than without; expected a condition that leaves them"
+        )
+    return found
+
+
+def _frame(tokenizer, condition: Condition) -> tuple[Frame, str]:
+    """Tokens around the question, and the place where it stands."""
     # The dialog is rendered with a name in each slot, and taken apart again at the names.
-    slots = {f"slot{i:05}": ids for i, ids in enumerate(_fill(tokenizer, condition))}
-    shown = list(slots)
-    if condition.lead:
-        slots["slotlead"] = _text_ids(tokenizer, condition.lead)
-    slots["slotquestion"] = None
-    if condition.hint:
-        slots["slothint"] = _text_ids(tokenizer, condition.hint)
+    shown = [f"slot{i:05}" for i in range(2 * condition.shots)]
+    slots = [*shown, *["slotlead"] * bool(condition.lead), "slotquestion", *["slothint"] * bool(condition.hint)]
     lead, hint = "slotlead\n" * bool(condition.lead), "\nslothint" * bool(condition.hint)
     text = (_dialog if tokenizer.chat_template else _plain)(tokenizer, shown, lead, "slotquestion", hint)
     parts = re.split(f"({'|'.join(slots)})", text)
-    if parts[1::2] != list(slots):
+    if parts[1::2] != slots:
         raise ValueError("frame: the tokenizer's chat template does not keep the text of every turn, once and in order")
     ids = [None] * len(parts)
-    ids[::2], ids[1::2] = template_ids("frame", tokenizer, parts[::2]), slots.values()
-    question = ids.index(None)
-    return Frame(tuple(chain(*ids[:question])), tuple(chain(*ids[question + 1 :])))
+    ids[::2] = template_ids("frame", tokenizer, parts[::2])
+    places = [place(tokenizer, part) for part in parts[:-1:2]]
+    ids[1::2] = _fill(tokenizer, condition, places) + [None] * (len(slots) - len(shown))
+    question = parts.index("slotquestion")
+    for text, at in [(condition.lead, question - 2)] * bool(lead) + [(condition.hint, question + 2)] * bool(hint):
+        ids[at] = _text_ids(tokenizer, text, places[at // 2])
+    return Frame(tuple(chain(*ids[:question])), tuple(chain(*ids[question + 1 :]))), places[question // 2]
 
 
 def reply(answer: float) -> str:
@@ -203,8 +220,8 @@ def _text(name: str, value) -> str:
     return whole_text(name, value).strip()
 
 
-def _text_ids(tokenizer, text: str) -> list[int]:
-    return text_ids("question_ids", tokenizer, [text])[0]
+def _text_ids(tokenizer, text: str, where: str = "inside") -> list[int]:
+    return text_ids("question_ids", tokenizer, [text], place=where)[0]
 
 
 def _dialog(tokenizer, shown, lead, question, hint):
@@ -226,12 +243,12 @@ def _plain(tokenizer, shown, lead, question, hint):
 # What fills the slots of the examples.
 
 
-def _fill(tokenizer, condition: Condition) -> list[list[int]]:
+def _fill(tokenizer, condition: Condition, places: Sequence[str]) -> list[list[int]]:
     """Tokens of each example's question and reply, or of what takes their places."""
-    slots = []
+    said = []
     for example in condition.examples:
-        said = f"{example.steps.strip()}\n" * condition.worked + reply(example.answer)
-        slots += [question_ids(tokenizer, example.text), question_ids(tokenizer, said)]
+        said += [example.text, f"{example.steps.strip()}\n" * condition.worked + reply(example.answer)]
+    slots = [_slot_ids(tokenizer, text, places[i]) for i, text in enumerate(said)]
     if condition.kind == "examples":
         return slots
     if condition.kind == "prose":

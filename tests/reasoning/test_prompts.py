@@ -322,6 +322,51 @@ def test_no_space_is_put_in_at_a_joint(prefix):
     assert build_prompt(tokens, "Tom has 3.", examples[:1]) == tokens(plain, add_special_tokens=False).input_ids
 
 
+# Content that opens the prompt, stands right behind a mark, behind one that eats a line break, and before such ones.
+TURNS = {
+    "behind": "{{ bos_token }}{% for m in messages %}{{ m['content'] }}</s>A:{% endfor %}",
+    "start": "{% for m in messages %}{{ m['content'] }}</s>{% endfor %}",
+    "eaten": "<s>{% for m in messages %}{{ '<|u|>\n' + m['content'] + ' <|e|>\n' }}{% endfor %}<|u|>\nA",
+    "inside": "<s>{% for m in messages %}Q: {{ m['content'] + ' </s>' }}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("template", TURNS)
+@pytest.mark.parametrize("prefix", ["prepend", "always", "first", "never"])
+def test_ids_are_those_of_the_whole_text_at_marks(prefix, template):
+    tokens = spaced(prefix, TURNS[template])
+    tokens.add_tokens([AddedToken("<|u|>", rstrip=True, special=True, normalized=False)], special_tokens=True)
+    tokens.add_tokens(
+        [AddedToken("<|e|>", lstrip=True, rstrip=True, special=True, normalized=False)], special_tokens=True
+    )
+    user = [{"role": "user", "content": "Tom has 3."}]
+    whole = tokens.apply_chat_template(user, return_dict=False)
+    assert encode_prompts(tokens, ["Tom has 3."], chat=True)[0] == whole
+    assert build_prompt(tokens, "Tom has 3.") == whole
+    said = [user[0] | {"content": "Ann has 2."}, {"role": "assistant", "content": reply(2.0)}]
+    shown = (Question("Ann has 2.", 2.0, 0),)
+    assert build_prompt(tokens, "Tom has 3.", shown) == tokens.apply_chat_template(said + user, return_dict=False)
+    for lead, hint in (("Think.", ""), ("", "Think.")):
+        whole = tokens.apply_chat_template(
+            [user[0] | {"content": "\n".join(filter(None, (lead, "Tom has 3.", hint)))}], return_dict=False
+        )
+        condition = Condition(lead=lead, hint=hint)
+        assert build_prompt(tokens, "Tom has 3.", condition) == whole
+        spaced_out = template == "start" if prefix == "first" else prefix != "never" and template != "inside"
+        if lead and spaced_out:  # the question's tokens are others than without a lead
+            with pytest.raises(ValueError, match=r"^frame: condition is 'examples, lead' with 0 examples, where the"):
+                frame(tokens, condition)
+        else:
+            before, after = frame(tokens, condition)
+            assert [*before, *question_ids(tokens, "Tom has 3."), *after] == whole
+    tokens.chat_template = None
+    plain = "<s>" * tokens("").input_ids.count(1) + "Think.\nQuestion: Tom has 3.\nAnswer:"
+    assert (
+        build_prompt(tokens, "Tom has 3.", Condition(lead="Think."))
+        == tokens(plain, add_special_tokens=False).input_ids
+    )
+
+
 def test_added_marks_are_text_where_somebody_writes_them():
     """Special or not: the same tokens as if the mark had never been added. What is no mark stays a token."""
     bare, marked = spaced("never"), spaced("never")
