@@ -141,13 +141,12 @@ def dimension(model, text, path, eps, rule, tokens, statistics, chat, out, per_h
     import pandas as pd
 
     from geolib import models
-    from geolib.checks import whole_text
     from geolib.dimension import encode_prompts, measure_prompts, read_prompts
     from geolib.parts import write_parquet
 
     if out is not None:
         _check_out(out)
-    prompts = pd.DataFrame({"text": [whole_text("dimension: text", text)]}) if path is None else read_prompts(path)
+    prompts = pd.DataFrame({"text": [text]}, dtype=object) if path is None else read_prompts(path)
     loaded, tokenizer = models.load(model)
     frame = measure_prompts(
         loaded,

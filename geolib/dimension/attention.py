@@ -12,6 +12,7 @@ import copy
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from numbers import Real
 
 import numpy as np
@@ -24,6 +25,7 @@ from transformers.masking_utils import sdpa_mask
 from geolib.dimension.interface import (
     NOT_ROUTED,
     UncountableError,
+    as_rows,
     attending,
     check_ids,
     device_of,
@@ -31,7 +33,7 @@ from geolib.dimension.interface import (
     read,
     virtual_tokens,
 )
-from geolib.dimension.rows import AttentionMap, LogSumExp, count_weights, row_statistics
+from geolib.dimension.rows import AttentionMap, LogSumExp, count_weights, keep, row_statistics
 from geolib.dimension.rules import RULES, check_eps, check_rule
 
 _NAME = "geolib_counting"
@@ -44,10 +46,7 @@ _HARMLESS = {
     "num_items_in_batch", "past_key_values",
 }  # fmt: skip
 # Routed through the interface, yet not one softmax per head over the tokens.
-_NOT_SOFTMAX = {
-    "diffllama": "subtracts two softmaxes",
-    "deepseek_v4": "attends to summaries of tokens too",
-}
+_NOT_SOFTMAX = {"diffllama": "subtracts two softmaxes", "deepseek_v4": "attends to summaries of tokens too"}
 
 
 @dataclass(frozen=True)
@@ -232,8 +231,9 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", statistics=Fals
     eps, scalar = check_eps("attention_dimension", eps), isinstance(eps, Real)
     recorder = _Recorder(eps, rules, tokens, bool(statistics), None, scalar)
     recorder.virtual, recorder.n_read = virtual_tokens(model), virtual_tokens(model, read=True)
-    recorder.pad(attention_mask)
-    running = _RECORDER.set(recorder)
+    recorder.pad(None if attention_mask is None else _check_mask(attention_mask))
+    recorder.modules = frozenset(model.modules())
+    running = _RECORDERS.set((*_RECORDERS.get(), recorder))
     try:
         if model.config.model_type in _NOT_SOFTMAX:
             raise UncountableError(_NOT_SOFTMAX[model.config.model_type])
@@ -242,7 +242,7 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", statistics=Fals
     except UncountableError as error:
         raise _uncountable(model, str(error)) from None
     finally:
-        _RECORDER.reset(running)
+        _RECORDERS.reset(running)
     layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     if not recorder.rows:
         raise _uncountable(model, "has not read its prompt to the end" if recorder.passed else NOT_ROUTED)
@@ -265,10 +265,10 @@ def _heard(model):
 
 def _generate(generate, *args, **kwargs):
     """Call a model's `generate`; the first call of a measurement is noted."""
-    recorder = _RECORDER.get()
+    recorder = _recorder_of(generate.__self__)
     if recorder is None or recorder.passed:
         return generate(*args, **kwargs)
-    recorder.note(generate.__self__, *args, **kwargs)
+    recorder.note(generate, *args, **kwargs)
     # What is compiled cannot be counted, and later passes need not be.
     return generate(*args, **({} if "custom_generate" in kwargs else {"disable_compile": True}) | kwargs)
 
@@ -301,6 +301,7 @@ class _Recorder:
     rows: dict = field(default_factory=dict)
     edges: list = field(default_factory=list)  # per block of rows: layer, head, query, key, weight
     passed: dict = field(default_factory=dict)  # tokens, by module
+    modules: frozenset = frozenset()  # of the model: another may be measured meanwhile
 
     def pad(self, mask):
         """Note which tokens are padding."""
@@ -308,16 +309,21 @@ class _Recorder:
             mask = torch.cat([mask.new_ones(len(mask), self.virtual), mask], dim=1)
         self.attention_mask = mask
 
-    def note(self, model, *args, **kwargs):
+    def note(self, generate, *args, **kwargs):
         """Note the prompts that `generate` is given."""
-        given = (kwargs.get("inputs_embeds"), *args[:1], kwargs.get("inputs"), kwargs.get("input_ids"))
+        kwargs, model = signature(generate).bind(*args, **kwargs).arguments, generate.__self__
+        kwargs |= kwargs.pop("kwargs", {})
+        given = (kwargs.get(name) for name in ("inputs_embeds", "inputs", "input_ids"))
         ids, mask = next((one for one in given if one is not None), None), kwargs.get("attention_mask")
-        if kwargs.get("cache_implementation") == "paged":
+        # A setting that is no keyword is the configuration's, and what that leaves open is the model's.
+        config = vars(kwargs.get("generation_config") or model.generation_config)
+        config = vars(model.generation_config) | {name: value for name, value in config.items() if value is not None}
+        settings = config | kwargs
+        if settings.get("cache_implementation") == "paged":
             raise UncountableError("reads its prompts from a paged cache here")
         if ids is None:
             return
-        config = kwargs.get("generation_config") or model.generation_config
-        padding, ends = (kwargs.get(name, getattr(config, name)) for name in ("pad_token_id", "eos_token_id"))
+        padding, ends = settings["pad_token_id"], settings["eos_token_id"]
         if mask is None and ids.ndim == 2 and padding not in (None, *np.atleast_1d(ends)):
             mask = (ids != padding).long()  # as generate itself takes it
         self.n_past = _cached(kwargs.get("past_key_values"))
@@ -334,7 +340,15 @@ class _Recorder:
         rest = self.length - passed if self.length is not None else 0 if passed else n_queries
         if rest <= 0 or (self.tokens == "last" and rest > n_queries):
             return
+        # The cache of a sliding window forgets: then the keys are the last of all tokens.
+        forgotten = max(0, self.n_past + passed + n_queries - attention.key.shape[2])
         attention, normaliser = self._of_prompts(attention, normaliser, min(rest, n_queries))
+        held, rows = len(attention.query), passed + attention.query.shape[2]
+        if self.attention_mask is not None and (
+            len(self.attention_mask) != held or self.attention_mask.shape[1] < rows
+        ):
+            shape = tuple(self.attention_mask.shape)
+            raise ValueError(f"attention_dimension: attention_mask has shape {shape}, but {held, rows} was expected")
         parts_so_far = self.rows.setdefault(module, [])
         layer, statistics = list(self.rows).index(module), self.statistics
         scored = all(getattr(RULES[rule], "score", None) for rule in self.rules)
@@ -350,7 +364,7 @@ class _Recorder:
                 part = {"counts": count_weights(weights, self.eps, self.rules), "seen": seen}
                 part["broken"] = weights[..., 0].isnan()
                 if statistics:
-                    part |= row_statistics(weights, self._first_keys(attention), self.eps, self.rules)
+                    part |= row_statistics(weights, self._first_tokens(len(weights)) - forgotten, self.eps, self.rules)
                 if layer in self.edges_of:
                     self._add_edges(layer, rows, weights[0])
                 parts.append(part)
@@ -374,7 +388,7 @@ class _Recorder:
         return attention, normaliser if normaliser is None else normaliser[::every, :, :n_queries]
 
     def _add_edges(self, layer, rows, weights):
-        head, row, token = RULES[self.rules[0]](weights, self.eps[0]).nonzero(as_tuple=True)
+        head, row, token = keep(self.rules[0], weights, self.eps[0]).nonzero(as_tuple=True)
         self.edges.append((torch.full_like(head, layer), head, row + rows.start, token, weights[head, row, token]))
 
     def _last_rows(self, attention) -> torch.Tensor:
@@ -383,23 +397,16 @@ class _Recorder:
         last = torch.full((query.shape[0],), query.shape[2] - 1, device=query.device)
         if self.attention_mask is None:
             return last
-        if len(self.attention_mask) != len(last):
-            raise ValueError(
-                f"attention_dimension: attention_mask has {len(self.attention_mask)} rows, not {len(last)}"
-            )
         last = last - self.attention_mask.to(query.device).flip(-1).to(torch.int32).argmax(-1)
         if (last < 0).any():
             raise ValueError("attention_dimension: attention_mask ends in padding before the pass that is measured")
         return last
 
-    def _first_keys(self, attention) -> torch.Tensor:
-        """Index among the keys of the first token that is not padding, shape=[batch]; negative: no longer held."""
-        batch, _, n_queries, _ = attention.query.shape
-        first = torch.zeros(batch, dtype=torch.long)
-        if self.attention_mask is not None:
-            first = self.attention_mask.to("cpu", torch.int32).argmax(-1)
-        # The cache of a sliding window forgets: then the keys are the last of all tokens.
-        return first - max(0, self.n_past + n_queries - attention.key.shape[2])
+    def _first_tokens(self, batch) -> torch.Tensor:
+        """Place of the first token that is not padding, shape=[batch]."""
+        if self.attention_mask is None:
+            return torch.zeros(batch, dtype=torch.long)
+        return self.attention_mask.to("cpu", torch.int32).argmax(-1)
 
     def results(self) -> dict[str, AttentionDimension]:
         """One :class:`AttentionDimension` per rule."""
@@ -434,8 +441,13 @@ class _Recorder:
         return result
 
 
-# Which recorder, if any, listens in this thread: the attention function gets no argument of ours.
-_RECORDER: contextvars.ContextVar[_Recorder | None] = contextvars.ContextVar("geolib_recorder", default=None)
+# The recorders that listen in this thread: the attention function gets no argument of ours.
+_RECORDERS: contextvars.ContextVar[tuple[_Recorder, ...]] = contextvars.ContextVar("geolib_recorders", default=())
+
+
+def _recorder_of(module) -> _Recorder | None:
+    """Return the innermost recorder of the model that the module is part of."""
+    return next((one for one in reversed(_RECORDERS.get()) if module in one.modules), None)
 
 
 def _counting_attention(module, query, key, value, attention_mask, scaling=None, softcap=None, s_aux=None, **kwargs):
@@ -452,7 +464,7 @@ def _counting_attention(module, query, key, value, attention_mask, scaling=None,
         with LogSumExp() as listener:
             output = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
         normaliser = listener.of(query) if attention_mask is None or attention_mask.shape[1] == 1 else None
-    recorder = _RECORDER.get()
+    recorder = _recorder_of(module)
     if recorder is not None:
         recorder.add(module, attention, normaliser)
     return output
@@ -503,8 +515,7 @@ def _check_inputs(model, input_ids, attention_mask, position_ids, past_key_value
 
 
 def _check_positions(position_ids, shape) -> torch.Tensor:
-    positions = torch.as_tensor(position_ids)
-    positions = positions[None] if positions.ndim == 1 else positions
+    positions = as_rows("attention_dimension: position_ids", position_ids)
     if positions.shape != shape or positions.is_floating_point() or (positions < 0).any():
         raise ValueError(
             f"attention_dimension: position_ids has shape {tuple(positions.shape)}, type {positions.dtype}, but whole "
@@ -513,10 +524,11 @@ def _check_positions(position_ids, shape) -> torch.Tensor:
     return positions
 
 
-def _check_mask(attention_mask, shape) -> torch.Tensor:
-    mask = torch.as_tensor(attention_mask)
-    mask = mask[None] if mask.ndim == 1 else mask
-    if mask.shape != shape:
+def _check_mask(attention_mask, shape=None) -> torch.Tensor:
+    """Return a mask as a tensor, of the shape if that is known yet."""
+    mask = as_rows("attention_dimension: attention_mask", attention_mask)
+    if mask.shape != (shape or mask.shape) or mask.ndim != 2 or not mask.numel():
+        shape = shape or "[batch, tokens]"
         raise ValueError(f"attention_dimension: attention_mask has shape {tuple(mask.shape)}, but {shape} was expected")
     if not torch.isin(mask.to(torch.float32), torch.tensor([0.0, 1.0])).all() or not mask.any(-1).all():
         raise ValueError(

@@ -54,16 +54,20 @@ def read(model, **inputs) -> None:
     (model if whole else model.base_model)(**inputs, use_cache="past_key_values" in inputs)
 
 
+def as_rows(name, value) -> torch.Tensor:
+    """Whole numbers in a tensor; a row by itself is a batch of one. `name` opens the error."""
+    try:
+        rows = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        expected = "integers of shape [batch, tokens] were expected"
+        raise TypeError(f"{name} is {one_line(value)}, but {expected}") from None
+    return rows[None] if rows.ndim == 1 else rows
+
+
 def check_ids(function, model, input_ids, past=0, *, virtual=False) -> torch.Tensor:
     """Token ids on the model's device, shape=[batch, tokens], that fit its vocabulary, and its window after `past`."""
     check_model(function, model, virtual=virtual)
-    try:
-        ids = torch.as_tensor(input_ids)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(
-            f"{function}: input_ids is {one_line(input_ids)}, but integers of shape [batch, tokens] were expected"
-        ) from None
-    ids = ids[None] if ids.ndim == 1 else ids
+    ids = as_rows(f"{function}: input_ids", input_ids)
     if ids.ndim != 2 or ids.numel() == 0:
         raise ValueError(
             f"{function}: input_ids has shape {tuple(ids.shape)}, but [batch, tokens] with at least one token was "

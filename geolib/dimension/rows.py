@@ -6,7 +6,6 @@ import math
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from geolib.checks import one_line
 from geolib.dimension.rules import RULES
 
 # Query rows of all heads at a time: the only block of attention weights that ever exists.
@@ -217,11 +216,8 @@ def keep(rule, weights, eps):
     """Mask of the weights, a tensor, that are edges by the rule of a name; an added one may give something else."""
     kept = RULES[rule](weights, eps)
     if getattr(kept, "dtype", None) != torch.bool or kept.shape != weights.shape:
-        found = f"{kept.dtype} of shape {tuple(kept.shape)}" if isinstance(kept, torch.Tensor) else one_line(kept)
-        raise ValueError(
-            f"RULES: {rule!r} gives {found}, but a tensor of torch.bool, of shape "
-            f"{tuple(weights.shape)} as the weights, was expected"
-        )
+        found = f"{type(kept).__name__} of {getattr(kept, 'dtype', None)}, shape {tuple(getattr(kept, 'shape', ()))}"
+        raise ValueError(f"RULES: {rule!r} gives {found}, but torch.bool, shape {tuple(weights.shape)} was expected")
     return kept
 
 

@@ -101,11 +101,11 @@ def test_beside_the_others_it_changes_none_of_them(tiny):
 @pytest.mark.parametrize(
     ("wrong", "found"),
     [
-        (lambda weights, eps: (weights > eps).numpy(), "array"),
-        (lambda weights, eps: None, "None"),
-        (lambda weights, eps: (weights > eps).float(), "torch.float"),
-        (lambda weights, eps: (weights > eps).sum(-1), "torch.int64 of shape"),
-        (lambda weights, eps: (weights > eps)[..., :1], "torch.bool of shape"),
+        (lambda weights, eps: (weights > eps).numpy(), "ndarray of bool"),
+        (lambda weights, eps: None, "NoneType"),
+        (lambda weights, eps: (weights > eps).float(), "Tensor of torch.float"),
+        (lambda weights, eps: (weights > eps).sum(-1), "Tensor of torch.int64"),
+        (lambda weights, eps: (weights > eps)[..., :1], "Tensor of torch.bool, shape"),
     ],
 )
 @pytest.mark.parametrize("statistics", [False, True])
@@ -117,7 +117,7 @@ def test_a_rule_that_gives_no_mask_is_named(tiny, monkeypatch, wrong, found, sta
         lambda: measure_prompts(tiny[0], IDS.tolist(), rule="odd", statistics=statistics),
         lambda: eps_support(np.full((1, 4, 2, 2), 0.5), 0.1, "odd"),
     ):
-        with pytest.raises(ValueError, match=f"^RULES: 'odd' gives {found}.*, but a tensor of torch.bool, of shape"):
+        with pytest.raises(ValueError, match=f"^RULES: 'odd' gives {found}.*, but torch.bool, shape"):
             ask()
 
 
@@ -183,10 +183,14 @@ def test_the_shell_starts_with_it_and_names_it():
     assert "half: one that was added" in " ".join(shown.split())
 
 
-def test_half_a_character_is_no_text(capsys):
+def test_half_a_character_is_no_text(tiny, monkeypatch, capsys):
+    monkeypatch.setattr(models, "load", lambda *_, **__: tiny)
     with pytest.raises(SystemExit):
         cli.main(["dimension", "--text", "a\udcff"])
-    assert capsys.readouterr().err == "geolib: dimension: text holds '\\udcff', which is half a character and no text\n"
+    assert (
+        capsys.readouterr().err
+        == "geolib: encode_prompts: prompt 0 holds '\\udcff', which is half a character and no text\n"
+    )
 
 
 BAD_EPS = (0, 1, 1.5, -0.1, True, np.True_, "0.1", None, float("nan"), [0.1, [0.2]], 1j, torch.tensor(0.1), b"0.1")

@@ -1,6 +1,7 @@
 """Models as they come: caches, ways to generate, autocast, adapters, threads, offloading."""
 
 import copy
+import re
 import threading
 import warnings
 
@@ -11,7 +12,7 @@ import torch
 from eager import eager_maps
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from test_attention import COUNTED, assert_equal_but_undecided, eager_count, tiny
-from transformers import DynamicCache, StaticCache
+from transformers import DynamicCache, GenerationConfig, StaticCache
 
 from geolib.dimension import (
     attention_dimension,
@@ -165,6 +166,103 @@ def test_generate_takes_padding_from_the_ids():
         expected = attention_dimension(model, ids, mask, tokens="all", statistics=True)
         np.testing.assert_array_equal(measure.result().per_head, expected.per_head)
         np.testing.assert_allclose(measure.result().sink_share, expected.sink_share, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["mistral", "gemma2", "gpt_oss"])
+@pytest.mark.parametrize("size", [3, 8, 20])
+def test_sinks_share_in_chunks(kind, size):
+    """The first token leaves the window, or, behind padding, is not yet read."""
+    model, ids = tiny(kind, COUNTED[kind]), prompts()
+    mask = padded(ids)
+    mask[1, :25] = 0
+    for given in (torch.ones_like(ids), mask):
+        expected = attention_dimension(model, ids, given, tokens="all", statistics=True)
+        real = given[:, None, None].expand(expected.sink_share.shape).numpy() == 1
+        maps = eager_maps(model, ids, given)
+        naive = np.stack([maps[i, ..., int(given[i].argmax())].numpy() for i in range(2)])
+        np.testing.assert_allclose(expected.sink_share[real], naive[real], atol=1e-5)
+        for way in ({}, {"cache_implementation": "static"}):
+            with measuring(model, tokens="all", statistics=True) as measure:
+                generate(model, ids, given, prefill_chunk_size=size, **way)
+            found = measure.result()
+            np.testing.assert_array_equal(np.isnan(found.sink_share), ~real)
+            np.testing.assert_allclose(found.sink_share[real], naive[real], atol=1e-5)
+
+
+def test_settings_in_a_configuration_and_by_place():
+    """Generate takes its settings by name, in a configuration, by place, and from the model, in this order."""
+    model, ids = tiny("llama", {}), prompts()
+    ids[1, :9] = 0
+    expected = attention_dimension(model, ids, padded(ids), tokens="all").per_head
+    short = {"max_new_tokens": 2, "do_sample": False, "eos_token_id": 2}
+    config = GenerationConfig(pad_token_id=0, prefill_chunk_size=8, **short)
+    model.generation_config.pad_token_id = 5
+    for ways in (
+        lambda: model.generate(ids, config),
+        lambda: model.generate(ids, generation_config=config),
+        lambda: model.generate(inputs=ids, generation_config=config),
+        lambda: model.generate(ids, GenerationConfig(**short), pad_token_id=0),
+        lambda: setattr(model.generation_config, "pad_token_id", 0) or model.generate(ids, GenerationConfig(**short)),
+    ):
+        with measuring(model, tokens="all") as measure:
+            ways()
+        np.testing.assert_array_equal(measure.result().per_head, expected)
+    for paged in ([GenerationConfig(cache_implementation="paged", **short)], []):
+        model.generation_config.cache_implementation = None if paged else "paged"
+        with pytest.raises(ValueError, match="paged cache"), measuring(model):
+            model.generate(ids, *paged)
+
+
+def test_two_models_at_once():
+    """Each is counted for itself, whichever runs first, also where they share a configuration."""
+    one, ids = tiny("llama", {}), prompts()
+    for other in (tiny("mistral", COUNTED["mistral"]), type(one)(one.config).eval()):
+        maps = [eager_maps(model, ids) for model in (one, other)]
+        for first, second in ((one, other), (other, one)):
+            with measuring(one) as of_one, measuring(other) as of_other:
+                first(ids)
+                generate(second, ids)
+                first(ids[:, :5])
+            assert_last(of_one.result(), maps[0])
+            assert_last(of_other.result(), maps[1])
+        with measuring(one) as of_one:
+            other(ids)
+            one(ids)
+        assert_last(of_one.result(), maps[0])
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.Tensor.bool, torch.Tensor.tolist, torch.Tensor.float])
+@pytest.mark.parametrize("tokens", ["last", "all"])
+def test_a_mask_of_any_kind_is_measured_by(kind, tokens):
+    model, ids = tiny("llama", {}), prompts()
+    mask = padded(ids)
+    with measuring(model, attention_mask=kind(mask), tokens=tokens) as measure:
+        model(ids, attention_mask=mask)
+    expected = attention_dimension(model, ids, mask, tokens=tokens)
+    np.testing.assert_array_equal(measure.result().per_head, expected.per_head)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ([[1, 2]], "holds other than 0 and 1"),
+        ([[1, 1], [0, 0]], "a row of padding only"),
+        ([[1], [1, 1]], "is [[1], [1, 1]], but integers"),
+        ("11", "is '11', but integers"),
+        ([], "has shape (1, 0), but [batch, tokens]"),
+        ([[[1]]], "has shape (1, 1, 1), but [batch, tokens]"),
+        ([1] * LENGTH, "has shape (1, 30), but (2, 30)"),
+        ([[1] * 9] * 2, "has shape (2, 9), but (2, 30)"),
+    ],
+)
+@pytest.mark.parametrize("tokens", ["last", "all"])
+def test_masks_that_are_none(mask, message, tokens):
+    model = tiny("llama", {})
+    refused = pytest.raises(
+        (ValueError, TypeError), match=f"^attention_dimension: attention_mask .*{re.escape(message)}"
+    )
+    with refused, measuring(model, attention_mask=mask, tokens=tokens):
+        model(prompts())
 
 
 def test_measurements_within_measurements():
