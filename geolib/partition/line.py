@@ -70,7 +70,8 @@ class LinePartition:
         """Number of affine pieces: maximal intervals on which the output is one affine map of t.
 
         At most `n_regions`: a change of pattern need not change the output. The map is taken through the readout,
-        along the segment, and up to rounding.
+        along the segment, and up to rounding: what a neuron adds to a slope 1e13 times as steep may be lost. `snapped`
+        does not cover that; `certify` does.
         """
         changes = 0
         for start in range(0, self.n_regions - 1, _ROWS - 1):

@@ -67,7 +67,8 @@ class PlanePartition:
         """Number of affine pieces: maximal connected sets on which the output is one affine map of (u, v).
 
         Regions that share an edge and have equal maps belong to one piece; to touch in a point is not enough. The
-        map is taken through the readout, and up to rounding.
+        map is taken through the readout, and each slope up to rounding: what a neuron adds to one 1e13 times as steep
+        may be lost. `snapped` does not cover that; `certify` does.
         """
         sides, slopes = self._mesh.adjacent_faces(), self._maps.slopes
         # Most neighbours differ, and one mixture of the outputs tells so.
@@ -288,20 +289,19 @@ class _Maps:
             _carry(*self.network.readout, largest[None], "the output")
 
     def slopes(self, faces):
-        """Two slopes of the output on some faces of the last layer, and their error, shape=[3, n_faces, n_outputs].
+        """Two slopes of the output on faces of the last layer, and the error of each, shape=[4, n_faces, n_outputs].
 
-        Slopes alone: they lose no digits to the offsets, however large those are.
+        Slopes alone, each with its own error: they lose no digits to offsets or to each other, however large those are.
         """
         steps = []
         for cell, signs in reversed(self.layers):
             cells, place = np.unique(cell[faces], return_inverse=True)
             steps.append((place, signs.dense[faces]))
             faces = cells
-        maps = self._inputs[:3].copy()
-        maps[2] = 0
-        for W, b, (place, active) in zip(self.network.weights, self.network.biases, reversed(steps), strict=True):
-            maps = _affine(W, 0 * b, _rounded(maps))[:, place] * gain(self.network, active)
-        return maps if self.network.readout is None else _affine(self.network.readout[0], np.zeros(1), _rounded(maps))
+        maps = self._inputs[[0, 1, 0, 1]] * np.array([1, 1, 0, 0])[:, None, None]
+        for W, (place, active) in zip(self.network.weights, reversed(steps), strict=True):
+            maps = _linear(W, maps)[:, place] * gain(self.network, active)
+        return maps if self.network.readout is None else _linear(self.network.readout[0], maps)
 
 
 def _rounded(maps):
@@ -310,9 +310,14 @@ def _rounded(maps):
     return maps
 
 
-def _affine(W, b, maps, where="the output", after=None):
-    """Apply W and b to maps, shape=[4, n, fan_in], and to their errors; or W alone to slopes, shape=[3, n, fan_in]."""
-    after = np.empty((*maps.shape[:2], len(W))) if after is None else after
+def _linear(W, maps):
+    """Apply W to two slopes and to the error of each, shape=[4, n, fan_in]."""
+    errors = maps[2:] + ROUNDING * np.abs(maps[:2])
+    return np.stack([*(maps[:2] @ W.T), *(_carry(W, np.zeros(1), error, "the output") for error in errors)])
+
+
+def _affine(W, b, maps, where, after):
+    """Apply W and b to maps, shape=[4, n, fan_in], and to their errors."""
     with np.errstate(over="ignore", invalid="ignore"):
         np.matmul(maps[:-1], W.T, out=after[:-1])
         after[2] += b
@@ -329,14 +334,14 @@ def _carry(W, b, errors, where):
 
 
 def _mixed(slopes):
-    """One mixture of the outputs: slopes and error, shape=[3, n]."""
+    """One mixture of the outputs: slopes and errors, shape=[4, n]."""
     mixture = np.cos(np.arange(slopes.shape[-1]))
     return np.concatenate([slopes[:2] @ mixture, slopes[2:] @ np.abs(mixture)])
 
 
 def _equal(left, right):
     """Whether slopes are equal, up to their errors."""
-    return (np.abs(left[:2] - right[:2]) <= left[2] + right[2]).all(axis=0)
+    return (np.abs(left[:2] - right[:2]) <= left[2:] + right[2:]).all(axis=0)
 
 
 def _n_components(n, pairs):

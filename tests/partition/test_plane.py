@@ -785,6 +785,21 @@ def test_pieces_that_differ_where_a_mixture_of_outputs_does_not():
     assert pieces([[[1, 0]]], [[0]], ([[-np.cos(1)], [1]], [0, 0])) == (2, 2)
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("size", [1e-9, 1e-7, 1e-4, 1e4, 1e7, 1e9])
+def test_pieces_of_small_slopes_beside_large_ones(size, depth):
+    # relu(u) + relu(v): each quadrant has its map, whatever the scales of u and v.
+    first, second = (np.vstack([np.eye(2), -np.eye(2)]), np.zeros(4)), (np.eye(2, 4), np.zeros(2))
+    weights, biases = zip(*(first, second)[:depth], strict=True)
+    sums = np.array([1, 1, 0, 0])[None, : len(biases[-1])]
+    small = ((-size, size), (-1 / size, 1 / size))
+    for scale, window, axes in ((1, small, np.eye(2)), (size, SQUARE, np.eye(2)), (1, SQUARE, np.diag([1, size]))):
+        network = ReluNetwork(weights, biases, readout=(sums * [1, scale, 0, 0][: len(biases[-1])], [0]))
+        assert plane_partition(network, window, axes=axes, certify=True).n_pieces == 4
+        straight = ReluNetwork([first[0]], [first[1]], readout=([[1, scale, -1, -scale]], [0]))
+        assert plane_partition(straight, window, axes=axes, certify=True).n_pieces == 1
+
+
 def test_pieces_merge_in_awkward_numbers():
     # The sum of a (relu(z) - relu(-z)) = a z is affine, whatever its 60 lines; one line more is one cut.
     rng = np.random.default_rng(5)
