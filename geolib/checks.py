@@ -61,9 +61,9 @@ def integer(name, value, low, high=None):
 
 
 def above_zero(name, value):
-    """Return a finite number above 0 as an array without axes. `name` opens the error."""
+    """Return a finite number above 0 as an array without axes; a bool is none. `name` opens the error."""
     number = finite_array(name, value)
-    if number.shape != () or number <= 0:
+    if number.shape != () or number <= 0 or np.asarray(value).dtype == bool:
         raise ValueError(f"{name} is {one_line(value)}, expected a number above 0")
     return number
 

@@ -448,7 +448,7 @@ def _exact_array(name, value):
                 raise OverflowError
             number = number.item() if isinstance(number, np.generic) else number
             array[at] = Fraction(*number.as_integer_ratio())
-    except OverflowError:
+    except ArithmeticError:  # not only overflow: Decimal('sNaN') cannot be compared
         raise ValueError(f"{name} holds {number} at {at}, expected finite numbers") from None
     except (AttributeError, TypeError, ValueError, RuntimeError):
         raise no_array(name, value) from None

@@ -119,6 +119,7 @@ class LinePartition:
         b : array, shape=[n_outputs]
             As `network.affine_map` gives them for a point inside.
         """
+        i = integer("affine_map: i", i, -self.n_regions, self.n_regions - 1)
         return map_of(self.network, self.patterns[i])
 
     def _output_slopes(self, regions):
@@ -222,7 +223,7 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
                 noise, run = _carried(W, b, network.negative_slope, z, noise, run, bends)
                 z = _through(W, b, network.negative_slope, t, z, bends)
                 t, blur = bends.insert(t, bends.at), bends.insert(blur, bends.error)
-        if not noise.max() * (W.shape[1] / ROUNDING) < LARGEST:
+        if not noise.max() < LARGEST * ROUNDING / W.shape[1]:
             raise ValueError(f"line_partition: values of weights[{k}] may exceed {LARGEST}, expected smaller ones")
         sign, bends, zero, in_doubt = _cut(t, blur, z, noise, run)
         if len(t) - 1 + len(bends.at) > limit:

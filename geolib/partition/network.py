@@ -46,6 +46,9 @@ class ReluNetwork:
     """
 
     def __init__(self, weights, biases, *, readout=None, negative_slope=0.0):
+        for name, given in (("weights", weights), ("biases", biases)):
+            if not np.iterable(given):
+                raise TypeError(f"ReluNetwork: {name} is {one_line(given)}, expected a sequence, one per hidden layer")
         weights, biases = list(weights), list(biases)
         if not weights:
             raise ValueError("ReluNetwork: weights is empty, expected at least one hidden layer")

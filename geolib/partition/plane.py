@@ -139,6 +139,7 @@ class PlanePartition:
         b : array, shape=[n_outputs]
             As `network.affine_map` gives them for a point inside.
         """
+        i = integer("affine_map: i", i, -self.n_regions, self.n_regions - 1)
         return map_of(self.network, tuple(active[i] for active in self.active))
 
 

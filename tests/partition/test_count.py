@@ -254,6 +254,9 @@ def test_what_is_no_arrangement_is_refused(count):
     refuses(ValueError, message, count, [[1], [2]], [3])
     refuses(ValueError, f"{name}: normals holds nan at (0, 1), expected finite numbers", count, [[1, np.nan]], [0])
     refuses(ValueError, f"{name}: offsets holds -inf at (0,), expected finite numbers", count, [[1, 0]], [-np.inf])
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}: normals .*sNaN"):
+        count([[Decimal("sNaN"), 1]], [0])
+    refuses(ValueError, "count_in_ball: radius is True, expected a number above 0", count_in_ball, [[1]], [0], True)
     for bad in ([[1j]], [["1"]], "ab", None, [[None]], [[1], [2, 3]]):
         refuses(TypeError, f"{name}: normals is {bad!r}, expected an array of real numbers", count, bad, [0])
 

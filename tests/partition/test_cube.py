@@ -131,7 +131,7 @@ def test_bad_input_is_refused():
     refuses(ValueError, message, count_in_cube, network, 3, limit=count - 1)
     refuses(ValueError, "count_in_cube: limit is 0, expected at least 1", count_in_cube, network, 3, limit=0)
     refuses(TypeError, "count_in_cube: network is int, expected a ReluNetwork", count_in_cube, 3, 3)
-    for radius in (0, -1, [1]):
+    for radius in (0, -1, [1], True):
         message = f"count_in_cube: radius is {radius}, expected a number above 0"
         refuses(ValueError, message, count_in_cube, network, radius)
     message = "count_in_cube: radius is '1', expected an array of real numbers"

@@ -568,12 +568,32 @@ def test_a_limit_is_the_most_that_is_allowed():
         line_partition(sawtooth(10), [0], [1], limit=1023)
 
 
+@pytest.mark.filterwarnings("error")
 def test_overflow_is_no_count():
+    with pytest.raises(ValueError, match=r"^line_partition: values of weights\[0\] may exceed 1e\+250"):
+        line_partition(NETWORK, [-1.7e308, 0], [1.7e308, 0])
     network = ReluNetwork([np.full((2, 2), 1e200), np.full((1, 2), 1e200)], [[0, 0], [0]])
     with pytest.raises(
         ValueError, match=r"^line_partition: values of weights\[1\] may exceed 1e\+250, expected smaller ones$"
     ):
         line_partition(network, [-1, -1], [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("i", "error", "message"),
+    [
+        (2, ValueError, "2, expected from -2 to 1"),
+        (-3, ValueError, "-3, expected from -2 to 1"),
+        (1.5, TypeError, "1.5, expected an integer"),
+        (None, TypeError, "None, expected an integer"),
+        (True, TypeError, "True, expected an integer"),
+    ],
+)
+def test_regions_that_are_not_there_have_no_map(i, error, message):
+    network = ReluNetwork([[[1, 0]]], [[0]])
+    for partition in (line_partition(network, [-1, 0], [1, 0]), plane_partition(network, ((-1, 1), (-1, 1)))):
+        with pytest.raises(error, match=f"^affine_map: i is {message}$"):
+            partition.affine_map(i)
 
 
 def test_a_certificate_is_refused_where_floats_miscount():

@@ -96,6 +96,8 @@ MASKED = np.ma.array(EYE, mask=[[True, False], [False, False]])
     ("arguments", "error", "message"),
     [
         (([], []), ValueError, "weights is empty, expected at least one hidden layer"),
+        ((None, None), TypeError, "weights is None, expected a sequence, one per hidden layer$"),
+        (([EYE], 3), TypeError, "biases is 3, expected a sequence, one per hidden layer$"),
         (([EYE, EYE], [[0, 0]]), ValueError, "biases has 1 layers, but weights has 2"),
         (([EYE, np.ones((4, 3))], [[0, 0], np.ones(4)]), ValueError, r"weights\[1\] has shape \(4, 3\), .* width 2"),
         (([EYE], [[0, 0, 0]]), ValueError, r"biases\[0\] has shape \(3,\), .*expected \(2,\)"),
