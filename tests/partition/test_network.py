@@ -169,6 +169,42 @@ class TestFromTorch:
     def nn(self):
         return pytest.importorskip("torch").nn
 
+    @pytest.mark.parametrize("kind", ["bfloat16", "float16", "float32", "float64"])
+    def test_three_per_cent_are_seen_in_any_precision(self, nn, kind):
+        import torch
+
+        module = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)).to(getattr(torch, kind))
+        network, whole = ReluNetwork.from_torch(module), module[0].forward
+        np.testing.assert_array_equal(network.weights[0], module[0].weight.detach().double().numpy())
+        module[0].forward = lambda x: 1.03 * whole(x)
+        with pytest.raises(ValueError, match=r"^from_torch: the module computes something else than its weights say"):
+            ReluNetwork.from_torch(module)
+
+    @pytest.mark.parametrize("error", [KeyError("k"), ZeroDivisionError, AssertionError("two\nlines")])
+    def test_what_a_forward_raises_is_one_line(self, nn, error):
+        module = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+
+        def fail(x):
+            raise error
+
+        module[0].forward = fail
+        with pytest.raises(ValueError, match=r"^from_torch: the module fails in a random point: [^\n]*$"):
+            ReluNetwork.from_torch(module)
+
+    def test_weights_and_slopes_that_are_none(self, nn):
+        import torch
+
+        module = nn.Sequential(nn.Linear(2, 3).double(), nn.LeakyReLU(torch.tensor(0.1)))
+        assert ReluNetwork.from_torch(module).negative_slope == pytest.approx(0.1)
+        module[0].weight.data *= 1e308
+        with pytest.raises(ValueError, match=r"^from_torch: the module's values overflow float64"):
+            ReluNetwork.from_torch(module)
+        module[0].weight = None
+        with pytest.raises(TypeError, match=r"^from_torch: weight of layer 0 is None, expected a tensor$"):
+            ReluNetwork.from_torch(module)
+        with pytest.raises(ValueError, match=r"negative_slope is \[0.1\], expected a number"):
+            ReluNetwork.from_torch(nn.Sequential(nn.Linear(2, 3), nn.LeakyReLU([0.1])))
+
     @pytest.mark.parametrize("bias", [True, False])
     @pytest.mark.parametrize("readout", [True, False])
     @pytest.mark.parametrize("leaky", [True, False])
