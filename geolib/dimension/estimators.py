@@ -14,6 +14,7 @@ from statistics import NormalDist
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
 from geolib.checks import finite_array, integer, one_line
@@ -31,6 +32,7 @@ _BITS = 8, 11, 24  # significant ones of bfloat16, float16, float32
 # Units in the last place of a row's norm that are rounding. In float32 states of one text differ by up to some 40, with
 # the batch that they were computed in; of 16 bits a cloud can spare no more than one.
 _UNITS, _UNITS_16 = 64, 1
+_COPY = 1e-4  # of the usual distance of neighbours: nearer, with nothing between, are copies, whatever the type
 _GRAPH = 10  # neighbours by which points are told to be in one group: a cloud of any size hangs together by these
 
 
@@ -96,8 +98,10 @@ def estimate_dimension(points, estimator="TwoNN", *, n_neighbors=None, n_boot=0,
     *Duplicates.* Rows that are equal up to rounding count once: a neighbour at distance 0 makes MLE 0, and one that
     rounding alone has moved makes it nearly 0. Equal up to rounding are two rows whose distance is at most 64 units in
     the last place of their norm (of the median norm, for a shorter row), in the points' own type; one unit, in 16-bit
-    types. Points that hold no more digits than a narrower type are taken to have come in it, unless whole numbers or
-    another grid explain that.
+    types. Where a cloud is itself so dense that no gap sets such pairs apart, only rows that are exactly equal count
+    once. Whatever the type, rows nearer than 1e-4 of the distance to their tenth neighbour are equal too, if more than
+    1 % of the rows have such and a gap sets them apart. Points that hold no more digits than a narrower type are taken
+    to have come in it, unless whole numbers or another grid explain that.
 
     *More than all.* Nothing in R^dim has more than dim dimensions. A value that sampling noise may have put above dim,
     by no more than a fifth and 5 / sqrt(n) of it, is returned as it is; one that is farther above is refused, as is any
@@ -147,9 +151,8 @@ def estimate_dimension(points, estimator="TwoNN", *, n_neighbors=None, n_boot=0,
     n_boot = _n_boot(n_boot)
     quantile, seed = NormalDist().inv_cdf((1 + _level(level)) / 2), integer("estimate_dimension: seed", seed, 0)
     cloud, n_duplicates, n_outliers = _clean(*_points(points))
-    left_out = f"{n_duplicates} duplicates and {n_outliers} extreme ones"
     for name, size in sizes.items():
-        _require(name, size, len(cloud), left_out, bool(n_boot))
+        _require(name, size, len(cloud), f"{n_duplicates} duplicates and {n_outliers} extreme ones", bool(n_boot))
 
     sharing = [size for name, size in sizes.items() if name in _SHARING]
     k = max(sharing, default=0)
@@ -179,7 +182,9 @@ def _clean(points, unit):
     # Of equal rows the first stays. Adding 0 makes a zero of -0, which has other bits.
     rows = np.ascontiguousarray(points + 0.0).view(np.dtype((np.void, points.shape[1] * points.itemsize))).ravel()
     distinct = points[np.sort(np.unique(rows, return_index=True)[1])]
-    distinct = distinct[_apart(distinct, unit)]
+    with np.errstate(all="ignore"):  # a row too large to be squared is equal to no other
+        scaled = distinct / np.median(np.abs(distinct).max(axis=1))
+        distinct = distinct[_apart(scaled, _reach(scaled, unit))]
     n_duplicates = len(points) - len(distinct)
     if len(distinct) < 3:
         return distinct, n_duplicates, 0
@@ -207,26 +212,48 @@ def _unit(own, points):
     return unit
 
 
-def _apart(rows, unit):
-    """Choose rows of which no two are equal up to rounding; their indices."""
-    with np.errstate(all="ignore"):  # a row too large to be squared is equal to no other
-        rows = rows / np.median(np.abs(rows).max(axis=1))
-        norms = np.linalg.norm(rows, axis=1)
-        reach = (_UNITS if unit < 1e-4 else _UNITS_16) * unit * np.fmax(norms, np.median(norms))
-        # Rows that are close are close along every line: along the first of these few, only neighbours are compared.
-        lines = np.random.default_rng(0).standard_normal((rows.shape[1], 8))
-        shadows = rows @ (lines / np.linalg.norm(lines, axis=0))
-        order = np.argsort(shadows[:, 0], kind="stable")
-        rows, shadows, reach = rows[order], shadows[order], np.where(np.isfinite(reach), reach, 0)[order]
-        kept = np.ones(len(rows), dtype=bool)
-        for k in range(1, len(rows)):
-            near = shadows[k:, 0] - shadows[:-k, 0] <= reach[:-k]
-            if not near.any():
-                break
-            (near,) = np.nonzero(near & kept[:-k] & kept[k:])
-            near = near[(np.abs(shadows[near] - shadows[near + k]) <= reach[near, None]).all(axis=1)]
-            near = near[np.linalg.norm(rows[near] - rows[near + k], axis=1) <= reach[near]]
-            kept[near + k] = False
+def _reach(rows, unit):
+    """Distance up to which each row takes others for copies of itself, shape=[n]; from up to 1,000 of the rows."""
+    norms, n = np.linalg.norm(rows, axis=1), len(rows)
+    reach = (_UNITS if unit < 1e-4 else _UNITS_16) * unit * np.fmax(norms, np.median(norms))
+    reach[~np.isfinite(reach)] = 0
+    some = np.random.default_rng(0).permutation(n)[: max(2, min(1000, 10**7 // n))]
+    distances = cdist(rows[some], rows)
+    distances[np.arange(len(some)), some] = np.inf
+    nearest, own = distances.min(axis=1), reach[some, None]
+    # Copies are told by what is missing beyond them. A cloud that is itself so dense has more within twice the reach.
+    copied = nearest <= own[:, 0]
+    dense = 4 * ((distances > own) & (distances <= 2 * own)).any(axis=1).sum() > copied.sum()
+    if dense and copied.mean() > 0.1:
+        message = "points lie as near to each other as rounding may move them; only exactly equal rows count once"
+        warnings.warn(f"estimate_dimension: {message}", stacklevel=5)
+    # Where none was found there are few at most, and a search among all that are near along a line takes long.
+    reach *= not (dense or (not copied.any() and np.median(nearest) < 100 * np.median(own)))
+    # Arithmetic in a wider type hides where rounding was done, and leaves the gap between copies and neighbours.
+    scale = _COPY * np.partition(distances, k := min(_GRAPH, n - 1) - 1, axis=1)[:, [k]]
+    copied, loose = nearest <= scale[:, 0], nearest <= 10 * scale[:, 0]
+    if copied.mean() > 0.01 and 10 * (loose & ~copied).sum() <= copied.sum():
+        widest = 2 * distances[distances <= scale].max()
+        reach = np.fmax(reach, widest if (copied | (nearest > widest)).all() else 0)
+    return reach
+
+
+def _apart(rows, reach):
+    """Choose rows of which none is within another's reach; their indices."""
+    # Rows that are close are close along every line: along the first of these few, only neighbours are compared.
+    lines = np.random.default_rng(0).standard_normal((rows.shape[1], 8))
+    shadows = rows @ (lines / np.linalg.norm(lines, axis=0))
+    order = np.argsort(shadows[:, 0], kind="stable")
+    rows, shadows, reach = rows[order], shadows[order], reach[order]
+    kept = np.ones(len(rows), dtype=bool)
+    for k in range(1, len(rows)):
+        near = (shadows[k:, 0] - shadows[:-k, 0] <= reach[:-k]) & (reach[:-k] > 0)
+        if not near.any():
+            break
+        (near,) = np.nonzero(near & kept[:-k] & kept[k:])
+        near = near[(np.abs(shadows[near] - shadows[near + k]) <= reach[near, None]).all(axis=1)]
+        near = near[np.linalg.norm(rows[near] - rows[near + k], axis=1) <= reach[near]]
+        kept[near + k] = False
     return np.sort(order[kept])
 
 

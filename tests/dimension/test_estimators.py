@@ -16,7 +16,7 @@ from tiny import TINY
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from geolib.dimension import dimension_profile, estimate_dimension
-from geolib.dimension.estimators import _NEIGHBOURS, _SHARING, _apart, _clean, _nearest, _nearest_within
+from geolib.dimension.estimators import _NEIGHBOURS, _SHARING, _apart, _clean, _nearest, _nearest_within, _reach
 
 QUICK = [name for name in _NEIGHBOURS if name not in ("ESS", "PH")]
 
@@ -447,8 +447,45 @@ def test_joining_equals_a_loop_over_all_pairs():
     for dim in (1, 2, 30):
         spread = rng.standard_normal((120, dim))
         rows = np.vstack([spread, spread[:40] * (1 + 1e-7), spread[:20] * (1 - 2e-7)])[rng.permutation(180)]
-        assert len(_apart(rows, 2.0**-23)) == naive_apart(rows, 64 * 2.0**-23 * np.median(np.linalg.norm(rows, axis=1)))
-        assert len(_apart(rows, 2.0**-52)) == 180
+        reach = 64 * 2.0**-23 * np.median(np.linalg.norm(rows, axis=1))
+        assert len(_apart(rows, np.full(180, reach))) == naive_apart(rows, reach) == 120
+        assert len(_apart(rows, _reach(rows, 2.0**-23))) == 120
+
+
+def test_a_cloud_as_dense_as_rounding_keeps_its_distinct_rows():
+    rng = np.random.default_rng(0)
+    base = rng.random((600, 3)) @ rng.standard_normal((3, 30))
+    column = np.hstack([base, np.full((600, 1), 1e5)])
+    for points in ((base + 1e4).astype(np.float32), column.astype(np.float32)):
+        with pytest.warns(UserWarning, match="^estimate_dimension: points lie as near to each other as rounding may"):
+            found = estimate_dimension(points)
+        theirs = skdim_id().TwoNN().fit(points.astype(float) - points[0].astype(float)).dimension_
+        assert (found.n_used, found.value) == (600, pytest.approx(theirs, rel=0.01))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        line = estimate_dimension(rng.random((20_000, 1)).astype(np.float32))
+    assert line.value == pytest.approx(1, abs=0.03)
+    assert line.n_used > 19_900
+    for dtype in (np.float16, np.float32):
+        points = rng.random((2000, 3)).astype(dtype)
+        assert estimate_dimension(points).n_used == len(np.unique(points, axis=0))
+
+
+@pytest.mark.parametrize("change", [lambda x: x * 3, lambda x: x - x.mean(axis=0), lambda x: (x + 5) / x.std(axis=0)])
+@pytest.mark.parametrize("n_copies", [100, 600])
+def test_arithmetic_does_not_hide_copies(change, n_copies):
+    """Rounded in float32, and then taken to float64: 3 dimensions, and as many copies as were made."""
+    rng = np.random.default_rng(0)
+    rows = (rng.random((600, 3)) @ rng.standard_normal((3, 50))).astype(np.float32)
+    both = np.vstack([rows, np.nextafter(rows[:n_copies], np.float32(9))]).astype(float)
+    clean = estimate_dimension(change(both)[:600], ["TwoNN", "MLE"])
+    for name, one in estimate_dimension(change(both), ["TwoNN", "MLE"]).items():
+        assert (one.n_duplicates, one.value) == (n_copies, pytest.approx(clean[name].value, rel=1e-3))
+
+
+def test_a_dense_part_is_no_set_of_copies():
+    points = np.vstack([ball(300, 3), ball(200, 3, seed=1) * 1e-6])
+    assert estimate_dimension(points).n_duplicates == 0
 
 
 EVEN = {
