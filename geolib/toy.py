@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from geolib.checks import above_zero, finite_array, integer
-from geolib.dimension.rows import keep
 from geolib.dimension.rules import RULES, check_eps
 
 
@@ -450,6 +449,8 @@ class _Blocks:
     @torch.no_grad()
     def measure(self, batches, eps):
         """Evaluate at all bins: the arrays of `ToyGrid` from `fit` on, then the edges by each rule."""
+        from geolib.dimension.rows import keep
+
         n_bins, n_runs = sum(map(len, batches)), len(self.mlp[0])
         fit, curve = torch.empty(n_runs, n_bins).double(), torch.empty(n_runs, n_bins, self.qkvo.shape[2]).double()
         edges = torch.zeros(len(RULES), n_runs, n_bins, dtype=torch.int64)

@@ -106,7 +106,7 @@ def test_one_threshold_or_many(model, tokenizer):
         return keys_of(small(model, tokenizer, **settings))
 
     assert keys(eps=0.2) == keys(eps=[0.2]) == keys(eps=np.array([0.2]))
-    assert small(model, tokenizer, shots=np.arange(3)).shots.tolist() == [0, 1, 2]
+    assert list(small(model, tokenizer, shots=np.arange(3)).shots) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
