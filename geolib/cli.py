@@ -394,11 +394,12 @@ def _run_and_publish(names, loaded, questions, source, out, settings, as_json):
     except ValueError:  # no gates that are known: the runs do without
         gates = ()
     runs = Runs(*loaded, questions, train=train, gates=gates, **settings)
+    hashes = runs.hashes  # of every weight: once
     for name in names:
         runs.parts(name)  # before anything is computed: is there such a run, and room for what it writes?
-        check_replaces(out, name, runs.hashes | {"settings": runs.settings})
+        check_replaces(out, name, hashes | {"settings": runs.settings})
     if "bare" in names:
-        check_replaces(out, "questions", {"questions_sha256": runs.hashes["questions_sha256"]})
+        check_replaces(out, "questions", {"questions_sha256": hashes["questions_sha256"]})
     for name in names:
         command = f"{_command()} --run {name}"
         manifest = publish(runs.run(name), name, out, runs=runs, source=source, command=command)

@@ -229,6 +229,11 @@ class Sweep:
     def _thresholds(self) -> list[float]:
         return list(check_eps("Sweep", self.eps))
 
+    @property
+    def _ends(self) -> list[int]:
+        """Tokens that end an answer."""
+        return ends(getattr(self.model, "generation_config", None), self.tokenizer)
+
     def _prompts(self, condition, questions, model_hash, skipped) -> list[dict]:
         """Every question's prompt with its key: a hash of all that determines its row."""
         window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
@@ -259,10 +264,8 @@ class Sweep:
         if changed or len(RULES) < len(SHIPPED):
             settings.append({"rules": {name: changed.get(name) for name in sorted(RULES)}})
         # Those of the configuration are in the model's hash.
-        if (own := ends(getattr(self.model, "generation_config", None), self.tokenizer)) != ends(
-            self.model.config.get_text_config()
-        ):
-            settings.append({"ends": own})
+        if self._ends != ends(self.model.config.get_text_config()):
+            settings.append({"ends": self._ends})
         return hashlib.sha256(json.dumps(settings, default=lambda number: number.item()).encode()).hexdigest()
 
     def _answer(self, prompts: list[dict], model_hash: str, failed: list[dict]) -> pd.DataFrame:
@@ -277,7 +280,7 @@ class Sweep:
             watched=self.watched,
             model_sha256=model_hash,
             probe=(*longest["before"], *longest["rest"]),
-            ends=ends(getattr(self.model, "generation_config", None), self.tokenizer),
+            ends=self._ends,
         )
         answer, errors = Answerer(self.model, self.tokenizer, settings), {}
         known = run_in_parts(
