@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from geolib import __version__
-from geolib.checks import integer, one_line, whole_text
+from geolib.checks import integer, masked, one_line, whole_text
 from geolib.dimension.attention import measuring
 from geolib.dimension.interface import check_fit, check_model, device_of, read
 from geolib.dimension.rules import RULES, SHIPPED, Rule, check_eps, check_rule, column
@@ -281,7 +281,7 @@ def _check_ids(name: str, ids, model) -> tuple[int, ...]:
     """One prompt's token ids, so that they can be a key; `name` opens the error."""
     try:
         array = np.asarray(ids)
-        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        if masked(ids) or array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
             raise TypeError
     except (TypeError, ValueError):
         raise TypeError(f"{name} is {one_line(ids)}, but token ids of shape [tokens] were expected") from None

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
-from geolib.checks import integer, one_line
+from geolib.checks import integer, masked, one_line
 
 NOT_ROUTED = "does not route its attention through transformers' attention interface"
 
@@ -57,6 +57,8 @@ def read(model, **inputs) -> None:
 def as_rows(name, value) -> torch.Tensor:
     """Whole numbers in a tensor; a row by itself is a batch of one. `name` opens the error."""
     try:
+        if masked(value):
+            raise TypeError
         rows = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):
         expected = "integers of shape [batch, tokens] were expected"

@@ -12,7 +12,7 @@ from numbers import Real
 import numpy as np
 import torch
 
-from geolib.checks import finite_array, integer, one_line
+from geolib.checks import finite_array, integer, masked, one_line
 from geolib.dimension.heads import AttentionHeads
 from geolib.dimension.rows import keep
 from geolib.dimension.rules import check_eps, check_rule
@@ -133,10 +133,15 @@ def _spread(points):
     """
     if not len(points):
         return points, 0.0
-    norms = np.linalg.norm(points, axis=1)
-    scale = np.where(norms > 0, norms, 1)[:, None]
-    A = points / scale
-    return (points - points[norms.argmin()]) / scale, math.sqrt(max(np.linalg.eigvalsh(A.T @ A)[-1], 0))
+    # The largest entries first: squares in a norm over- and underflow where the values themselves do not.
+    largest = np.abs(points).max(axis=1)
+    largest = np.where(largest > 0, largest, 1)[:, None]
+    norms = np.linalg.norm(points / largest, axis=1)[:, None]
+    scale = np.where(norms > 0, norms, 1)
+    A = points / largest / scale
+    with np.errstate(over="ignore"):
+        shortest = points[(largest * norms).argmin()]
+    return (points / largest - shortest / largest) / scale, math.sqrt(max(np.linalg.eigvalsh(A.T @ A)[-1], 0))
 
 
 def _row_space(A, scale, rtol, ratios):
@@ -319,6 +324,10 @@ def _check(values, out_proj, support, rtol):
     given, values = values, finite_array("minkowski_dimension: values", values)
     single = np.asarray(given).dtype in (np.float32, np.float16)
     out_proj = finite_array("minkowski_dimension: out_proj", out_proj)
+    if masked(support):
+        raise TypeError(
+            f"minkowski_dimension: support is {one_line(support)}, expected booleans without masked entries"
+        )
     support = np.asarray(support)
     if values.ndim != 3 or 0 in values.shape:
         raise ValueError(f"minkowski_dimension: values has shape {values.shape}, expected [heads, tokens, head_dim]")

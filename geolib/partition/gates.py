@@ -15,7 +15,7 @@ from numbers import Real
 
 import numpy as np
 
-from geolib.checks import finite_array, integer, one_line
+from geolib.checks import finite_array, integer, masked, one_line
 
 _BLOCK = 1 << 22  # gate values computed at a time
 
@@ -403,6 +403,8 @@ def _integers(name, given):
     import torch
 
     try:
+        if masked(given):
+            raise TypeError
         tensor = torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"gate_regions: {name} is {one_line(given)}, expected integers") from None

@@ -418,3 +418,25 @@ def test_bad_input_of_the_others(call, error, message):
     with pytest.raises(error, match=message) as info:
         call()
     assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("points", "rank"),
+    [
+        (1e-170 * np.array([[0, 0], [1, 0], [0, 1]]), 2),
+        (1e155 * np.array([[0, 0], [1, 0], [0, 1]]), 2),
+        ([[1, 0], [0, 1], [1, 1e160]], 2),
+        ([[1e-200, 0], [2e-200, 1e-200], [1, 2]], 2),
+        ([[1e200, 1e200], [2e200, 2e200], [3e-200, 3e-200]], 1),
+    ],
+)
+def test_values_whose_squares_leave_float64(points, rank):
+    assert minkowski_dimension([points], [np.eye(2)], np.ones((1, 3), dtype=bool)).rank == rank
+
+
+def test_what_is_masked_is_no_support():
+    support = np.ma.array(np.ones((1, 3), dtype=bool), mask=[[0, 1, 0]])
+    with pytest.raises(
+        TypeError, match=r"^minkowski_dimension: support is .*, expected booleans without masked entries$"
+    ):
+        minkowski_dimension([np.eye(3)], [np.eye(3)], support)

@@ -450,3 +450,19 @@ def test_threads_take_turns():
     assert model.config._attn_implementation == "sdpa"
     with torch.no_grad():
         assert torch.equal(model.eval()(ids[0]).logits, logits)
+
+
+def test_masked_ids_are_refused():
+    """NumPy would read what is under the mask."""
+    from geolib.dimension import attention_dimension, measure_prompts
+    from geolib.partition import gate_regions
+
+    model, ids = tiny("llama", {}), np.ma.array([[5, 6, 7]], mask=[[0, 1, 0]])
+    for call in (
+        lambda: attention_dimension(model, ids),
+        lambda: attention_dimension(model, [[5, 6, 7]], np.ma.array([[1, 1, 1]], mask=[[0, 1, 0]])),
+        lambda: measure_prompts(model, [ids[0]]),
+        lambda: gate_regions(model, ids, layer=0),
+    ):
+        with pytest.raises(TypeError, match=r"^\w+: .*masked.*expected[^\n]*$"):
+            call()
