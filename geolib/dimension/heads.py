@@ -17,7 +17,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask
 from transformers.pytorch_utils import Conv1D
 
-from geolib.dimension.interface import NOT_ROUTED, UncountableError, attending, check_ids, layer_numbers, read
+from geolib.dimension.interface import NOT_ROUTED, UncountableError, attending, check_ids, layer_numbers, ours, read
 
 _NAME = "geolib_heads"
 
@@ -109,10 +109,11 @@ def attention_heads(model, input_ids, *, layer):
     if model.config.is_encoder_decoder:
         raise ValueError(f"attention_heads: model is a {type(model).__name__}, expected a causal language model")
     wanted = layer_numbers("attention_heads", model, layer)
-    recorder = _Recorder(frozenset(wanted), model.config._attn_implementation == "sdpa")
+    recorder = _Recorder(frozenset(wanted))
     running = _RECORDER.set(recorder)
     try:
-        with attending(model, _NAME, _attend, eager_mask), contextlib.suppress(_Reached):
+        with attending(model, _NAME, _attend, eager_mask) as before, contextlib.suppress(_Reached):
+            recorder.fast = before == "sdpa"
             read(model, input_ids=ids)
         if missing := recorder.wanted - recorder.layers.keys():
             raise UncountableError(
@@ -142,7 +143,7 @@ def _refused(model, reason) -> ValueError:
 @dataclass
 class _Recorder:
     wanted: frozenset
-    fast: bool  # whether the model itself attends by sdpa
+    fast: bool = False  # whether the model itself attends by sdpa
     layers: dict = field(default_factory=dict)  # (value, weights, whether there are sinks, readers) of each layer
     hooks: list = field(default_factory=list)
 
@@ -182,7 +183,7 @@ def _attend(module, query, key, value, attention_mask, **kwargs):
 
     passing = torch.nn.Dropout | torch.nn.Identity  # hand on what they are given
     parts = [part for part in module.modules() if not (isinstance(part, passing) or [*part.children()])]
-    recorder.hooks += [part.register_forward_hook(read) for part in parts]
+    recorder.hooks += [part.register_forward_hook(ours(read)) for part in parts]
     return output, weights
 
 

@@ -112,15 +112,27 @@ def find_blocks(model):
 
 @contextlib.contextmanager
 def evaluating(model):
-    """Switch dropout and gradients off, then each module back to what it was."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
+    """Switch dropout and gradients off, then each module back to what it was; other threads that would wait."""
+    with locked(model):
+        training = [module for module in model.modules() if module.training]
+        model.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for module in training:
+                module.training = True
+
+
+def ours(hook):
+    """Make a hook that is called in this thread alone: others may call the model meanwhile, and are not heard."""
+    thread = threading.get_ident()
+
+    @functools.wraps(hook)
+    def hear(*args, **kwargs):
+        return hook(*args, **kwargs) if threading.get_ident() == thread else None
+
+    return hear
 
 
 @contextlib.contextmanager
@@ -175,9 +187,10 @@ def attending(model, name, attend, mask):
         configs = {id(part.config): part.config for part in parts}.values()
         before = [(config, config._attn_implementation_internal) for config in configs]
         try:
+            own = model.config._attn_implementation
             model.set_attn_implementation(name)
             with evaluating(model):  # dropout would drop edges
-                yield
+                yield own
         finally:
             # Parts of a model may differ: the public setter would give all of them the attention of the whole.
             for config, implementation in before:

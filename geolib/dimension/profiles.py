@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from geolib.checks import integer, one_line
 from geolib.dimension.batches import _check_ids, _labelled, _named
 from geolib.dimension.estimators import _n_boot, _sizes, estimate_dimension
-from geolib.dimension.interface import check_model, device_of, evaluating, find_blocks, read
+from geolib.dimension.interface import check_model, device_of, evaluating, find_blocks, ours, read
 
 # What a block calls the module that its MLP begins with.
 _MLPS = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "fc1")
@@ -172,7 +172,7 @@ def _spill(model, entrances, cloud, places, folder, bar):
 
         for (site, layer), module in entrances.items():
             file = stack.enter_context((folder / f"{site}-{layer}").open("wb"))
-            hook = functools.partial(enter, (site, layer), file)
+            hook = ours(functools.partial(enter, (site, layer), file))
             stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
         stack.enter_context(evaluating(model))
         for running, ids in enumerate(cloud):  # noqa: B007 -- the hooks read it

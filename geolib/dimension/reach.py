@@ -15,7 +15,7 @@ import torch
 
 from geolib.checks import finite_array, integer
 from geolib.dimension.heads import AttentionHeads, attention_heads
-from geolib.dimension.interface import check_model, find_blocks, layer_numbers
+from geolib.dimension.interface import check_model, find_blocks, layer_numbers, ours
 from geolib.dimension.minkowski import eps_support, head_ranks
 
 
@@ -239,8 +239,8 @@ def _listen(block, seen):
             seen.append((module, args[0], result))
 
     parts = [part for part in block.modules() if not [*part.children()]]
-    return [block.register_forward_pre_hook(enter, with_kwargs=True)] + [
-        part.register_forward_hook(leave) for part in parts
+    return [block.register_forward_pre_hook(ours(enter), with_kwargs=True)] + [
+        part.register_forward_hook(ours(leave)) for part in parts
     ]
 
 

@@ -21,6 +21,7 @@ from geolib.dimension import (
     dimension_profile,
     measure_prompts,
     measuring,
+    mlp_reach,
 )
 from geolib.partition import gate_hyperplanes
 
@@ -450,6 +451,44 @@ def test_threads_take_turns():
     assert model.config._attn_implementation == "sdpa"
     with torch.no_grad():
         assert torch.equal(model.eval()(ids[0]).logits, logits)
+
+
+def test_what_listens_hears_its_own_thread_alone():
+    """Hooks are on modules that other threads run too: with another prompt, measuring or merely calling."""
+    model, ids, other = tiny("llama", {}), prompts(1), prompts(1, 11, seed=5)
+    asked = {
+        "heads": lambda: attention_heads(model, ids, layer=1).output.tolist(),
+        "reach": lambda: mlp_reach(model, ids, layer=[0, 2])[1].inputs.tolist(),
+        "profile": lambda: dimension_profile(model, ids.tolist(), "TwoNN").to_dict(),
+    }
+    expected, failed, stop = {name: str(ask()) for name, ask in asked.items()}, [], threading.Event()
+
+    def call():
+        while not stop.is_set():
+            with torch.no_grad():
+                model(other)
+
+    def measure():
+        while not stop.is_set():
+            attention_heads(model, other, layer=2)
+
+    def work(name):
+        try:
+            failed.extend(name for _ in range(8) if str(asked[name]()) != expected[name])
+        except Exception as error:  # in a thread nobody else would see it
+            failed.append(error)
+
+    others = [threading.Thread(target=one) for one in (call, measure)]
+    threads = [threading.Thread(target=work, args=(name,)) for name in asked]
+    for thread in others + threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stop.set()
+    for thread in others:
+        thread.join()
+    assert not failed
+    assert not [module for module in model.modules() if module._forward_hooks or module._forward_pre_hooks]
 
 
 def test_masked_ids_are_refused():
