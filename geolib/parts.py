@@ -9,6 +9,7 @@ import copy
 import dis
 import errno
 import hashlib
+import inspect
 import io
 import json
 import logging
@@ -454,11 +455,17 @@ def _settings(module) -> dict:
     passing |= {"forward", "_old_forward", "_use_kernels", "_weight_conversions", "_output_capturing_hooks_installed"}
     passing |= {"prepare_inputs_for_generation", *_OWN}
     settings = {"class": f"{type(module).__module__}.{type(module).__qualname__}"}
-    for name, value in vars(module).items():
-        if name not in passing and "cached" not in name:
-            with contextlib.suppress(TypeError, ValueError, RecursionError, AttributeError):
-                # peft writes one adapter both ways.
-                settings[name] = plain([value] if name == "active_adapter" and isinstance(value, str) else value)
+    held = {name: value for name, value in vars(module).items() if name not in passing and "cached" not in name}
+    # A class of somebody's own may be written anew under its name: what its methods do counts too.
+    own = [kind for kind in type(module).__mro__ if _home(kind) not in (*_TRUSTED, "torch", "builtins")]
+    for method in (value for kind in own for value in vars(kind).values() if isinstance(value, FunctionType)):
+        read = inspect.getclosurevars(method)
+        told = {"code": method.__code__, "defaults": method.__defaults__, **read.nonlocals, **read.globals}
+        held |= {f"{method.__qualname__} {name}": value for name, value in told.items()}
+    for name, value in held.items():
+        with contextlib.suppress(TypeError, ValueError, RecursionError, AttributeError):
+            # peft writes one adapter both ways.
+            settings[name] = plain([value] if name == "active_adapter" and isinstance(value, str) else value)
     return settings
 
 

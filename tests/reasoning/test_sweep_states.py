@@ -454,6 +454,28 @@ def test_what_is_neither_weight_nor_configuration_is_in_the_key(change):
     assert fingerprint(model) != fingerprint(tiny())
 
 
+def times(k):
+    class Scaled(LlamaMLP):
+        def forward(self, x):
+            return self.scaled(super().forward(x))
+
+        def scaled(self, x):
+            return k * x
+
+    return Scaled
+
+
+def test_a_class_of_ones_own_is_told_by_its_code(tmp_path):
+    """It has the same name when its cell is run again, after a change."""
+    model, counts = tiny(), []
+    for factor in (2, 3, 2):
+        model.model.layers[1].mlp.__class__ = times(factor)
+        counts.append(measure_prompts(model, [list(range(3, 60))], store=tmp_path)["id_absolute_0.1"][0].tolist())
+        assert counts[-1] == attention_dimension(model, list(range(3, 60))).per_layer[0, :, 0].tolist()
+    assert counts[0] == counts[2] != counts[1]
+    assert len([*tmp_path.glob("*.parquet")]) == 2
+
+
 class Doubling(accelerate.hooks.ModelHook):
     def post_forward(self, module, output):
         return 2 * output
