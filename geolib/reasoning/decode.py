@@ -203,6 +203,8 @@ class SharedPrefix:
         (answer,) = plain.answer(text[:split], [text[split:]], **settings)
         kind = device_of(self.model).type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.model.dtype
+        if not expected.isfinite().all():
+            raise RefusedError("Sweep: model gives NaN or infinite logits")
         difference = (said[0] - expected).abs().max() / expected.abs().max()
         if (answer.visible != visible).any() or not difference <= _TOLERANCE.get(dtype, _COARSE):
             raise self._refusal(
@@ -501,6 +503,9 @@ def gumbel(temperature: float, seeds: Sequence[str]) -> Callable:
 
     def choose(logits, rows):
         noise = torch.stack([torch.empty(logits.shape[1]).exponential_(generator=generators[row]) for row in rows])
-        return (logits / temperature - noise.to(logits.device).log()).argmax(-1)
+        scaled = logits / temperature
+        if scaled.isinf().any():  # next to 0, where only the largest is drawn
+            return logits.argmax(-1)
+        return (scaled - noise.to(logits.device).log()).argmax(-1)
 
     return choose

@@ -139,6 +139,8 @@ class Sweep:
     def _check_sharpness(self):
         if not isinstance(self.sharpness, Mapping | None):
             raise TypeError(f"Sweep: sharpness is {one_line(self.sharpness)}, expected factors by layer")
+        if self.sharpness:
+            check_model("Sweep", self.model)
         factors = {}
         for layer, factor in (self.sharpness or {}).items():
             number = _number(f"Sweep: sharpness of layer {layer}", factor)
@@ -216,7 +218,12 @@ class Sweep:
                 wrong = set(frames[0].question[~frames[0].correct])
                 questions = [question for question in questions if question.index in wrong]
         if not frames:
-            raise ValueError(f"Sweep: none of {len(skipped)} prompts fits into the model's window")
+            window = self.model.config.get_text_config().max_position_embeddings
+            shortest = min(prompt["prompt_tokens"] for prompt in skipped)
+            raise ValueError(
+                f"Sweep: none of {len(skipped)} prompts fits into the model's window: {shortest} tokens or more and "
+                f"max_new_tokens {self.max_new_tokens}, where {window} was expected at most"
+            )
         if skipped:
             logger.warning("%d prompts do not fit into the model's window and are passed over", len(skipped))
         if failed:

@@ -177,12 +177,30 @@ def test_hybrids_are_refused_in_any_type(dtype):
         ({"watched": "lm_head"}, "watched is 'lm_head', but a sequence was expected"),
         ({"watched": [3]}, "watched holds a int, but strs were expected"),
         ({"watched": ("model.layers.0.self_attn",)}, "watched holds a LlamaAttention, but one that gives a tensor"),
+        ({"model": None, "sharpness": {0: 2.0}}, "model is a NoneType, but a transformers model was expected"),
+        ({"max_new_tokens": 1000}, "none of 2 prompts .*: 1[0-9][0-9] tokens .* max_new_tokens 1000, where 1024 was"),
         ({"tokenizer": None}, "tokenizer is None, but a tokenizer was expected"),
     ],
 )
 def test_bad_settings(settings, message):
     with pytest.raises((ValueError, TypeError), match=f"^Sweep: {message}"):
-        sweep(tiny(), **settings)
+        sweep(**{"model": tiny()} | settings)
+
+
+@pytest.mark.parametrize("part", ["model.norm", "lm_head"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_none(part, value):
+    model = tiny()
+    model.get_submodule(part).weight.data[5] = value
+    with pytest.raises(ValueError, match=r"^Sweep: model gives NaN or infinite logits$"):
+        sweep(model)
+
+
+def test_next_to_0_a_temperature_is_greedy():
+    """Logits over it overflow: what is largest is drawn all the same."""
+    model = tiny()
+    for temperature in (1e-30, 1e-40, 5e-324):
+        assert sweep(model, temperature=temperature).response.tolist() == sweep(model).response.tolist()
 
 
 def test_a_tokenizer_that_outgrows_the_model():
