@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from geolib import __version__
-from geolib.dimension.rules import RULES, column
+from geolib.dimension.rules import RULES, check_eps, column
 
 # Subcommands import what they need when they run: `geolib --help` must not wait for torch.
 
@@ -138,14 +138,15 @@ def dimension(model, text, path, eps, rule, tokens, statistics, chat, out, per_h
         out = path.with_suffix(".dimension.parquet")
     if out is None and (per_head or per_token):
         raise click.UsageError("--per-head and --per-token go into a Parquet file: give --out")
+    check_eps("dimension", eps, distinct=True)
+    if out is not None:
+        _check_out(out)
     import pandas as pd
 
     from geolib import models
     from geolib.dimension import encode_prompts, measure_prompts, read_prompts
     from geolib.parts import write_parquet
 
-    if out is not None:
-        _check_out(out)
     prompts = pd.DataFrame({"text": [text]}, dtype=object) if path is None else read_prompts(path)
     loaded, tokenizer = models.load(model)
     frame = measure_prompts(
@@ -307,12 +308,20 @@ def sweep(
     """Ask questions under several numbers of examples; record ID per layer and the verdict."""
     if engine == "local" and not (workers is threads is None):
         raise click.UsageError("--workers and --threads are for --engine ray")
-    from geolib.reasoning import available_questions
+    asked = click.get_current_context().get_parameter_source
+    if names and "COMMANDLINE" in (asked("shots").name, asked("only_wrong").name):
+        raise click.UsageError("--shots and --only-wrong are not for --run, which sets them")
+    from geolib.reasoning import available_questions, load_questions, split
+    from geolib.reasoning.protocol import check_run
 
     available, source = available_questions(path)
     drawn = None if names else _draw("sweep", available, n_questions, 48, shots)
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"sweep: out is {str(out)!r}, which is a file, but a folder was expected")
+    for name in names:
+        check_run(name, available, split(available))
+    train = load_questions(source="gsm8k-train") if "chain" in names else ()
+    for name, place in (("out", out), ("store", store or out)):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"sweep: {name} is {str(place)!r}, which is a file, but a folder was expected")
     from geolib import models
 
     settings |= {"store": store or out / "batches", "progress": sys.stderr.isatty()}
@@ -325,7 +334,7 @@ def sweep(
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()  # rather now than after hours
         if names:
-            settings["n_asked"] = n_questions
+            settings |= {"n_asked": n_questions, "train": train}
             _run_and_publish(names, loaded, available, source, out, settings, as_json)
         else:
             settings |= {"shots": shots, "only_wrong": only_wrong}
@@ -336,6 +345,8 @@ def _draw(command, available, n_questions, usual, shots):
     """Draw questions to ask and examples to show; by default as many as usual, or as there are."""
     from geolib.reasoning import exploration_split
 
+    if len(set(shots)) < len(shots):
+        raise ValueError(f"{command}: shots is {shots}, but distinct numbers were expected (--shots)")
     most = max(shots, default=0)
     n_questions = n_questions or max(1, min(usual, len(available) - most))
     try:
@@ -385,18 +396,16 @@ def _sweep_once(loaded, available, source, drawn, out, settings, as_json):
 def _run_and_publish(names, loaded, questions, source, out, settings, as_json):
     """Do runs of the book, and write each as it is finished."""
     from geolib.partition import gate_names
-    from geolib.reasoning import Runs, load_questions, publish
+    from geolib.reasoning import Runs, publish
     from geolib.reasoning.runs import check_replaces
 
-    train = load_questions(source="gsm8k-train") if "chain" in names else ()
     try:
         gates = gate_names(loaded[0])
     except ValueError:  # no gates that are known: the runs do without
         gates = ()
-    runs = Runs(*loaded, questions, train=train, gates=gates, **settings)
+    runs = Runs(*loaded, questions, gates=gates, **settings)
     hashes = runs.hashes  # of every weight: once
-    for name in names:
-        runs.parts(name)  # before anything is computed: is there such a run, and room for what it writes?
+    for name in names:  # before anything is computed
         check_replaces(out, name, hashes | {"settings": runs.settings})
     if "bare" in names:
         check_replaces(out, "questions", {"questions_sha256": hashes["questions_sha256"]})

@@ -39,6 +39,10 @@ EXAMPLE_POOL = (
 N_ZERO = 2978
 # Characters: ten worked examples within these limits take some 1,100 tokens.
 LONGEST_QUESTION, LONGEST_STEPS = 250, 200
+# The runs of Part III, and how many examples there have to be in the pool, where it is not as many as the most shown.
+NAMES = ("bare", "shots", "ablations", "repeats", "right", "chain", "many", "other-sets", "intervention", "choosing")
+SHOTS = tuple(range(1, 11))
+_LEAST = {"bare": 0, "repeats": 0, "chain": 0, "many": 16, "other-sets": 2 * max(SHOTS)}
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,22 @@ def split(questions: Sequence[Question]) -> Split:
             (repeated if question.text in texts else evaluation).append(question)
             texts.add(question.text)
     return Split(*kept, evaluation, repeated)
+
+
+def check_run(name: str, questions: Sequence[Question], parted: Split) -> None:
+    """Refuse a run that is not there, or that needs more questions than there are.
+
+    Raises
+    ------
+    ValueError
+    """
+    if name not in NAMES:
+        raise ValueError(f"run: name is {name!r}, but one of {', '.join(NAMES)} was expected")
+    if len(parted.pool) < (least := _LEAST.get(name, max(SHOTS))):
+        raise ValueError(
+            f"run: {name!r} shows examples, a fifth of the questions (--questions): {5 * least} were expected, "
+            f"but there are {len(questions)}"
+        )
 
 
 def example_sets(

@@ -28,12 +28,12 @@ from geolib.parts import fingerprint, read_parquet, write_parquet, write_text
 from geolib.reasoning import choosing
 from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition
-from geolib.reasoning.protocol import example_sets, split, worked_examples
+from geolib.reasoning.protocol import NAMES as NAMES
+from geolib.reasoning.protocol import SHOTS, check_run, example_sets, split, worked_examples
 from geolib.reasoning.questions import Question, question_facts
 from geolib.reasoning.sweep import Sweep
 
 N_WRONG, N_RIGHT, N_SETS = 300, 150, 4
-SHOTS = tuple(range(1, 11))
 LEAD = "Please read the following carefully and reply."
 CONTROLS = ("random", "shuffled", "prose")
 HINT = "Let's think step by step."
@@ -43,8 +43,6 @@ GROUPS = {"all": (0, 1), "first third": (0, 1 / 3), "middle third": (1 / 3, 2 / 
 FACTORS = (0.5, 0.8, 1.25, 2.0)
 # Examples that are chosen, and questions whose prompts they are chosen by.
 N_SHOWN, N_EXPLORED = 3, 16
-# How many examples there have to be in the pool, where it is not as many as the most that are shown.
-_LEAST = {"bare": 0, "repeats": 0, "chain": 0, "many": 16, "other-sets": 2 * max(SHOTS)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,13 +169,7 @@ class Runs:
 
     def parts(self, name: str) -> list[Part]:
         """List what a run consists of."""
-        if name not in NAMES:
-            raise ValueError(f"run: name is {name!r}, but one of {', '.join(NAMES)} was expected")
-        if len(self.split.pool) < (least := _LEAST.get(name, max(SHOTS))):
-            raise ValueError(
-                f"run: {name!r} shows examples, a fifth of the questions (--questions): {5 * least} were expected, "
-                f"but there are {len(self.questions)}"
-            )
+        check_run(name, self.questions, self.split)
         return getattr(self, f"_{name.replace('-', '_')}")()
 
     @property
@@ -323,9 +315,6 @@ class Runs:
 def _draw(questions, n) -> list[Question]:
     drawn = np.random.default_rng(0).permutation(len(questions))[: integer("draw: n", n, 0)]
     return [questions[i] for i in sorted(drawn)]
-
-
-NAMES = ("bare", "shots", "ablations", "repeats", "right", "chain", "many", "other-sets", "intervention", "choosing")
 
 
 def publish(rows: pd.DataFrame, name: str, folder, *, runs: Runs, source: str, command: str) -> dict:
