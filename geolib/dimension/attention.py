@@ -37,6 +37,7 @@ from geolib.dimension.rows import AttentionMap, LogSumExp, count_weights, keep, 
 from geolib.dimension.rules import RULES, check_eps, check_rule
 
 _NAME = "geolib_counting"
+_OFFLOADED = "offloads keys and values, for which torch has no accelerator"
 
 # What an attention function may be handed besides query, key, value and mask without a change to the weights. Anything
 # else that is given might change them, and is refused.
@@ -321,6 +322,8 @@ class _Recorder:
         settings = config | kwargs
         if settings.get("cache_implementation") == "paged":
             raise UncountableError("reads its prompts from a paged cache here")
+        if "offloaded" in str(settings.get("cache_implementation")) and not torch.accelerator.is_available():
+            raise UncountableError(f"{_OFFLOADED} here")
         if ids is None:
             return
         padding, ends = settings["pad_token_id"], settings["eos_token_id"]
@@ -486,8 +489,11 @@ def _cached(past_key_values) -> int:
 
 def _copied(cache):
     """Copy of a cache, free of the graph that a forward pass with gradients leaves in it."""
+    if getattr(cache, "offloading", False) and not torch.accelerator.is_available():
+        raise ValueError(f"attention_dimension: past_key_values {_OFFLOADED}; expected a cache in memory")
     held = [value for layer in getattr(cache, "layers", ()) for value in vars(layer).values()]
     memo = {id(value): value.detach().clone() for value in held if isinstance(value, torch.Tensor)}
+    memo |= {id(value): value for value in vars(cache).values() if isinstance(value, torch.Stream)}
     return copy.deepcopy(cache, memo)
 
 

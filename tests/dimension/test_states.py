@@ -292,6 +292,18 @@ def test_a_paged_cache_is_refused():
         generate(model, prompts(), cache_implementation="paged")
 
 
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="here it has a place to go to")
+def test_an_offloaded_cache_without_an_accelerator():
+    model, ids = tiny("llama", {}), prompts()
+    caches = [DynamicCache(offloading=True), StaticCache(config=model.config, max_cache_len=64, offloading=True)]
+    for cache in caches:
+        with pytest.raises(ValueError, match=r"^attention_dimension: past_key_values offloads .*no accelerator; exp"):
+            attention_dimension(model, ids, past_key_values=cache)
+    for kind in ("offloaded", "offloaded_static"):
+        with pytest.raises(ValueError, match=r"^attention_dimension: .* offloads .*no accelerator"), measuring(model):
+            generate(model, ids, cache_implementation=kind)
+
+
 # Autocast
 
 
