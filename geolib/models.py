@@ -123,7 +123,7 @@ def load(name: str = EMBEDDED, *, device=None, dtype=None):
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # safetensors and tokenizers raise of every kind
-        reason = textwrap.shorten(str(error), 300) or type(error).__name__
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 300)
         raise ValueError(
             f"load: name is {str(name)!r}, but {EMBEDDED!r}, a folder or a hub id of a causal language model "
             f"within reach was expected (transformers: {reason})"
@@ -204,6 +204,8 @@ def _check_weights(name, model, found):
     """Refuse a model some of whose weights are not those of its file: what is missing there was drawn at random."""
     missing, unknown = set(found["missing_keys"]), sorted(found["unexpected_keys"])
     start = f"load: name is {str(name)!r}, but "
+    if (layers := getattr(model.config.get_text_config(), "num_hidden_layers", 1)) < 1:
+        raise ValueError(f"{start}its config.json has num_hidden_layers {layers}, where at least 1 was expected")
     for tensor, saved, expected in sorted(found["mismatched_keys"]):
         raise ValueError(
             f"{start}in its file {tensor} has shape {tuple(saved)}, where its config.json expects {tuple(expected)}"
