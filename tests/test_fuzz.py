@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,11 @@ LINES = st.lists(st.one_of(RECORD, JSON).map(json.dumps).map(str.encode) | st.bi
 def one_line(error):
     assert str(error)
     assert "\n" not in str(error)
+
+
+def test_cases_are_the_same_each_time():
+    """Else a failure may be that of a draw and of no change; each night others are drawn."""
+    assert settings.default.derandomize == (os.environ.get("GEOLIB_DRAW") != "anew")
 
 
 @QUICK

@@ -104,6 +104,11 @@ def test_the_two_commands_need_nothing_that_lacks_a_wheel(machine, python):
     assert done.returncode == 0, done.stderr
 
 
+def test_newer_pythons_are_allowed():
+    allowed = SpecifierSet(PROJECT["requires-python"])
+    assert [version for version in ("3.10", "3.11", "3.14", "3.15") if version in allowed] == ["3.11", "3.14", "3.15"]
+
+
 @pytest.mark.skipif(platform.system() != "Linux" or platform.machine() != "x86_64", reason="it has no other wheel")
 def test_a_peer_without_wheels_elsewhere_would_be_found():
     """The check can fail: regioncam is what the two commands once needed."""

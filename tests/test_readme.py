@@ -1,5 +1,6 @@
 """The README's promises, run as they stand."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -44,3 +45,19 @@ def test_every_make_target_exists(target):
 )
 def test_every_path_exists(path):
     assert (ROOT / path.split("html")[0]).exists() or path.startswith("book/_build")
+
+
+def test_each_system_has_its_line():
+    lines = [line for line in README.splitlines() if line.startswith("- ")]
+    for system, command in (("Linux", "as above"), ("macOS", "xcode-select"), ("Windows", "wsl --install")):
+        assert [line for line in lines if line.startswith(f"- {system}") and command in line], system
+    assert re.search(r"no more threads than cores are free.*OMP_NUM_THREADS=1", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("run", ["bare", "shots"])
+def test_the_second_models_command_is_the_one_that_its_rows_were_made_by(run):
+    """Up to places, which no manifest holds."""
+    described = (ROOT / "benchmarks" / "gemma.py").read_text()
+    ran = json.loads((ROOT / "book" / "results" / "gemma3-270m" / f"{run}.json").read_text())["command"]
+    settings, name = ran.removeprefix("geolib sweep ").split("--run ")
+    assert re.search(rf"geolib sweep --model FOLDER {settings}[^\n]*--run {name}\b", described)
