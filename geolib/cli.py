@@ -139,8 +139,7 @@ def dimension(model, text, path, eps, rule, tokens, statistics, chat, out, per_h
     if out is None and (per_head or per_token):
         raise click.UsageError("--per-head and --per-token go into a Parquet file: give --out")
     check_eps("dimension", eps, distinct=True)
-    if out is not None:
-        _check_out(out)
+    held = {} if out is None else _check_out(out)
     import pandas as pd
 
     from geolib import models
@@ -164,24 +163,27 @@ def dimension(model, text, path, eps, rule, tokens, statistics, chat, out, per_h
     )
     if "id" in prompts:
         frame.insert(1, "id", prompts.id.to_numpy())
+    if differs := [name for name in ("model", "eps", "rule", "tokens") if held and held[name] != frame.attrs[name]]:
+        text = "%s held rows of another %s: they are replaced, and what was measured stays in %s.parts"
+        logging.getLogger("geolib").warning(text, out, differs[0], out)
     if out is not None:
         write_parquet(frame, out)
     _report_dimension(frame, model, many, out, time.perf_counter() - start, as_json)
 
 
-def _check_out(path):
-    """Refuse a place that cannot be written, and a file that is not of this command's making."""
+def _check_out(path) -> dict:
+    """Refuse a place that cannot be written, and a file that this command did not make; return how one was made."""
     import pandas as pd
 
     if not path.parent.is_dir():
         raise ValueError(f"dimension: out is {str(path)!r}, but there is no folder {str(path.parent)!r}")
+    held = {}
     if path.exists() and path.stat().st_size:
-        try:
-            ours = "geolib" in pd.read_parquet(path, columns=[]).attrs
-        except Exception:  # no Parquet at all: pyarrow raises of every kind
-            ours = False
-        if not ours:
+        with contextlib.suppress(Exception):  # no Parquet at all: pyarrow raises of every kind
+            held = pd.read_parquet(path, columns=[]).attrs
+        if not {"geolib", "model"} <= held.keys():
             raise ValueError(f"dimension: out is {str(path)!r}, which holds something else; expected a new file")
+    return held
 
 
 def _report_dimension(frame, model, many, out, seconds, as_json):

@@ -188,6 +188,20 @@ def test_a_text_goes_into_a_parquet_file_too(capsys, tmp_path, tiny):
     assert read_parquet(out)["id_absolute_0.1_heads"][0].shape == (3, 4)
 
 
+def test_rows_of_another_model_or_setting_are_not_replaced_in_silence(capsys, tmp_path):
+    for name, seed in (("one", 0), ("two", 1)):
+        save_tiny(tmp_path / name, seed=seed)
+    out, said = tmp_path / "rows.parquet", []
+    for model, eps in (("one", "0.1"), ("one", "0.1"), ("two", "0.1"), ("two", "0.05"), ("two", "0.05")):
+        arguments = ["--model", str(tmp_path / model), "--text", "Four pears.", "--eps", eps, "--out", str(out)]
+        capsys.readouterr()
+        status, _, err = run(capsys, "dimension", *arguments)
+        assert status == 0
+        assert [name for name in read_parquet(out) if name.startswith("id_")] == [f"id_absolute_{eps}"]
+        said.append(re.findall(r"WARNING: .*rows.parquet held rows of another (\w+): they are replaced", err))
+    assert said == [[], [], ["model"], ["eps"], []]
+
+
 def test_interrupted_then_two_at_once(capsys, tmp_path, tiny):
     """The shell for real: Ctrl-C in the middle, then two that go on at the same time; nothing is lost or doubled."""
     folder, *_ = tiny
