@@ -46,7 +46,7 @@ def group():
     """Measure the geometry of reasoning in language models (companion to arXiv 2407.02678)."""
 
 
-_LINES = (".jsonl", ".ndjson", ".json")  # as geolib.dimension.read_prompts has it
+_LINES = (".jsonl", ".jsonlines", ".ndjson", ".json")  # as geolib.dimension.read_prompts has it
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _model = click.option(
     "--model", default="smollm2-135m", show_default=True, help="Embedded model, hub id, or folder of a causal LM."
@@ -92,8 +92,8 @@ class _Spreading(click.Command):
     "--file",
     "path",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help='Prompts: a .jsonl (or .ndjson, .json) holds one a line, {"text": "...", "id": ...} (or "prompt", or '
-    '"question"); any other file is one prompt.',
+    help='Prompts: a .jsonl (or .jsonlines, .ndjson, .json) holds one a line, {"text": "...", "id": ...} (or "prompt", '
+    'or "question"); any other file is one prompt.',
 )
 @click.option(
     "--eps", type=float, multiple=True, default=(0.1,), show_default=True, help="Threshold, or several: 0.1 0.05."

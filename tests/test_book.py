@@ -407,7 +407,7 @@ def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):
 )
 def test_what_is_wider_than_the_screen_is_found(browser, content, widths):
     found = []
-    for width in (360, 1400):
+    for width in sorted({width for _, width in check.VIEWS}):
         page = browser.new_page(viewport={"width": width, "height": 600})
         page.set_content(f'<meta name="viewport" content="width=device-width"><div class="bd-content">{content}</div>')
         if page.evaluate(check.SPILLS):

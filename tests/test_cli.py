@@ -120,7 +120,7 @@ def test_both_rules_and_statistics(capsys, tiny):
     assert len({len(line) for line in table[1:]}) == 1
 
 
-@pytest.mark.parametrize("name", ["p.JSONL", "p.json", "p.ndjson"])
+@pytest.mark.parametrize("name", ["p.JSONL", "p.json", "p.ndjson", "p.jsonlines"])
 def test_lines_of_json_by_other_names(capsys, tmp_path, tiny, name):
     write_prompts(tmp_path / name, 3)
     status, out, _ = run(capsys, "dimension", "--model", tiny[0], "--file", str(tmp_path / name), "--json")

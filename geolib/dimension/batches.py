@@ -28,8 +28,8 @@ def read_prompts(path) -> pd.DataFrame:
     Parameters
     ----------
     path : path
-        Named ``*.jsonl``, ``*.ndjson`` or ``*.json``, in capitals or not: one JSON object a line, with "text" (or
-        else "prompt", or else "question"), and an "id" if you like; other keys are passed over, and so are blank
+        Named ``*.jsonl``, ``*.jsonlines``, ``*.ndjson`` or ``*.json``, in capitals or not: one JSON object a line, with
+        "text" (or else "prompt", or else "question"), and an "id" if you like; other keys are passed over, so are blank
         lines. Any other name: the whole file is one prompt. UTF-8 in both cases.
 
     Returns
@@ -52,7 +52,7 @@ def read_prompts(path) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ValueError(f"read_prompts: {path}, line {line}, is not UTF-8") from None
-    if path.suffix.lower() not in (".jsonl", ".ndjson", ".json"):
+    if path.suffix.lower() not in (".jsonl", ".jsonlines", ".ndjson", ".json"):
         _check_text(f"read_prompts: {path}", content)
         return pd.DataFrame({"text": [content]}, index=pd.Index([1], name="line"))
     # By "\n" alone: JSON may hold the other ends of lines that str.splitlines knows.
