@@ -488,37 +488,103 @@ def test_a_dense_part_is_no_set_of_copies():
     assert estimate_dimension(points).n_duplicates == 0
 
 
-EVEN = {
-    "line": np.linspace(0, 1, 500)[:, None],
-    "line in 5 dimensions": np.linspace(0, 1, 500)[:, None] * np.ones(5),
-    "plane": np.stack(np.meshgrid(np.arange(25.0), np.arange(25.0)), -1).reshape(-1, 2),
-    "space": np.stack(np.meshgrid(*[np.arange(9.0)] * 3), -1).reshape(-1, 3),
-    "corners": np.eye(150),
+def turned(points, ambient):
+    rng = np.random.default_rng(0)
+    return points @ np.linalg.qr(rng.standard_normal((ambient, points.shape[1])))[0].T
+
+
+LINE = np.linspace(0, 1, 500)[:, None]
+PLANE = np.stack(np.meshgrid(np.arange(15.0), np.arange(15.0)), -1).reshape(-1, 2)
+SPACE = np.stack(np.meshgrid(*[np.arange(7.0)] * 3), -1).reshape(-1, 3)
+EVEN = {  # and the dimensions that they span
+    "line": (LINE, 1),
+    "line, turned": (turned(LINE, 10), 1),
+    "line, turned, in 16 bits": (turned(LINE[::2], 10).astype(np.float16), 1),
+    "plane": (PLANE, 2),
+    "plane, turned": (turned(PLANE, 10), 2),
+    "plane, turned, far away": (turned(PLANE, 10) + 1e3, 2),
+    "plane, turned, in float32": (turned(PLANE, 10).astype(np.float32), 2),
+    "plane, turned in float32, scaled in float64": (turned(PLANE, 10).astype(np.float32) * 3.0, 2),
+    "space, turned": (turned(SPACE, 20), 3),
+    "circle": (np.column_stack([np.cos(LINE[1:] * 2 * np.pi), np.sin(LINE[1:] * 2 * np.pi)]), 2),
+    "one-hot": (np.eye(150), 149),
+    "simplex, turned": (turned(np.eye(150), 200).astype(np.float32), 149),
+    "cross": (np.vstack([np.eye(60), -np.eye(60)]), 60),
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["TwoNN", "MLE", "GRIDE", "MOM", "TLE", "MADA", "CorrInt", "MiND_ML", "lPCA", "FisherS"]
-)
-@pytest.mark.parametrize("points", EVEN.values(), ids=EVEN)
-def test_no_value_is_above_the_number_of_coordinates(points, name):
+@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize(("points", "rank"), EVEN.values(), ids=EVEN)
+def test_no_value_is_above_what_even_points_span(points, rank, name):
     try:
         value = estimate_dimension(points, name).value
     except ValueError as error:
         assert "\n" not in str(error)  # noqa: PT017
     else:
-        assert 0 < value <= points.shape[1] * 1.001
+        assert 0 < value <= rank * 1.001
+
+
+@pytest.mark.parametrize("name", [name for name in QUICK if name not in ("lPCA", "FisherS")])
+@pytest.mark.parametrize("kind", ["one-hot", "simplex, turned", "cross"])
+def test_equal_distances_say_nothing(kind, name):
+    """MiND_ML and DANCo said 1 of the corners of a simplex."""
+    with pytest.raises(ValueError, match=f"^estimate_dimension: {name} fails on points: most have their neighbours "):
+        estimate_dimension(EVEN[kind][0], name)
+    assert estimate_dimension(EVEN[kind][0], "lPCA").value == EVEN[kind][1]
 
 
 def test_evenly_spaced_points_are_refused_by_name():
-    with pytest.raises(
-        ValueError, match=r"^estimate_dimension: TwoNN gives .* with 5 coordinates, expected no more than"
-    ):
-        estimate_dimension(EVEN["line in 5 dimensions"])
-    with pytest.raises(
-        ValueError, match=r"^estimate_dimension: MLE gives 1.187 for points with 1 coordinate, expected no"
-    ):
-        estimate_dimension(EVEN["line"], "MLE")
+    with pytest.raises(ValueError, match=r"TwoNN fails on points: most have their neighbours 1 and 2 at one distance"):
+        estimate_dimension(EVEN["line, turned"][0])
+    with pytest.raises(ValueError, match=r"MLE gives 1.187 for points with 1 coordinate, of rank 1, expected no"):
+        estimate_dimension(EVEN["line"][0], "MLE")
+
+
+def test_a_value_is_held_to_what_the_points_span():
+    """A constant or a repeated column is no dimension more: what 2 coordinates cannot give, 10 of these cannot."""
+    loose = PLANE + 0.2 * np.random.default_rng(0).random((225, 2))
+    for points in (loose, np.hstack([loose] * 4 + [np.ones((225, 2))]), turned(loose, 10) + 100):
+        with pytest.raises(ValueError, match=r"TwoNN gives .* coordinates, of rank 2, expected no more than that"):
+            estimate_dimension(points)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        np.random.default_rng(0).integers(0, 30, (300, 3)),
+        np.random.default_rng(0).integers(0, 20, (300, 3)),
+        np.random.default_rng(1).random((20, 2)).astype(np.float32),
+        np.random.default_rng(2).standard_normal((20, 2)).astype(np.float16),
+        np.vstack([POINTS, POINTS]),
+    ],
+    ids=["whole numbers", "fewer whole numbers", "float32", "float16", "twice"],
+)
+def test_some_ties_are_no_grid(points):
+    dim = points.shape[1]
+    for name, one in estimate_dimension(points, ["TwoNN", "GRIDE"], n_boot=5).items():
+        assert one.value == pytest.approx(dim, rel=0.5), name
+
+
+def test_gride_keeps_tied_neighbours():
+    """Its likelihood for the first two neighbours in closed form: (n - 1) / the sum of log ratios, 0 where they tie."""
+    points = np.random.default_rng(0).integers(0, 40, (200, 2))
+    points = np.unique(points, axis=0).astype(float)
+    first, second = _nearest(points, 2)[0].T
+    ratios = np.log(second / first)
+    assert (ratios == 0).sum() > 20
+    q95, q50 = np.percentile(second / first, [95, 50])
+    ratios = ratios[second / first < 20 * (q95 - q50) + q50]
+    for same in (points, turned(points, 6)):  # turned, they tie up to rounding
+        assert estimate_dimension(same, "GRIDE").value == pytest.approx((len(ratios) - 1) / ratios.sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["TwoNN", "GRIDE"])
+def test_halves_of_small_clouds_are_not_held_to_the_span(name):
+    """Of 20 points on a line a half gives up to several dimensions: the spread of all halves makes the interval."""
+    for seed in range(30):
+        points = np.random.default_rng(seed).random((20, 1))
+        one = estimate_dimension(points, name, n_boot=30)
+        assert one.interval[0] < one.value < one.interval[1]
 
 
 def test_groups_are_warned_of():
