@@ -136,7 +136,11 @@ def estimate_dimension(points, estimator="TwoNN", *, n_neighbors=None, n_boot=0,
     *Groups.* All this is for points that are drawn one by one. Of 1,000 Gaussian points in R^10 the intervals held the
     mean over draws in 97 % of 120 draws. Of 20 tight groups of 100 points they did so in 96 % if the groups were alike,
     but, where each had a dimension of its own from 2 to 10, in 42 % (TwoNN) and 3 % (MLE) of 60 draws: which groups are
-    drawn matters more than which points. So a warning says where points fall into groups.
+    drawn matters more than which points. So a warning says where points fall into groups: where the graph of 10
+    neighbours falls apart, and where most points have a few neighbours, up to 10, and a gap before the next. The gap
+    is told by what it is of all spacings of a point's 11 neighbours, on the scale on which these are alike in every
+    dimension: over two fifths, in more than half of n points and 1 / sqrt(n) of them. Of 21,600 uniform and Gaussian
+    clouds, balls, spheres, circles and rolls of 10 to 100 points, 9 are warned of; pairs in a plane may not be.
 
     *Sharing.* Neighbours are found once, for all half-samples and all of TwoNN, MLE, MOM, TLE and ESS. The others find
     their own, in the whole and in every half.
@@ -271,15 +275,25 @@ def _apart(rows, reach):
 
 
 def _warn_of_groups(near):
-    """Warn where the graph of neighbours falls apart, and a tenth of the points are outside its largest part."""
-    n, neighbours = len(near[1]), near[1][:, :_GRAPH]
-    edges = np.repeat(np.arange(n), neighbours.shape[1]), neighbours.ravel()
-    graph = coo_array((np.ones(neighbours.size), edges), shape=[n] * 2)
+    """Warn where the graph of neighbours falls apart, or most points have a few neighbours far from all others."""
+    distances, neighbours = near[0][:, : _GRAPH + 1], near[1][:, :_GRAPH]
+    edges = np.repeat(np.arange(len(near[1])), neighbours.shape[1]), neighbours.ravel()
+    graph = coo_array((np.ones(neighbours.size), edges), shape=[len(near[1])] * 2)
     sizes = np.bincount(connected_components(graph, directed=False)[1])
-    if sizes.max() < 0.9 * n:
+    # Between neighbours j and j + 1, j times the logarithm of the ratio of their distances: where points are spread
+    # evenly these are independent and of one exponential distribution, whatever the dimension.
+    with np.errstate(all="ignore"):
+        gaps = np.arange(1, distances.shape[1]) * np.diff(np.log(distances))
+        # A gap beyond half of all points sets one point apart, and is no group's.
+        apart = np.mean(gaps[:, : len(near[1]) // 2].max(axis=1) > 0.4 * gaps.sum(axis=1))
+    found = None
+    if sizes.max() < 0.9 * len(near[1]):
+        found = f"points fall into {len(sizes)} groups without near neighbours in common"
+    elif apart > 0.5 + 1 / math.sqrt(len(near[1])):
+        found = f"most points are in groups of {_GRAPH + 1} at most, far from all others"
+    if found:
         warnings.warn(
-            f"estimate_dimension: points fall into {len(sizes)} groups without near neighbours in common; intervals "
-            "take points as drawn one by one, and do not hold for other groups",
+            f"estimate_dimension: {found}; intervals take points as drawn one by one, and do not hold for other groups",
             stacklevel=3,
         )
 

@@ -16,7 +16,16 @@ from tiny import TINY
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from geolib.dimension import dimension_profile, estimate_dimension
-from geolib.dimension.estimators import _NEIGHBOURS, _SHARING, _apart, _clean, _nearest, _nearest_within, _reach
+from geolib.dimension.estimators import (
+    _NEIGHBOURS,
+    _SHARING,
+    _apart,
+    _clean,
+    _nearest,
+    _nearest_within,
+    _reach,
+    _warn_of_groups,
+)
 
 QUICK = [name for name in _NEIGHBOURS if name not in ("ESS", "PH")]
 
@@ -601,3 +610,31 @@ def test_groups_are_warned_of():
         estimate_dimension(groups)  # without an interval there is nothing to warn of
         for whole in (ball(600, 1), ball(600, 2), ball(600, 10), np.vstack([groups[:30], ball(600, 10)])):
             estimate_dimension(whole, n_boot=2)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 8, 10, 11])
+def test_small_groups_are_warned_of(size):
+    """The graph of 10 neighbours joins groups that have no 10 neighbours of their own."""
+    rng = np.random.default_rng(0)
+    for dim, number in ((10, 5), (10, 20), (3, 20)):
+        groups = np.repeat(rng.standard_normal((number, dim)), size, axis=0)
+        groups += 0.003 * rng.standard_normal(groups.shape)
+        for name in ("TwoNN", "lPCA"):
+            with pytest.warns(
+                UserWarning, match=r"(most points are in groups of 11 at most, far|points fall into \d+ gr)"
+            ):
+                estimate_dimension(groups, name, n_boot=2)
+
+
+def test_ordinary_clouds_are_not_warned_of():
+    rng = np.random.default_rng(0)
+    warned = 0
+    for n in (12, 20, 60):
+        for dim in (1, 2, 10):
+            for _ in range(25):
+                for points in (rng.random((n, dim)), rng.standard_normal((n, dim))):
+                    with warnings.catch_warnings(record=True) as found:
+                        warnings.simplefilter("always")
+                        _warn_of_groups(_nearest(points, min(24, n - 1)))
+                    warned += len(found)
+    assert warned <= 4  # of 450
