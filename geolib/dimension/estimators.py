@@ -32,8 +32,8 @@ _FEWEST = 5  # points, whatever the estimator
 _DANCO = 20, 5000  # points that its table covers
 _BITS = 8, 11, 24  # significant ones of bfloat16, float16, float32
 # Units in the last place of a row's norm that are rounding. In float32 states of one text differ by up to some 40, with
-# the batch that they were computed in; of 16 bits a cloud can spare no more than one.
-_UNITS, _UNITS_16 = 64, 1
+# the batch that they were computed in; of 16 bits a cloud can spare few: those with the clearest gap.
+_UNITS, _UNITS_16 = (64,), (1, 1.5, 2, 3, 4)
 _COPY = 1e-4  # of the usual distance of neighbours: nearer, with nothing between, are copies, whatever the type
 _GRAPH = 10  # neighbours by which points are told to be in one group: a cloud of any size hangs together by these
 
@@ -99,11 +99,15 @@ def estimate_dimension(points, estimator="TwoNN", *, n_neighbors=None, n_boot=0,
     -----
     *Duplicates.* Rows that are equal up to rounding count once: a neighbour at distance 0 makes MLE 0, and one that
     rounding alone has moved makes it nearly 0. Equal up to rounding are two rows whose distance is at most 64 units in
-    the last place of their norm (of the median norm, for a shorter row), in the points' own type; one unit, in 16-bit
-    types. Where a cloud is itself so dense that no gap sets such pairs apart, only rows that are exactly equal count
-    once. Whatever the type, rows nearer than 1e-4 of the distance to their tenth neighbour are equal too, if more than
-    1 % of the rows have such and a gap sets them apart. Points that hold no more digits than a narrower type are taken
-    to have come in it, unless whole numbers or another grid explain that.
+    the last place of their norm (of the median norm, for a shorter row), in the points' own type; in 16-bit types, at
+    most 1 to 4 units, whichever has the clearest gap beyond it. Where a cloud is itself so dense that no gap sets such
+    pairs apart, only rows that are exactly equal count once. Whatever the type, rows nearer than 1e-4 of the distance
+    to their tenth neighbour are equal too, if more than 1 % of the rows have such and a gap sets them apart.
+
+    *Types.* Points that hold no more digits than a narrower type are taken to have come in it, as the points of
+    ``hidden_states.float()`` in bfloat16, with 8 binary digits; but not integers, nor numbers that all have their last
+    digit in one place, as multiples of 1/8 have. Numbers of 16 bits that all lie between 1 and 2 cannot be told from
+    such a grid, nor from float64 after arithmetic such as centring: then give the points as they came.
 
     *More than all.* Points that span r dimensions have no more than these. The span is the number of singular values of
     the centred points that exceed their rounding: the norm of all points times the unit of their type. As n points span
@@ -218,6 +222,8 @@ def _clean(points, unit):
 def _unit(own, points):
     """Spacing of the numbers at 1 in the type ``own``, or in a narrower one that holds all of the points."""
     unit = np.finfo(own if own.kind == "f" else float).eps
+    if own.kind in "biu":
+        return unit
     fraction, exponent = np.frexp(points[points != 0])
     for bits in _BITS:
         digits = fraction * 2.0**bits
@@ -232,20 +238,28 @@ def _unit(own, points):
 def _reach(rows, unit):
     """Distance up to which each row takes others for copies of itself, shape=[n]; from up to 1,000 of the rows."""
     norms, n = np.linalg.norm(rows, axis=1), len(rows)
-    reach = (_UNITS if unit < 1e-4 else _UNITS_16) * unit * np.fmax(norms, np.median(norms))
-    reach[~np.isfinite(reach)] = 0
     some = np.random.default_rng(0).permutation(n)[: max(2, min(1000, 10**7 // n))]
     distances = cdist(rows[some], rows)
     distances[np.arange(len(some)), some] = np.inf
-    nearest, own = distances.min(axis=1), reach[some, None]
-    # Copies are told by what is missing beyond them. A cloud that is itself so dense has more within twice the reach.
-    copied = nearest <= own[:, 0]
-    dense = 4 * ((distances > own) & (distances <= 2 * own)).any(axis=1).sum() > copied.sum()
-    if dense and copied.mean() > 0.1:
+    nearest = distances.min(axis=1)
+    reach = unit * np.fmax(norms, np.median(norms))
+    reach[~np.isfinite(reach)] = 0
+
+    def beyond(units):
+        """How many of a sample have others up to twice the reach, how many have copies within it."""
+        own = units * reach[some, None]
+        return ((distances > own) & (distances <= 2 * own)).any(axis=1).sum(), (nearest <= own[:, 0]).sum()
+
+    # Copies are told by what is missing beyond them. A cloud that is itself so dense has more there.
+    by_units = {units: beyond(units) for units in (_UNITS if unit < 1e-4 else _UNITS_16)}
+    units = min(by_units, key=lambda units: (by_units[units][0] + 0.1) / (by_units[units][1] + 0.1))
+    (loose, copied), reach = by_units[units], units * reach
+    dense = 4 * loose > copied
+    if dense and copied > 0.1 * len(some):
         message = "points lie as near to each other as rounding may move them; only exactly equal rows count once"
         warnings.warn(f"estimate_dimension: {message}", stacklevel=5)
     # Where none was found there are few at most, and a search among all that are near along a line takes long.
-    reach *= not (dense or (not copied.any() and np.median(nearest) < 100 * np.median(own)))
+    reach *= not (dense or (not copied and np.median(nearest) < 100 * np.median(reach[some])))
     # Arithmetic in a wider type hides where rounding was done, and leaves the gap between copies and neighbours.
     scale = _COPY * np.partition(distances, k := min(_GRAPH, n - 1) - 1, axis=1)[:, [k]]
     copied, loose = nearest <= scale[:, 0], nearest <= 10 * scale[:, 0]

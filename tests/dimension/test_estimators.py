@@ -638,3 +638,29 @@ def test_ordinary_clouds_are_not_warned_of():
                         _warn_of_groups(_nearest(points, min(24, n - 1)))
                     warned += len(found)
     assert warned <= 4  # of 450
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_few_steps_of_16_bits_are_rounding(dtype, steps):
+    """A forward pass in 16 bits moves states by more than one step; through float32 they keep their few digits."""
+    rng = np.random.default_rng(0)
+    rows = torch.tensor(rng.random((800, 8)) @ rng.standard_normal((8, 100))).to(dtype)
+    moved = rows[:200].view(torch.int16) + torch.tensor(rng.integers(0, steps + 1, (200, 100)), dtype=torch.int16)
+    both = torch.cat([rows, moved.view(dtype)])
+    clean = estimate_dimension(rows.float(), ["TwoNN", "MLE"])
+    for points in (both.float(), both.double().numpy(), *([both, both.numpy()] if dtype == torch.float16 else [])):
+        for name, one in estimate_dimension(points, ["TwoNN", "MLE"]).items():
+            assert one.n_duplicates == 200
+            assert one.value == pytest.approx(clean[name].value, rel=0.02)
+
+
+def test_integers_were_never_rounded():
+    """Few digits, far apart in size: in float32 these would be taken for bfloat16."""
+    rng = np.random.default_rng(0)
+    rows = np.stack([np.full(120, 4096), np.full(120, 2048), *rng.permutation(120) * [[16], [1]]], axis=1)
+    with pytest.warns(UserWarning, match="points lie as near to each other as rounding may move them"):
+        estimate_dimension(rows.astype(np.float32), "lPCA")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert estimate_dimension(rows.astype(np.int64), "lPCA").n_duplicates == 0
