@@ -27,6 +27,7 @@ _NEIGHBOURS = {
 _FIXED = ("TwoNN", "CorrInt", "DANCo")
 _SHARING = ("TwoNN", "MLE", "MOM", "TLE", "ESS")  # take neighbours that are known; the others look on their own
 _HALVING = ("GRIDE", "MADA", "CorrInt")  # compare a neighbour with that of half its number; the others, with the first
+_SEARCHING = ("GRIDE", "CorrInt", "MiND_ML", "DANCo")  # let scikit-learn search, with digits lost as told at _COARSE
 _NO_RATIOS = ("lPCA", "FisherS", "ESS", "PH")  # compare none
 _FEWEST = 5  # points, whatever the estimator
 _DANCO = 20, 5000  # points that its table covers
@@ -35,6 +36,8 @@ _BITS = 8, 11, 24  # significant ones of bfloat16, float16, float32
 # the batch that they were computed in; of 16 bits a cloud can spare few: those with the clearest gap.
 _UNITS, _UNITS_16 = (64,), (1, 1.5, 2, 3, 4)
 _COPY = 1e-4  # of the usual distance of neighbours: nearer, with nothing between, are copies, whatever the type
+# Of the largest coordinate: with more than 15, scikit-learn squares distances as products, and loses digits below.
+_COARSE = 1e-5
 _GRAPH = 10  # neighbours by which points are told to be in one group: a cloud of any size hangs together by these
 
 
@@ -101,8 +104,9 @@ def estimate_dimension(points, estimator="TwoNN", *, n_neighbors=None, n_boot=0,
     rounding alone has moved makes it nearly 0. Equal up to rounding are two rows whose distance is at most 64 units in
     the last place of their norm (of the median norm, for a shorter row), in the points' own type; in 16-bit types, at
     most 1 to 4 units, whichever has the clearest gap beyond it. Where a cloud is itself so dense that no gap sets such
-    pairs apart, only rows that are exactly equal count once. Whatever the type, rows nearer than 1e-4 of the distance
-    to their tenth neighbour are equal too, if more than 1 % of the rows have such and a gap sets them apart.
+    pairs apart, only rows that are exactly equal count once. Columns of one number are left out of all this. Whatever
+    the type, rows nearer than 1e-4 of the distance to their tenth neighbour are equal too, if more than 1 % of the rows
+    have such and a gap sets them apart.
 
     *Types.* Points that hold no more digits than a narrower type are taken to have come in it, as the points of
     ``hidden_states.float()`` in bfloat16, with 8 binary digits; but not integers, nor numbers that all have their last
@@ -198,6 +202,9 @@ def estimate_dimension(points, estimator="TwoNN", *, n_neighbors=None, n_boot=0,
 
 def _clean(points, unit):
     """Distinct rows of ordinary norm, about their median, on the scale of 1; number of duplicates, of extreme rows."""
+    # A column of one number changes no distance, and its rounding none: beside a large one nothing else is lost.
+    varied = (points != points[0]).any(axis=0)
+    points = points[:, varied] if varied.any() else points
     # Of equal rows the first stays. Adding 0 makes a zero of -0, which has other bits.
     rows = np.ascontiguousarray(points + 0.0).view(np.dtype((np.void, points.shape[1] * points.itemsize))).ravel()
     distinct = points[np.sort(np.unique(rows, return_index=True)[1])]
@@ -222,10 +229,8 @@ def _clean(points, unit):
 def _unit(own, points):
     """Spacing of the numbers at 1 in the type ``own``, or in a narrower one that holds all of the points."""
     unit = np.finfo(own if own.kind == "f" else float).eps
-    if own.kind in "biu":
-        return unit
     fraction, exponent = np.frexp(points[points != 0])
-    for bits in _BITS:
+    for bits in () if own.kind in "biu" else _BITS:
         digits = fraction * 2.0**bits
         if exponent.size and not (digits % 1).any():
             # Numbers on a grid, such as whole ones, have their last digit in one place; rounded ones, their first.
@@ -242,8 +247,7 @@ def _reach(rows, unit):
     distances = cdist(rows[some], rows)
     distances[np.arange(len(some)), some] = np.inf
     nearest = distances.min(axis=1)
-    reach = unit * np.fmax(norms, np.median(norms))
-    reach[~np.isfinite(reach)] = 0
+    reach = np.nan_to_num(unit * np.fmax(norms, np.median(norms)), posinf=0)
 
     def beyond(units):
         """How many of a sample have others up to twice the reach, how many have copies within it."""
@@ -300,12 +304,10 @@ def _warn_of_groups(near):
         gaps = np.arange(1, distances.shape[1]) * np.diff(np.log(distances))
         # A gap beyond half of all points sets one point apart, and is no group's.
         apart = np.mean(gaps[:, : len(near[1]) // 2].max(axis=1) > 0.4 * gaps.sum(axis=1))
-    found = None
-    if sizes.max() < 0.9 * len(near[1]):
+    large, small = sizes.max() < 0.9 * len(near[1]), apart > 0.5 + 1 / math.sqrt(len(near[1]))
+    if large or small:
         found = f"points fall into {len(sizes)} groups without near neighbours in common"
-    elif apart > 0.5 + 1 / math.sqrt(len(near[1])):
-        found = f"most points are in groups of {_GRAPH + 1} at most, far from all others"
-    if found:
+        found = found if large else f"most points are in groups of {_GRAPH + 1} at most, far from all others"
         warnings.warn(
             f"estimate_dimension: {found}; intervals take points as drawn one by one, and do not hold for other groups",
             stacklevel=3,
@@ -314,7 +316,9 @@ def _warn_of_groups(near):
 
 def _nearest(cloud, k):
     """Distances and indices of each point's k nearest neighbours, shape=[n, k] both."""
-    return NearestNeighbors(n_neighbors=k).fit(cloud).kneighbors()
+    near = NearestNeighbors(n_neighbors=k).fit(cloud).kneighbors()
+    fine = near[0].min() > _COARSE * np.abs(cloud).max()
+    return near if fine else NearestNeighbors(n_neighbors=k, algorithm="ball_tree").fit(cloud).kneighbors()
 
 
 def _nearest_within(cloud, half, near, k):
@@ -340,6 +344,7 @@ def _fit(name, size, cloud, near, seed):
         "TwoNN": {"dist": True},
         "GRIDE": {"n1": size // 2, "n2": size},
         "MLE": {"K": 2},  # for a model of noise that is not used; more than few points have is an error
+        "TLE": {"epsilon": 1e-4 * near[0].min() if near else 1e-4},  # it leaves out what is nearer
         "MiND_ML": {"k": size - 1, "D": cloud.shape[1]},
         "DANCo": {"ver": "DANCoFit", "D": min(cloud.shape[1], 100), "random_state": seed},
         "ESS": {"random_state": seed},
@@ -377,6 +382,11 @@ def _checked(name, size, cloud, near, seed, rank):
             f"estimate_dimension: {name} fails on points: most have their neighbours {inner} and {size} at one "
             "distance, as on a grid or a simplex, expected distances that differ"
         )
+    if name in _SEARCHING and dim > 15 and np.quantile(near[0][:, 0], 0.1) < 0.1 * _COARSE * np.abs(cloud).max():
+        raise ValueError(
+            f"estimate_dimension: {name} fails on points: a tenth have neighbours nearer than 1e-6 of the largest "
+            f"coordinate, expected fewer; {', '.join(_SHARING)} can tell these apart"
+        )
     value = _fit(name, size, cloud, near, seed)
     even = value > 1.001 * rank and _tie(near or _nearest(cloud, 2), 1, 2, most, 0.5)
     if value > (1.001 * rank if even else most * (1.2 + 5 / math.sqrt(n))):
@@ -395,7 +405,7 @@ def _tie(near, inner, outer, most, share):
     """
     with np.errstate(all="ignore"):
         ratios = np.log(near[0][:, outer - 1] / near[0][:, inner - 1])
-    return bool(np.quantile(ratios, share) <= math.log(outer / inner) / (10 * most))
+        return bool(np.quantile(ratios, share) <= math.log(outer / inner) / (10 * most))
 
 
 def _rank(cloud, rounding):

@@ -63,7 +63,8 @@ def minkowski_dimension(values, out_proj, support, *, sink=False, rtol=None) -> 
         Whether weights may sum to less than 1: then 0 is one more vertex of every head's hull.
     rtol : float, optional
         Relative size below which a singular value counts as 0; by default 1e-10, or 2e-6 for `values` in float32
-        or less: what rounding in a model of that type leaves of two equal points.
+        or float16: what rounding in a float32 model leaves of two equal points. Values of 16 bits count as they are:
+        where equal points may differ by a step of such a type, give 2e-3, or 2e-2 for bfloat16.
 
     Returns
     -------

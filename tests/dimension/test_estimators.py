@@ -464,7 +464,7 @@ def test_joining_equals_a_loop_over_all_pairs():
 def test_a_cloud_as_dense_as_rounding_keeps_its_distinct_rows():
     rng = np.random.default_rng(0)
     base = rng.random((600, 3)) @ rng.standard_normal((3, 30))
-    column = np.hstack([base, np.full((600, 1), 1e5)])
+    column = np.hstack([base, 1e5 + rng.integers(0, 2, (600, 1)) * 1e-2])
     for points in ((base + 1e4).astype(np.float32), column.astype(np.float32)):
         with pytest.warns(UserWarning, match="^estimate_dimension: points lie as near to each other as rounding may"):
             found = estimate_dimension(points)
@@ -664,3 +664,30 @@ def test_integers_were_never_rounded():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert estimate_dimension(rows.astype(np.int64), "lPCA").n_duplicates == 0
+
+
+@pytest.mark.parametrize("size", [1, 1e5, 1e7, 1e30])
+def test_a_constant_column_changes_nothing(size):
+    """Rounding is relative to a row's norm: a large column would make copies of all rows, and of rank 1."""
+    rng = np.random.default_rng(0)
+    points = (rng.random((400, 3)) @ rng.standard_normal((3, 20))).astype(np.float32)
+    wide = np.hstack([points, np.full((400, 2), size, np.float32)])
+    before, after = estimate_dimension(points, QUICK), estimate_dimension(wide, QUICK)
+    assert {n: e.value for n, e in after.items()} == pytest.approx({n: e.value for n, e in before.items()}, rel=1e-6)
+    assert after["MLE"].n_duplicates == 0
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e-5, 1e-8, 1e-11])
+def test_a_part_on_another_scale_is_measured_too(scale):
+    """Distances from products lose what is 1e-8 of the norm, and TLE leaves out what is nearer than 1e-4."""
+    points = ball(250, 3, 30)
+    both = np.vstack([points, scale * ball(250, 3, 30, seed=0)[::-1]])
+    before = estimate_dimension(points, ["TwoNN", "MLE", "TLE"])
+    for name, one in estimate_dimension(both, list(before)).items():
+        assert (one.n_used, one.value) == (500, pytest.approx(before[name].value, rel=0.05))
+    for name in ("GRIDE", "MiND_ML", "DANCo"):  # these search on their own
+        if scale < 1e-6:
+            with pytest.raises(ValueError, match=f"{name} fails on points: a tenth have neighbours nearer"):
+                estimate_dimension(both, name)
+        else:
+            assert estimate_dimension(both, name).value == pytest.approx(3, rel=0.15)
