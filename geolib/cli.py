@@ -397,7 +397,7 @@ def _sweep_once(loaded, available, source, drawn, out, settings, as_json):
 
 def _run_and_publish(names, loaded, questions, source, out, settings, as_json):
     """Do runs of the book, and write each as it is finished."""
-    from geolib.partition import gate_names
+    from geolib.dimension import gate_names
     from geolib.reasoning import Runs, publish
     from geolib.reasoning.runs import check_replaces
 

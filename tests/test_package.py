@@ -177,6 +177,13 @@ def test_submodules_are_there_on_first_use():
     assert python("import geolib; print(geolib.partition.max_regions(50, 2))") == "1276"
     with pytest.raises(AttributeError, match="module 'geolib' has no attribute 'nothing'"):
         geolib.nothing  # noqa: B018
+    with pytest.raises(AttributeError, match=r"^module 'geolib\.partition' has no attribute 'nothing'"):
+        geolib.partition.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["GateRegions", "gate_hyperplanes", "gate_names", "gate_regions"])
+def test_gates_are_found_where_they_once_were(name):
+    assert getattr(geolib.partition, name) is getattr(geolib.dimension, name)
 
 
 # Who may import whom: cli -> report -> reasoning -> dimension -> models; partition, toy and figures stand alone.

@@ -7,6 +7,7 @@ _HOMES = {
     "attention": ("AttentionDimension", "attention_dimension", "attention_edges", "measuring"),
     "batches": ("encode_prompts", "measure_prompts", "read_prompts"),
     "estimators": ("DimensionEstimate", "estimate_dimension"),
+    "gates": ("GateRegions", "gate_hyperplanes", "gate_names", "gate_regions"),
     "heads": ("AttentionHeads", "attention_heads"),
     "minkowski": (
         *("MinkowskiCheck", "MinkowskiDimension", "eps_support"),

@@ -28,6 +28,7 @@ from geolib.dimension.interface import (
     as_rows,
     attending,
     check_ids,
+    check_mask,
     device_of,
     layer_numbers,
     read,
@@ -232,7 +233,7 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", statistics=Fals
     eps, scalar = check_eps("attention_dimension", eps), isinstance(eps, Real)
     recorder = _Recorder(eps, rules, tokens, bool(statistics), None, scalar)
     recorder.virtual, recorder.n_read = virtual_tokens(model), virtual_tokens(model, read=True)
-    recorder.pad(None if attention_mask is None else _check_mask(attention_mask))
+    recorder.pad(None if attention_mask is None else check_mask("attention_dimension", attention_mask))
     recorder.modules = frozenset(model.modules())
     running = _RECORDERS.set((*_RECORDERS.get(), recorder))
     try:
@@ -515,7 +516,7 @@ def _check_inputs(model, input_ids, attention_mask, position_ids, past_key_value
     if position_ids is not None:
         inputs["position_ids"] = _check_positions(position_ids, ids.shape).to(device_of(model))
     if attention_mask is not None:
-        mask = _check_mask(attention_mask, (ids.shape[0], past + ids.shape[1]))
+        mask = check_mask("attention_dimension", attention_mask, (ids.shape[0], past + ids.shape[1]))
         inputs["attention_mask"] = mask.to(device_of(model), torch.long)
     return inputs
 
@@ -528,17 +529,3 @@ def _check_positions(position_ids, shape) -> torch.Tensor:
             f"numbers from 0 on, of shape {tuple(shape)}, were expected"
         )
     return positions
-
-
-def _check_mask(attention_mask, shape=None) -> torch.Tensor:
-    """Return a mask as a tensor, of the shape if that is known yet."""
-    mask = as_rows("attention_dimension: attention_mask", attention_mask)
-    if mask.shape != (shape or mask.shape) or mask.ndim != 2 or not mask.numel():
-        shape = shape or "[batch, tokens]"
-        raise ValueError(f"attention_dimension: attention_mask has shape {tuple(mask.shape)}, but {shape} was expected")
-    if not torch.isin(mask.to(torch.float32), torch.tensor([0.0, 1.0])).all() or not mask.any(-1).all():
-        raise ValueError(
-            "attention_dimension: attention_mask holds other than 0 and 1, or a row of padding only, "
-            "but 1 for each token and 0 for padding was expected"
-        )
-    return mask

@@ -106,8 +106,6 @@ def attention_heads(model, input_ids, *, layer):
     ids = check_ids("attention_heads", model, input_ids)
     if len(ids) > 1:
         raise ValueError(f"attention_heads: input_ids holds {len(ids)} prompts, but one was expected")
-    if model.config.is_encoder_decoder:
-        raise ValueError(f"attention_heads: model is a {type(model).__name__}, expected a causal language model")
     wanted = layer_numbers("attention_heads", model, layer)
     recorder = _Recorder(frozenset(wanted))
     running = _RECORDER.set(recorder)

@@ -22,9 +22,11 @@ class UncountableError(Exception):
 
 
 def check_model(function, model, *, virtual=False) -> None:
-    """Refuse what is no transformers model, and, unless `virtual`, one with virtual tokens; `function` opens."""
+    """Refuse what is no causal transformers model, and, unless `virtual`, one with virtual tokens; `function` opens."""
     if not hasattr(model, "set_attn_implementation"):
         raise TypeError(f"{function}: model is a {type(model).__name__}, but a transformers model was expected")
+    if model.config.is_encoder_decoder:
+        raise ValueError(f"{function}: model is a {type(model).__name__}, but a causal language model was expected")
     if not virtual and virtual_tokens(model):
         raise ValueError(
             f"{function}: model is a {type(model).__name__} with {virtual_tokens(model)} virtual tokens, but one "
@@ -89,6 +91,20 @@ def check_fit(name, model, ids, past=0) -> None:
     length, window = past + virtual_tokens(model) + ids.shape[-1], getattr(config, "max_position_embeddings", None)
     if window and 0 < window < length:
         raise ValueError(f"{name} has {length} tokens, but the model's window is {window}")
+
+
+def check_mask(function, attention_mask, shape=None) -> torch.Tensor:
+    """Mask as a tensor, of the shape if that is known yet; `function` opens the error."""
+    mask = as_rows(f"{function}: attention_mask", attention_mask)
+    if mask.shape != (shape or mask.shape) or mask.ndim != 2 or not mask.numel():
+        shape = shape or "[batch, tokens]"
+        raise ValueError(f"{function}: attention_mask has shape {tuple(mask.shape)}, but {shape} was expected")
+    if not torch.isin(mask.to(torch.float32), torch.tensor([0.0, 1.0])).all() or not mask.any(-1).all():
+        raise ValueError(
+            f"{function}: attention_mask holds other than 0 and 1, or a row of padding only, "
+            "but 1 for each token and 0 for padding was expected"
+        )
+    return mask
 
 
 def layer_numbers(function, model, layer) -> list[int]:

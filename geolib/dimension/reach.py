@@ -91,7 +91,7 @@ class MlpReach:
         Parameters
         ----------
         normals : array-like, shape=[n, width]
-            Of hyperplanes through the origin of the MLP's input space, as `geolib.partition.gate_hyperplanes` returns
+            Of hyperplanes through the origin of the MLP's input space, as `geolib.dimension.gate_hyperplanes` returns
             them.
         tokens, eps, rule
             As for `extremes`.
@@ -200,8 +200,8 @@ def mlp_reach(model, input_ids, *, layer):
     --------
     How many of the 1,536 gates could the last token's attention switch, if it only reweighted its strong edges?
 
+    >>> from geolib.dimension import gate_hyperplanes
     >>> from geolib.models import load
-    >>> from geolib.partition import gate_hyperplanes
     >>> model, tokenizer = load()
     >>> ids = tokenizer("Natalia sold clips.", return_tensors="pt").input_ids
     >>> normals, offsets = gate_hyperplanes(model, layer=-1)

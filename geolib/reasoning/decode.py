@@ -116,7 +116,7 @@ class SharedPrefix:
     def __post_init__(self):
         check_model("Sweep", self.model)
         config = self.model.config.get_text_config()
-        if config.is_encoder_decoder or not self.model.can_generate():
+        if not self.model.can_generate():
             raise self._refusal("is no causal language model with a head")
         if not self.model._can_set_attn_implementation() or not hasattr(config, "num_hidden_layers"):
             raise self._refusal(NOT_ROUTED)

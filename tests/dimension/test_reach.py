@@ -9,8 +9,7 @@ import torch
 from tiny import TINY
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from geolib.dimension import attention_dimension, eps_support, minkowski_dimension, mlp_reach
-from geolib.partition import gate_hyperplanes
+from geolib.dimension import attention_dimension, eps_support, gate_hyperplanes, minkowski_dimension, mlp_reach
 
 COVERED = {
     "llama": {"attention_bias": True},

@@ -19,11 +19,12 @@ from geolib.dimension import (
     attention_edges,
     attention_heads,
     dimension_profile,
+    gate_hyperplanes,
+    gate_regions,
     measure_prompts,
     measuring,
     mlp_reach,
 )
-from geolib.partition import gate_hyperplanes
 
 KINDS = ["llama", "gemma3_text", "gpt_oss", "gpt2"]
 LENGTH = 30
@@ -506,7 +507,6 @@ def test_what_listens_hears_its_own_thread_alone():
 def test_masked_ids_are_refused():
     """NumPy would read what is under the mask."""
     from geolib.dimension import attention_dimension, measure_prompts
-    from geolib.partition import gate_regions
 
     model, ids = tiny("llama", {}), np.ma.array([[5, 6, 7]], mask=[[0, 1, 0]])
     for call in (

@@ -15,6 +15,7 @@ from geolib.partition import (
     ReluNetwork,
     count_arrangement,
     count_in_ball,
+    effective_regions,
     max_regions,
     plane_partition,
     region_bound,
@@ -466,3 +467,35 @@ def test_masked_entries_are_refused(count):
         count(np.ma.array([[1, 0], [0, 1]], mask=[[0, 1], [0, 0]]), [0, 0])
     with pytest.raises(TypeError, match=r": offsets is masked_array.*expected an array of real numbers without masked"):
         count([[1, 0], [0, 1]], np.ma.array([0, 1], mask=[True, False]))
+
+
+def test_effective_regions_are_those_of_the_volumes():
+    """Two lines cut a square into rectangles, whose areas are known."""
+    points = np.random.default_rng(0).random((20_000, 2))
+    areas = np.outer([0.3, 0.7], [0.1, 0.9])
+    assert effective_regions(points - [0.3, 0.1]) == pytest.approx(1 / (areas**2).sum(), rel=0.02)
+    grid = np.repeat(points, 9, axis=1) - np.tile(np.arange(1, 10) / 10, 2)  # a grid of equal squares
+    assert effective_regions(grid) == pytest.approx(100, rel=0.05)
+
+
+def test_effective_regions_are_pairs_over_pairs_that_share_a_pattern():
+    values = np.random.default_rng(1).standard_normal((40, 3))
+    together = sum((one > 0).tolist() == (other > 0).tolist() for one in values for other in values) - 40
+    assert effective_regions(values) == pytest.approx(40 * 39 / together)
+    assert effective_regions(np.eye(5) - 0.5) == np.inf
+    assert effective_regions(np.zeros((4, 2))) == 1
+    assert effective_regions(np.empty((4, 0))) == 1
+    # A ninth hyperplane counts too: patterns are packed by eights.
+    assert effective_regions(np.tile(np.eye(2) - 0.5, 5)[:, [0] * 8 + [1]]) == np.inf
+    assert effective_regions([[1] * 8 + [1], [1] * 8 + [-1]]) == np.inf
+
+
+def test_what_is_no_set_of_points_has_no_effective_regions():
+    with pytest.raises(
+        ValueError, match=r"^effective_regions: values has shape \(1, 2\), expected \[n, n_hyperplanes\]"
+    ):
+        effective_regions([[1, 2]])
+    with pytest.raises(ValueError, match=r"^effective_regions: values has shape \(2,\), expected"):
+        effective_regions([1, 2])
+    with pytest.raises(ValueError, match=r"^effective_regions: values holds nan at \(1, 0\), expected finite numbers$"):
+        effective_regions([[1.0], [np.nan]])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from geolib.partition import gate_names
+from geolib.dimension import gate_names
 from geolib.reasoning import Question, Runs, available_questions, generate_questions, load_questions, load_run, publish
 from geolib.reasoning.choosing import CHOICES, choice_of
 from geolib.reasoning.runs import NAMES, _draw, results_folder

@@ -1,15 +1,18 @@
 """gate_regions against what really goes into the activation, and against each neighbour taken by itself."""
 
+import warnings
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from tiny import TINY
 from transformers import AutoConfig, AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration
 
+from geolib.dimension import gate_hyperplanes, gate_names, gate_regions
 from geolib.dimension.interface import find_blocks
-from geolib.partition import ReluNetwork, effective_regions, gate_hyperplanes, gate_names, gate_regions, line_partition
+from geolib.partition import ReluNetwork, line_partition
 from geolib.reasoning.decode import SharedPrefix
 
 OLD = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256}
@@ -122,7 +125,7 @@ def test_a_padded_batch_equals_its_prompts(kind, side):
 
 
 def test_blocks_do_not_show(monkeypatch):
-    from geolib.partition import gates
+    from geolib.dimension import gates
 
     model, ids = tiny("llama"), tokens(3, 20)
     whole = gate_regions(model, ids, layer=1)
@@ -210,27 +213,6 @@ def test_hyperplanes_are_where_the_gate_is_0(kind):
     np.testing.assert_allclose(x @ normals.T + offsets, gates, atol=1e-4)
 
 
-def test_effective_regions_are_those_of_the_volumes():
-    """Two lines cut a square into rectangles, whose areas are known."""
-    points = np.random.default_rng(0).random((20_000, 2))
-    areas = np.outer([0.3, 0.7], [0.1, 0.9])
-    assert effective_regions(points - [0.3, 0.1]) == pytest.approx(1 / (areas**2).sum(), rel=0.02)
-    grid = np.repeat(points, 9, axis=1) - np.tile(np.arange(1, 10) / 10, 2)  # a grid of equal squares
-    assert effective_regions(grid) == pytest.approx(100, rel=0.05)
-
-
-def test_effective_regions_are_pairs_over_pairs_that_share_a_pattern():
-    values = np.random.default_rng(1).standard_normal((40, 3))
-    together = sum((one > 0).tolist() == (other > 0).tolist() for one in values for other in values) - 40
-    assert effective_regions(values) == pytest.approx(40 * 39 / together)
-    assert effective_regions(np.eye(5) - 0.5) == np.inf
-    assert effective_regions(np.zeros((4, 2))) == 1
-    assert effective_regions(np.empty((4, 0))) == 1
-    # A ninth hyperplane counts too: patterns are packed by eights.
-    assert effective_regions(np.tile(np.eye(2) - 0.5, 5)[:, [0] * 8 + [1]]) == np.inf
-    assert effective_regions([[1] * 8 + [1], [1] * 8 + [-1]]) == np.inf
-
-
 def test_bfloat16_gates_are_taken_in_float32():
     model, ids = tiny("llama").to(torch.bfloat16), tokens(2, 30)
     gate = model.model.layers[2].mlp.gate_proj
@@ -277,6 +259,25 @@ def test_model_leaves_as_it_entered():
         assert torch.equal(model.eval()(ids).logits, before)
 
 
+def test_adapters_are_read_with_the_model():
+    """The gate is the model's own; what goes into it, the adapter has changed."""
+    model, ids = tiny("gpt2", COVERED["gpt2"][0]), tokens(2, 8)
+    mask = torch.ones_like(ids)
+    mask[1, :3] = 0
+    bare = gate_regions(model, ids, mask, layer=2)
+    config = LoraConfig(r=4, target_modules=["c_attn"], init_lora_weights=False, task_type="CAUSAL_LM")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = get_peft_model(model, config).eval()
+    regions = gate_regions(model, ids, mask, layer=2)
+    assert (regions.between_tokens != bare.between_tokens).any()
+    assert gate_names(model)[2].endswith("transformer.h.2.mlp.c_fc")
+    gates = seen(model, model.get_submodule("base_model.model.transformer.h.2.mlp.act"), ids[1:, 3:])
+    assert_counts(regions.between_tokens[1:, 3:], gates[:, :-1], gates[:, 1:])
+    with model.disable_adapter():
+        np.testing.assert_array_equal(gate_regions(model, ids, mask, layer=2).around_tokens, bare.around_tokens)
+
+
 # --- Errors ------------------------------------------------------------------------------------------------------
 
 
@@ -310,16 +311,16 @@ def test_nan_is_no_count():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"model": 3}, TypeError, "model is a int, expected a transformers model"),
-        ({"input_ids": []}, ValueError, r"input_ids has shape \(1, 0\), expected"),
-        ({"input_ids": torch.empty(1, 0, dtype=torch.long)}, ValueError, r"input_ids has shape \(1, 0\), expected"),
-        ({"input_ids": [[[3]]]}, ValueError, r"input_ids has shape \(1, 1, 1\), expected"),
-        ({"input_ids": [[1.5, 2]]}, TypeError, "input_ids has type torch.float32, expected integers"),
-        ({"input_ids": "three words"}, TypeError, "input_ids is 'three words', expected integers"),
-        ({"input_ids": [[3, 64]]}, ValueError, "input_ids run from 3 to 64, but the vocabulary has 64"),
-        ({"input_ids": [[-1, 4]]}, ValueError, "input_ids run from -1 to 4"),
+        ({"model": 3}, TypeError, "model is a int, but a transformers model was expected"),
+        ({"input_ids": []}, ValueError, r"input_ids has shape \(1, 0\), but \[batch"),
+        ({"input_ids": torch.empty(1, 0, dtype=torch.long)}, ValueError, r"input_ids has shape \(1, 0\), but \[batch"),
+        ({"input_ids": [[[3]]]}, ValueError, r"input_ids has shape \(1, 1, 1\), but \[batch"),
+        ({"input_ids": [[1.5, 2]]}, TypeError, "input_ids has type torch.float32, but integers were expected"),
+        ({"input_ids": "three words"}, TypeError, "input_ids is 'three words', but integers of shape"),
+        ({"input_ids": [[3, 64]]}, ValueError, "input_ids has ids from 3 to 64, but the vocabulary has 64"),
+        ({"input_ids": [[-1, 4]]}, ValueError, "input_ids has ids from -1 to 4"),
         ({"input_ids": [[3] * 257]}, ValueError, "input_ids has 257 tokens, but the model's window is 256"),
-        ({"attention_mask": [[1, 1]]}, ValueError, r"attention_mask has shape \(1, 2\), but input_ids \(1, 4\)"),
+        ({"attention_mask": [[1, 1]]}, ValueError, r"attention_mask has shape \(1, 2\), but .*1, 4.* was expected"),
         ({"attention_mask": [[0] * 4]}, ValueError, "attention_mask holds other than 0 and 1, or a row of padding"),
         ({"attention_mask": [[2] * 4]}, ValueError, "attention_mask holds other than 0 and 1"),
         ({"layer": 3}, ValueError, "layer is 3, expected from -3 to 2"),
@@ -329,10 +330,10 @@ def test_nan_is_no_count():
         ({"layer": []}, ValueError, "layer is empty, expected at least one"),
         ({"layer": [0, 3]}, ValueError, "layer is 3, expected from -3 to 2"),
         ({"layer": "last"}, TypeError, "layer is 'last', expected an integer"),
-        ({"radius": 0}, ValueError, "radius is 0, expected a positive number"),
-        ({"radius": float("nan")}, ValueError, "radius is nan, expected"),
-        ({"radius": float("inf")}, ValueError, "radius is inf, expected"),
-        ({"radius": "wide"}, TypeError, "radius is 'wide', expected a number"),
+        ({"radius": 0}, ValueError, "radius is 0, expected a number above 0"),
+        ({"radius": float("nan")}, ValueError, "radius holds nan, expected"),
+        ({"radius": float("inf")}, ValueError, "radius holds inf, expected"),
+        ({"radius": "wide"}, TypeError, "radius is 'wide', expected"),
         ({"n_neighbours": 0}, ValueError, "n_neighbours is 0, expected at least 1"),
         ({"n_neighbours": 2.5}, TypeError, "n_neighbours is 2.5, expected an integer"),
         ({"seed": -1}, ValueError, "seed is -1, expected at least 0"),
@@ -346,7 +347,7 @@ def test_wrong_arguments_are_named(arguments, error, message):
 
 
 def test_wrong_arguments_of_the_others_are_named():
-    with pytest.raises(TypeError, match=r"^gate_hyperplanes: model is a int, expected a transformers model$"):
+    with pytest.raises(TypeError, match=r"^gate_hyperplanes: model is a int, but a transformers model was expected$"):
         gate_hyperplanes(3, layer=0)
     with pytest.raises(ValueError, match=r"^gate_hyperplanes: layer is 3, expected from -3 to 2$"):
         gate_hyperplanes(tiny("llama"), layer=3)
@@ -354,21 +355,13 @@ def test_wrong_arguments_of_the_others_are_named():
         gate_hyperplanes(tiny("llama"), layer=[0, 1])
     with pytest.raises(ValueError, match=r"^gate_hyperplanes: model is a Mixtral\w+, whose layer 1 is a mixture"):
         gate_hyperplanes(tiny("mixtral", {"num_local_experts": 2}), layer=1)
-    with pytest.raises(
-        ValueError, match=r"^effective_regions: values has shape \(1, 2\), expected \[n, n_hyperplanes\]"
-    ):
-        effective_regions([[1, 2]])
-    with pytest.raises(ValueError, match=r"^effective_regions: values has shape \(2,\), expected"):
-        effective_regions([1, 2])
-    with pytest.raises(ValueError, match=r"^effective_regions: values holds nan at \(1, 0\), expected finite numbers$"):
-        effective_regions([[1.0], [np.nan]])
 
 
 def test_an_encoder_with_a_decoder_is_refused():
     from transformers import T5Config, T5ForConditionalGeneration
 
     model = T5ForConditionalGeneration(T5Config(vocab_size=64, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2))
-    with pytest.raises(ValueError, match=r"^gate_regions: model is a T5\w+, expected a causal language model$"):
+    with pytest.raises(ValueError, match=r"^gate_regions: model is a T5\w+, but a causal language model was expected$"):
         gate_regions(model, [[3, 4]], layer=0)
 
 

@@ -6,16 +6,26 @@ those of a piecewise affine MLP (arXiv 2312.01648).
 """
 
 import inspect
-import math
 import threading
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
 
 import numpy as np
+import torch
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
-from geolib.checks import finite_array, integer, masked, one_line
+from geolib.checks import above_zero, integer
+from geolib.dimension.interface import (
+    check_ids,
+    check_mask,
+    check_model,
+    evaluating,
+    find_blocks,
+    layer_numbers,
+    locked,
+    read,
+)
 
 _BLOCK = 1 << 22  # gate values computed at a time
 
@@ -116,13 +126,14 @@ def gate_regions(model, input_ids, attention_mask=None, *, layer, radius=0.1, n_
     >>> regions.n_gates, regions.around_tokens.shape == (*ids.shape, 8)
     (1536, True)
     """
-    import torch
-
-    ids, mask = _check_tokens(model, input_ids, attention_mask)
-    radius = _check_radius(radius)
+    ids = check_ids("gate_regions", model, input_ids)
+    mask = torch.ones_like(ids)
+    if attention_mask is not None:
+        mask = check_mask("gate_regions", attention_mask, ids.shape).to(ids.device, torch.long)
+    radius = float(above_zero("gate_regions: radius", radius))
     n_neighbours = integer("gate_regions: n_neighbours", n_neighbours, 1)
     seed = integer("gate_regions: seed", seed, 0)
-    wanted = _check_layers("gate_regions", model, layer)
+    wanted = layer_numbers("gate_regions", model, layer)
     gates = {number: _gate("gate_regions", model, number) for number in wanted}
     counted = {}
 
@@ -176,10 +187,8 @@ def gate_hyperplanes(model, *, layer):
     >>> normals.shape, bool(offsets.any())
     ((1536, 576), False)
     """
-    import torch
-
-    _check_model("gate_hyperplanes", model)
-    (number,) = _check_layers("gate_hyperplanes", model, [layer])
+    check_model("gate_hyperplanes", model)
+    (number,) = layer_numbers("gate_hyperplanes", model, [layer])
     with torch.no_grad():
         return tuple(part.cpu().numpy() for part in _affine_map(*_gate("gate_hyperplanes", model, number)))
 
@@ -189,59 +198,14 @@ def gate_names(model) -> list[str]:
 
     Where gate and up projection are fused, the second half of the output is not the gate.
     """
+    check_model("gate_names", model)
     names = {module: name for name, module in model.named_modules()}
     layers = range(model.config.get_text_config().num_hidden_layers)
     return [names[_gate("gate_names", model, layer)[0]] for layer in layers]
 
 
-def effective_regions(values) -> float:
-    """Inverse of the probability that two points of a set lie in one region, from points drawn from it.
-
-    It is at most the number of regions, with equality if all are equally likely (Simpson 1949; Hill 1973, of order 2).
-
-    Parameters
-    ----------
-    values : array-like, shape=[n, n_hyperplanes]
-        What the hyperplanes' affine functions give at n independent points, at least 2. A region is a pattern of
-        values > 0.
-
-    Returns
-    -------
-    float
-        Pairs of points divided by those that share a pattern: the share is an unbiased estimate of the probability.
-        Infinity if no two points share one: then there are more regions than these points can tell.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If values are not numbers or not finite, or a shape is wrong.
-
-    Examples
-    --------
-    One line through a square cuts off a quarter of its area: 1 / (0.75^2 + 0.25^2) = 1.6.
-
-    >>> points = np.random.default_rng(0).random((20_000, 2))
-    >>> round(effective_regions(points[:, :1] - 0.25), 1)
-    1.6
-    """
-    values = finite_array("effective_regions: values", values)
-    if values.ndim != 2 or len(values) < 2:
-        raise ValueError(
-            f"effective_regions: values has shape {values.shape}, expected [n, n_hyperplanes], n at least 2"
-        )
-    if not values.shape[1]:
-        return 1.0
-    bits = np.ascontiguousarray(np.packbits(values > 0, axis=1))
-    patterns = bits.view(np.dtype((np.void, bits.shape[1]))).ravel()
-    _, sizes = np.unique(patterns, return_counts=True)
-    together = int((sizes * (sizes - 1)).sum())
-    return len(values) * (len(values) - 1) / together if together else math.inf
-
-
 def _count(x, W, b, shifts):
     """Regions between neighbouring rows of x, shape=[n]; and from each row over radius |x| directions, shape=[n, k]."""
-    import torch
-
     norm = x.norm(dim=1, keepdim=True)
     between, around = [], []
     rows = max(1, _BLOCK // len(W))
@@ -255,34 +219,12 @@ def _count(x, W, b, shifts):
     return tuple(1 + torch.cat(counts).cpu().numpy() for counts in (between, around))
 
 
-def _check_layers(caller, model, layer):
-    """Numbers of the layers, from 0."""
-    n_layers = model.config.get_text_config().num_hidden_layers
-    layers = layer if np.ndim(layer) else [layer]
-    if not len(layers):
-        raise ValueError(f"{caller}: layer is empty, expected at least one")
-    return [integer(f"{caller}: layer", one, -n_layers, n_layers - 1) % n_layers for one in layers]
-
-
-def _decoder_layers(caller, model):
-    from torch.nn import ModuleList
-
-    config = model.config.get_text_config()
-    n_layers = config.num_hidden_layers
-    # A vision tower may be as deep: the language model is the part that has the text's configuration.
-    home = next((part for part in model.modules() if getattr(part, "config", None) is config), model)
-    for module in home.modules():
-        if isinstance(module, ModuleList) and len(module) == n_layers:
-            return module
-    raise ValueError(f"{caller}: model is a {type(model).__name__}, whose {n_layers} layers were not found")
-
-
 def _gate(caller, model, layer):
     """Projection whose output goes into the MLP's activation, and whether that is its first half only."""
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
-    block, found = _decoder_layers(caller, model)[layer], []
+    blocks, found = find_blocks(model), []
+    if not blocks:
+        raise ValueError(f"{caller}: model is a {type(model).__name__}, whose layers were not found")
+    block = blocks[layer]
     for module in block.modules():
         linear = {name for name, child in module.named_children() if isinstance(child, torch.nn.Linear | Conv1D)}
         found += [(getattr(module, names[0]), names[0]) for names in _MLPS if linear == set(names)]
@@ -306,8 +248,6 @@ def _gate(caller, model, layer):
 
 def _affine_map(projection, half):
     """Weights and biases of the gate in float32, shape=[n_gates, width] and shape=[n_gates]."""
-    import torch
-
     W = projection.weight.float()
     W = W if isinstance(projection, torch.nn.Linear) else W.T  # transformers' Conv1D is a transposed Linear
     b = W.new_zeros(len(W)) if projection.bias is None else projection.bias.float()
@@ -320,8 +260,6 @@ class _Reached(Exception):  # noqa: N818 -- no error: it ends a forward pass tha
 
 def _visit(modules, function, model, ids, mask):
     """Run the model until it has entered all modules, and call function(name, what the module is given) at each."""
-    import torch
-
     waiting, ours = set(modules), threading.get_ident()
 
     def enter(name, module, args):
@@ -332,91 +270,17 @@ def _visit(modules, function, model, ids, mask):
         if not waiting:
             raise _Reached
 
-    inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
-    if "position_ids" in inspect.signature(model.base_model.forward).parameters:
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    inner = next(part for part in model.modules() if isinstance(part, PreTrainedModel))  # adapters wrap it
+    if "position_ids" in inspect.signature(inner.base_model.forward).parameters:
         inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)  # padding on the left moves no token
     hooks = [module.register_forward_pre_hook(partial(enter, name)) for name, module in modules.items()]
     try:
-        with _evaluating(model), torch.no_grad():
-            model.base_model(**inputs)
+        with locked(model), evaluating(model):
+            read(model, **inputs)
     except _Reached:
         return
     finally:
         for hook in hooks:
             hook.remove()
     raise ValueError(f"gate_regions: model is a {type(model).__name__}, whose forward pass does not reach the layer")
-
-
-@contextmanager
-def _evaluating(model):
-    """Switch dropout off, then each module back to what it was."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-def _check_tokens(model, input_ids, attention_mask):
-    """Token ids and mask as tensors on the model's device, shape=[batch, tokens]."""
-    import torch
-
-    _check_model("gate_regions", model)
-    ids = _integers("input_ids", input_ids)
-    if ids.ndim != 2 or 0 in ids.shape:
-        raise ValueError(
-            f"gate_regions: input_ids has shape {tuple(ids.shape)}, expected [batch, tokens] with at least one token"
-        )
-    config = model.config.get_text_config()
-    if ids.min() < 0 or ids.max() >= config.vocab_size:
-        raise ValueError(
-            f"gate_regions: input_ids run from {ids.min()} to {ids.max()}, but the vocabulary has {config.vocab_size}"
-        )
-    window = getattr(config, "max_position_embeddings", None)
-    if window and ids.shape[1] > window:
-        raise ValueError(f"gate_regions: input_ids has {ids.shape[1]} tokens, but the model's window is {window}")
-    mask = torch.ones_like(ids) if attention_mask is None else _integers("attention_mask", attention_mask)
-    if mask.shape != ids.shape:
-        raise ValueError(
-            f"gate_regions: attention_mask has shape {tuple(mask.shape)}, but input_ids {tuple(ids.shape)}"
-        )
-    if ((mask != 0) & (mask != 1)).any() or not mask.any(dim=1).all():
-        raise ValueError(
-            "gate_regions: attention_mask holds other than 0 and 1, or a row of padding only, expected 1 for tokens "
-            "and 0 for padding"
-        )
-    return ids.to(model.device), mask.to(model.device)
-
-
-def _check_model(caller, model):
-    from transformers import PreTrainedModel
-
-    if not isinstance(model, PreTrainedModel):
-        raise TypeError(f"{caller}: model is a {type(model).__name__}, expected a transformers model")
-    if model.config.is_encoder_decoder:
-        raise ValueError(f"{caller}: model is a {type(model).__name__}, expected a causal language model")
-
-
-def _integers(name, given):
-    import torch
-
-    try:
-        if masked(given):
-            raise TypeError
-        tensor = torch.as_tensor(given)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"gate_regions: {name} is {one_line(given)}, expected integers") from None
-    if tensor.numel() and (tensor.is_floating_point() or tensor.is_complex()):
-        raise TypeError(f"gate_regions: {name} has type {tensor.dtype}, expected integers")
-    tensor = tensor.long()
-    return tensor[None] if tensor.ndim == 1 else tensor
-
-
-def _check_radius(radius):
-    if isinstance(radius, bool) or not isinstance(radius, Real):
-        raise TypeError(f"gate_regions: radius is {one_line(radius)}, expected a number")
-    if not 0 < radius < math.inf:
-        raise ValueError(f"gate_regions: radius is {radius}, expected a positive number")
-    return float(radius)
