@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from geolib.checks import finite_array, integer
 from geolib.reasoning.analysis import id_change
-from geolib.reasoning.prompts import Condition, frame
+from geolib.reasoning.prompts import Condition, frame_and_place
 from geolib.reasoning.questions import Question
 from geolib.reasoning.sweep import Sweep
 
@@ -123,7 +123,7 @@ def mean_rises(rows: pd.DataFrame, *, layer: int = -2, eps: float = 0.1, rule: s
 
 def lengths(tokenizer, candidates: Sequence[Question]) -> np.ndarray:
     """Tokens before the question with each candidate as the only example, shape=[candidates]."""
-    return np.array([len(frame(tokenizer, condition).before) for condition in alone(candidates)])
+    return np.array([len(frame_and_place(tokenizer, condition)[0].before) for condition in alone(candidates)])
 
 
 def highest(scores, k: int, *, lowest: bool = False) -> tuple[int, ...]:

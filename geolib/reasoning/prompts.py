@@ -1,7 +1,8 @@
 """Prompts as token ids: what stands before a question and after it, whatever fills the places of the examples.
 
 A prompt is ``before + question_ids + after``. The question is tokenised by itself, so that its tokens are the same in
-every condition; the first k examples' tokens begin the prompt of k + 1 as well.
+every condition, but for the space that some tokenizers put before a text at the start or behind a mark; the first k
+examples' tokens begin the prompt of k + 1 as well.
 """
 
 import re
@@ -124,8 +125,8 @@ def build_prompt(tokenizer, question: str, examples: Sequence[Question] | Condit
     """
     question = _text("build_prompt: question", question)
     condition = examples if isinstance(examples, Condition) else Condition(examples=examples)
-    (before, after), where = _frame(tokenizer, condition)
-    return [*before, *_slot_ids(tokenizer, question, where), *after]
+    (before, after), where = frame_and_place(tokenizer, condition)
+    return [*before, *slot_ids(tokenizer, question, where), *after]
 
 
 def question_ids(tokenizer, text: str) -> list[int]:
@@ -133,7 +134,7 @@ def question_ids(tokenizer, text: str) -> list[int]:
 
     Plain text has a space before every question, so without a chat template it is tokenised with that space.
     """
-    return _slot_ids(tokenizer, text, _place_of_question(tokenizer))
+    return slot_ids(tokenizer, text, _place_of_question(tokenizer))
 
 
 def _place_of_question(tokenizer) -> str:
@@ -142,7 +143,8 @@ def _place_of_question(tokenizer) -> str:
     return place(tokenizer, _dialog(tokenizer, (), "", SLOT, "").split(SLOT)[0]) if chat else "inside"
 
 
-def _slot_ids(tokenizer, text: str, where: str) -> list[int]:
+def slot_ids(tokenizer, text: str, where: str) -> list[int]:
+    """Tokens of a text by itself, as they are in a place of a prompt."""
     text = _text("question_ids: text", text)
     ids = _text_ids(tokenizer, text if tokenizer.chat_template else f" {text}", where)
     if not ids:  # of bytes that are not in its vocabulary some tokenizers make nothing
@@ -172,7 +174,7 @@ def frame(tokenizer, condition: Condition) -> Frame:
     """
     if not isinstance(condition, Condition):
         raise TypeError(f"frame: condition is a {type(condition).__name__}, but a Condition was expected")
-    found, asked = _frame(tokenizer, condition)
+    found, asked = frame_and_place(tokenizer, condition)
     bare = _place_of_question(tokenizer)
     if asked != bare and _text_ids(tokenizer, "a", asked) != _text_ids(tokenizer, "a", bare):
         raise ValueError(
@@ -182,8 +184,8 @@ def frame(tokenizer, condition: Condition) -> Frame:
     return found
 
 
-def _frame(tokenizer, condition: Condition) -> tuple[Frame, str]:
-    """Tokens around the question, and the place where it stands."""
+def frame_and_place(tokenizer, condition: Condition) -> tuple[Frame, str]:
+    """Tokens around the question, and the place where it stands, for :func:`slot_ids`."""
     # The dialog is rendered with a name in each slot, and taken apart again at the names.
     shown = [f"slot{i:05}" for i in range(2 * condition.shots)]
     slots = [*shown, *["slotlead"] * bool(condition.lead), "slotquestion", *["slothint"] * bool(condition.hint)]
@@ -248,7 +250,7 @@ def _fill(tokenizer, condition: Condition, places: Sequence[str]) -> list[list[i
     said = []
     for example in condition.examples:
         said += [example.text, f"{example.steps.strip()}\n" * condition.worked + reply(example.answer)]
-    slots = [_slot_ids(tokenizer, text, places[i]) for i, text in enumerate(said)]
+    slots = [slot_ids(tokenizer, text, places[i]) for i, text in enumerate(said)]
     if condition.kind == "examples":
         return slots
     if condition.kind == "prose":

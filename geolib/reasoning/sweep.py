@@ -22,7 +22,7 @@ from geolib.parts import check_storable, fingerprint, run_in_parts
 from geolib.reasoning.answers import Answerer, Settings, ends, room
 from geolib.reasoning.decode import RefusedError
 from geolib.reasoning.judge import judge
-from geolib.reasoning.prompts import Condition, frame, question_ids
+from geolib.reasoning.prompts import Condition, frame_and_place, slot_ids
 from geolib.reasoning.questions import Question
 
 logger = logging.getLogger(__name__)
@@ -244,11 +244,11 @@ class Sweep:
     def _prompts(self, condition, questions, model_hash, skipped) -> list[dict]:
         """Every question's prompt with its key: a hash of all that determines its row."""
         window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
-        before, after = frame(self.tokenizer, condition)
+        (before, after), place = frame_and_place(self.tokenizer, condition)
         about = {"condition": condition.name, "example_set": condition.example_set, "shots": condition.shots}
         prompts = []
         for question in questions:
-            rest = [*question_ids(self.tokenizer, question.text), *after]
+            rest = [*slot_ids(self.tokenizer, question.text, place), *after]
             length = len(before) + len(rest)
             if length + self.max_new_tokens > window:
                 skipped.append({"question": question.index, **about, "prompt_tokens": length})

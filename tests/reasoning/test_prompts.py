@@ -331,14 +331,18 @@ TURNS = {
 }
 
 
+def marked(prefix, template):
+    tokens = spaced(prefix, TURNS[template])
+    eaters = {"<|u|>": {"rstrip": True}, "<|e|>": {"lstrip": True, "rstrip": True}}
+    for mark, eats in eaters.items():
+        tokens.add_tokens([AddedToken(mark, special=True, normalized=False, **eats)], special_tokens=True)
+    return tokens
+
+
 @pytest.mark.parametrize("template", TURNS)
 @pytest.mark.parametrize("prefix", ["prepend", "always", "first", "never"])
 def test_ids_are_those_of_the_whole_text_at_marks(prefix, template):
-    tokens = spaced(prefix, TURNS[template])
-    tokens.add_tokens([AddedToken("<|u|>", rstrip=True, special=True, normalized=False)], special_tokens=True)
-    tokens.add_tokens(
-        [AddedToken("<|e|>", lstrip=True, rstrip=True, special=True, normalized=False)], special_tokens=True
-    )
+    tokens = marked(prefix, template)
     user = [{"role": "user", "content": "Tom has 3."}]
     whole = tokens.apply_chat_template(user, return_dict=False)
     assert encode_prompts(tokens, ["Tom has 3."], chat=True)[0] == whole

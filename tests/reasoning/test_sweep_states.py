@@ -9,6 +9,7 @@ import accelerate
 import pytest
 import torch
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+from test_prompts import TURNS, marked
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoConfig,
@@ -23,7 +24,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 from geolib.dimension import RULES, attention_dimension, gate_names, gate_regions, measure_prompts
 from geolib.dimension.rules import Rule
 from geolib.parts import fingerprint
-from geolib.reasoning import Sweep, build_prompt, generate_questions
+from geolib.reasoning import Condition, Question, Sweep, build_prompt, generate_questions
 from geolib.reasoning.answers import Answerer, Settings
 from geolib.reasoning.decode import SharedPrefix
 from tests.tiny import TINY
@@ -605,6 +606,28 @@ def test_virtual_tokens_are_refused():
 
 
 # Templates
+
+
+@pytest.mark.parametrize("template", TURNS)
+@pytest.mark.parametrize("prefix", ["prepend", "always", "first", "never"])
+def test_a_sweep_asks_what_the_whole_dialog_is(prefix, template):
+    """Also where the tokenizer puts a space before the question under some conditions only."""
+    model, tokens, asked = tiny(), marked(prefix, template), Question("Tom has 3.", 3.0, 1)
+    shown = (Question("Ann has 2.", 2.0, 0),)
+    conditions = [
+        Condition(examples=examples, lead=lead, hint=hint)
+        for examples in ((), shown)
+        for lead, hint in (("", ""), ("Think.", ""), ("", "Think."))
+    ]
+    rows = sweep(model, tokens, questions=[asked], examples=(), conditions=conditions)
+    for condition, row in zip(conditions, rows.itertuples(), strict=True):
+        turns = [{"role": "user", "content": "Ann has 2."}, {"role": "assistant", "content": "The answer is 2."}]
+        turns = turns[: 2 * condition.shots]
+        asks = "\n".join(filter(None, (condition.lead, asked.text, condition.hint)))
+        whole = tokens.apply_chat_template([*turns, {"role": "user", "content": asks}], return_dict=False)
+        assert row.prompt_tokens == len(whole)
+        expected = attention_dimension(model, [whole], eps=0.01).per_layer[0, :, 0]
+        assert rows["id_absolute_0.01"][row.Index].tolist() == expected.tolist()
 
 
 def test_a_template_with_a_clock_gives_the_same_prompt_tomorrow(monkeypatch):
