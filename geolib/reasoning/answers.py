@@ -31,6 +31,8 @@ class Settings:
         Names in :data:`geolib.dimension.RULES`, which a worker must know.
     ends : sequence of int, optional
         Tokens that end an answer; by default those of the model and of the tokenizer.
+    stops : sequence of str, optional
+        Texts that end an answer; by default those of :func:`stops`.
     """
 
     eps: Sequence[float]
@@ -43,6 +45,7 @@ class Settings:
     probe: tuple[int, ...]
     rules: tuple[str, ...] = field(default_factory=lambda: tuple(RULES))
     ends: Sequence[int] | None = None
+    stops: Sequence[str] | None = None
 
 
 class Answerer:
@@ -70,7 +73,7 @@ class Answerer:
         rules = check_rule("Sweep", settings.rules)
         self._engine = SharedPrefix(model, settings.eps, settings.sharpness, watched, rules)
         self._ends = ends(model.generation_config, tokenizer) if settings.ends is None else settings.ends
-        self._stops = () if tokenizer.chat_template else _STOPS
+        self._stops = stops(model.generation_config, tokenizer) if settings.stops is None else settings.stops
 
     def __call__(self, batch: Sequence[dict]) -> list[dict]:
         """Answer prompts of one beginning.
@@ -142,6 +145,12 @@ def ends(config, tokenizer=None) -> list[int]:
     """Tokens that end an answer, by a configuration (one, several, or none) and by a tokenizer."""
     eos, other = (getattr(one, "eos_token_id", None) for one in (config, tokenizer))
     return sorted({*np.ravel(eos).tolist(), other} - {None})
+
+
+def stops(config, tokenizer) -> tuple[str, ...]:
+    """Texts that end an answer, by a model's generation configuration, and where the tokenizer writes plain text."""
+    own = getattr(config, "stop_strings", None) or ()
+    return (*([own] if isinstance(own, str) else own), *(() if tokenizer.chat_template else _STOPS))
 
 
 def room(model) -> tuple[str, int]:

@@ -18,8 +18,9 @@ from geolib.checks import integer, one_line
 from geolib.dimension.batches import changed_rules
 from geolib.dimension.interface import check_fit, check_model
 from geolib.dimension.rules import RULES, SHIPPED, check_eps
+from geolib.dimension.texts import text_ids
 from geolib.parts import check_storable, fingerprint, run_in_parts
-from geolib.reasoning.answers import Answerer, Settings, ends, room
+from geolib.reasoning.answers import Answerer, Settings, ends, room, stops
 from geolib.reasoning.decode import RefusedError
 from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition, frame_and_place, slot_ids
@@ -28,6 +29,7 @@ from geolib.reasoning.questions import Question
 logger = logging.getLogger(__name__)
 
 _MEASURE = 3  # part of each row's key, and so of its draws: raise it when what a row means, or how it is made, changes
+_PLAIN = ("\n\n", "\nQuestion:")  # what ended the answers to plain text when the first rows were kept
 _MOST_ROWS = {"cpu": 256}  # in a batch: the longest answers are waited for, so that few large batches are best
 
 
@@ -59,7 +61,9 @@ class Sweep:
     eps : float or sequence of float
         Threshold(s) in (0, 1); every one of :data:`geolib.dimension.RULES` is recorded.
     max_new_tokens : int
-        Longest answer; rows whose answer was cut off say so in ``truncated``.
+        Longest answer; rows whose answer was cut off say so in ``truncated``. An answer ends before that at an end
+        token of model or tokenizer, at a stop string of the model's generation configuration, or, where the tokenizer
+        has no chat template, at an empty line or the next question.
     temperature : float
         0 decodes greedily; above, tokens are drawn at random.
     seed : int
@@ -241,6 +245,11 @@ class Sweep:
         """Tokens that end an answer."""
         return ends(getattr(self.model, "generation_config", None), self.tokenizer)
 
+    @property
+    def _stops(self) -> tuple[str, ...]:
+        """Texts that end an answer."""
+        return stops(getattr(self.model, "generation_config", None), self.tokenizer)
+
     def _prompts(self, condition, questions, model_hash, skipped) -> list[dict]:
         """Every question's prompt with its key: a hash of all that determines its row."""
         window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
@@ -273,6 +282,10 @@ class Sweep:
         # Those of the configuration are in the model's hash.
         if self._ends != ends(self.model.config.get_text_config()):
             settings.append({"ends": self._ends})
+        # Those that go with the form of the prompt, with turns or plain, are told by its tokens.
+        (plain,) = text_ids("frame", self.tokenizer, ["\nAnswer:"])
+        if self._stops != (_PLAIN if ids[-len(plain) :] == plain else ()):
+            settings.append({"stops": self._stops})
         return hashlib.sha256(json.dumps(settings, default=lambda number: number.item()).encode()).hexdigest()
 
     def _answer(self, prompts: list[dict], model_hash: str, failed: list[dict]) -> pd.DataFrame:
@@ -288,6 +301,7 @@ class Sweep:
             model_sha256=model_hash,
             probe=(*longest["before"], *longest["rest"]),
             ends=self._ends,
+            stops=self._stops,
         )
         answer, errors = Answerer(self.model, self.tokenizer, settings), {}
         known = run_in_parts(

@@ -3,7 +3,9 @@
 import functools
 import threading
 import warnings
+from dataclasses import fields
 from fractions import Fraction
+from types import SimpleNamespace
 
 import accelerate
 import pytest
@@ -547,6 +549,95 @@ def test_a_store_keeps_ends_apart(tmp_path):
     for token in map(tokens.convert_ids_to_tokens, range(0, 256, 64)):
         tokens.eos_token = token
         assert same(sweep(model, tokens, store=tmp_path), sweep(model, tokens))
+
+
+def stopping(*texts):
+    model = tiny()
+    model.generation_config.stop_strings = list(texts)
+    return model
+
+
+def test_a_store_keeps_stops_apart(tmp_path):
+    """A template may write what a prompt in plain text is, token for token; and a model may bring stops of its own."""
+    template = "{% for m in messages %}Question: {{ m['content'] }}\nAnswer:{% endfor %}"
+    turns, plain = tokenizer(template), tokenizer(None)
+    assert build_prompt(turns, QUESTIONS[0].text) == build_prompt(plain, QUESTIONS[0].text)
+    said = sweep(tiny(), turns, max_new_tokens=16).response
+    inside = next(sign for sign in said[0][1:] if sign.isascii() and sign.isprintable())
+    for tokens in (turns, plain, tokenizer()):
+        for model in (tiny(), stopping(inside), stopping("never said", inside)):
+            rows = sweep(model, tokens, max_new_tokens=16, store=tmp_path)
+            assert same(rows, sweep(model, tokens, max_new_tokens=16))
+    assert sweep(stopping(inside), turns, max_new_tokens=16).response[0] == said[0].split(inside)[0].strip()
+
+
+def test_stops_of_the_model_end_an_answer_where_generate_ends_it():
+    tokens, ids = tokenizer(), [build_prompt(tokenizer(), QUESTIONS[0].text)]
+    settings = {
+        "max_new_tokens": 40,
+        "do_sample": False,
+        "pad_token_id": 0,
+        "attention_mask": torch.ones_like(torch.tensor(ids)),
+    }
+    free = tokens.decode(tiny().generate(torch.tensor(ids), **settings)[0, len(ids[0]) :], skip_special_tokens=True)
+    stop = next(sign for sign in free[3:] if sign.isascii() and sign.isprintable())
+    ended = stopping(stop).generate(torch.tensor(ids), tokenizer=tokens, **settings)[0, len(ids[0]) :]
+    rows = sweep(stopping(stop), tokens, max_new_tokens=40)
+    assert rows.new_tokens[0] == len(ended) < 40
+    assert not rows.truncated[0]
+    assert rows.response[0] == tokens.decode(ended, skip_special_tokens=True).lstrip().split(stop)[0].strip()
+
+
+# What each argument is changed to, where the first stands for all that a sweep of these tests is given.
+CHANGES = {
+    "model": [tiny(initializer_range=0.2), stopping("the end"), tiny(eos_token_id=9)],
+    "tokenizer": [tokenizer(CHAT + " "), tokenizer(None)],
+    "questions": [QUESTIONS[2:4]],
+    "examples": [QUESTIONS[5:]],
+    "shots": [(0,)],
+    "conditions": [[Condition(examples=QUESTIONS[4:5], hint="Think.")]],
+    "eps": [0.2, (0.1, 0.05)],
+    "max_new_tokens": [5],
+    "temperature": [0.5],
+    "sharpness": [{0: 2.0}],
+    "watched": [["model.layers.0.mlp.gate_proj"]],
+}
+KEPT = {
+    "paired": ([True], "which question is asked under which condition, not how"),
+    "only_wrong": ([True], "which questions are asked under the other conditions, not how"),
+    "seed": ([1], "greedy answers draw nothing; where some are drawn, test_the_seed_counts_only_where_it_is_used"),
+    "batch_size": ([1], "each row is computed as if alone, but for rounding, which `near` tells of"),
+    "store": (["folder"], "where rows are kept"),
+    "engine": ([SimpleNamespace(submit=print)], "who answers: its workers refuse other weights, and get all settings"),
+    "progress": ([True], "what is shown meanwhile"),
+}
+
+
+def keys_of(**change):
+    settings = {"model": tiny(), "tokenizer": tokenizer(), "questions": QUESTIONS[:2], "progress": False}
+    settings |= {"examples": QUESTIONS[4:], "shots": (1,), "max_new_tokens": 6} | change
+    if "conditions" in change or "paired" in change:
+        shown = Condition(examples=QUESTIONS[4:5])
+        settings |= {
+            "examples": (),
+            "conditions": change.get("conditions", [shown, Condition(examples=QUESTIONS[4:5], example_set=1)]),
+        }
+    if "only_wrong" in change:
+        settings["shots"] = (0, 1)
+    asked = Sweep(**settings)
+    return {p["key"] for p in asked._prompts(asked._conditions[-1], asked.questions, fingerprint(asked.model), [])}
+
+
+def test_every_argument_is_in_the_key_or_changes_no_row(tmp_path):
+    assert {*CHANGES, *KEPT} == {field.name for field in fields(Sweep)}
+    assert not CHANGES.keys() & KEPT.keys()
+    usual = keys_of()
+    for name, values in CHANGES.items():
+        for value in values:
+            assert usual.isdisjoint(keys_of(**{name: value})), name
+    for name, (values, reason) in KEPT.items():
+        assert reason
+        assert all(keys_of(**{name: value}) == usual for value in values), name
 
 
 def test_a_store_keeps_rules_apart(tmp_path, monkeypatch):
