@@ -129,7 +129,8 @@ def load(name: str = EMBEDDED, *, device=None, dtype=None):
             f"within reach was expected (transformers: {reason})"
         ) from error
     _check_weights(name, model, found)
-    if not tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys() - set(tokenizer.all_special_tokens):
+    added = getattr(tokenizer, "get_added_vocab", dict)()  # mistral-common's tells of none
+    if not tokenizer.get_vocab().keys() - added.keys() - set(tokenizer.all_special_tokens):
         raise ValueError(
             f"load: name is {str(name)!r}, but it has no tokenizer; expected tokenizer.json or its like there"
         )

@@ -399,6 +399,9 @@ def _digest(digest, name, weight) -> None:
     if isinstance(weight, tuple | list):
         for part in weight:
             _digest(digest, name, part)
+    elif hasattr(weight, "__tensor_flatten__"):  # such as torchao's: a tensor made of others
+        parts, context = weight.__tensor_flatten__()
+        _digest(digest, name, [weight.dtype, context, *(getattr(weight, part) for part in parts)])
     elif not isinstance(weight, torch.Tensor):
         digest.update(f"{name} {weight}".encode())
     else:
@@ -453,7 +456,7 @@ def _settings(module) -> dict:
     # What transformers notes of how a model was loaded, and from where, is passed over.
     passing = {"gradient_checkpointing", "_is_hf_initialized", "name_or_path", "hf_device_map", "warnings_issued"}
     passing |= {"forward", "_old_forward", "_use_kernels", "_weight_conversions", "_output_capturing_hooks_installed"}
-    passing |= {"prepare_inputs_for_generation", *_OWN}
+    passing |= {"prepare_inputs_for_generation", "extra_repr", *_OWN}
     settings = {"class": f"{type(module).__module__}.{type(module).__qualname__}"}
     held = {name: value for name, value in vars(module).items() if name not in passing and "cached" not in name}
     # A class of somebody's own may be written anew under its name: what its methods do counts too.
@@ -546,7 +549,7 @@ def _untold(module):
         while layer:  # what it is wrapped in, such as torch.no_grad(), and what is in there
             called += [layer] if _home(layer) not in usual else []
             layer = getattr(layer, "__wrapped__", None)
-        held = {name: value for name, value in vars(module).items() if name not in _OWN}
+        held = {name: value for name, value in vars(module).items() if name not in (*_OWN, "extra_repr")}
         instead = filter(None, [held.pop("forward", None), held.pop("_old_forward", None)])
         called += [one for one in instead if getattr(one, "__func__", one) is not owner.forward]
         hook = held.pop("_hf_hook", None)

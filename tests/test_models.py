@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import threading
+from types import SimpleNamespace
 from typing import ClassVar
 
 import huggingface_hub
@@ -15,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import TINY
 from tiny_folder import save_tiny
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from geolib import models
 from geolib.reasoning import load_questions
@@ -399,6 +400,17 @@ def test_a_folder_without_a_whole_model_says_what_it_is(tmp_path, files, what):
     for name in files:
         (tmp_path / name).write_text("{}")
     with pytest.raises(ValueError, match=rf"^load: name is '.*', {what}"):
+        models.load(tmp_path)
+
+
+def test_a_tokenizer_that_tells_of_no_added_tokens(tmp_path, monkeypatch):
+    """As that of mistral-common, which stands in for transformers' own where it is installed."""
+    save_tiny(tmp_path)
+    foreign = SimpleNamespace(get_vocab=lambda: {"a": 0, "</s>": 1}, all_special_tokens=["</s>"])
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: foreign)
+    assert models.load(tmp_path)[1] is foreign
+    foreign.get_vocab = lambda: {"</s>": 1}
+    with pytest.raises(ValueError, match="but it has no tokenizer"):
         models.load(tmp_path)
 
 

@@ -24,6 +24,7 @@ from geolib.dimension.interface import (
     find_blocks,
     layer_numbers,
     locked,
+    quantised,
     read,
 )
 
@@ -237,8 +238,10 @@ def _gate(caller, model, layer):
         reason = "has a gate in one half of gate_up_proj, unknown which"
     elif found[0][0].weight.is_meta:
         reason = "has weights that are offloaded"
-    elif not found[0][0].weight.is_floating_point():
-        reason = f"has weights of type {found[0][0].weight.dtype}"
+    elif kind := quantised(found[0][0].weight):
+        reason = f"has weights of type {kind}"
+    elif (kind := type(found[0][0])) not in (torch.nn.Linear, Conv1D):
+        reason = f"has a {kind.__name__}, which may compute other than its weights tell,"
     else:
         return found[0][0], found[0][1] == "gate_up_proj"
     raise ValueError(

@@ -17,7 +17,16 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask
 from transformers.pytorch_utils import Conv1D
 
-from geolib.dimension.interface import NOT_ROUTED, UncountableError, attending, check_ids, layer_numbers, ours, read
+from geolib.dimension.interface import (
+    NOT_ROUTED,
+    UncountableError,
+    attending,
+    check_ids,
+    layer_numbers,
+    ours,
+    quantised,
+    read,
+)
 
 _NAME = "geolib_heads"
 
@@ -191,8 +200,8 @@ def _split(layer, value, weights, sinks, readers) -> AttentionHeads:
         names = ", ".join(type(reader).__name__ for reader, _ in readers)
         raise UncountableError(f"hands the attention of layer {layer} to {names or 'no module as it is'}")
     ((projection, output),) = readers
-    if not projection.weight.is_floating_point():
-        raise UncountableError(f"has an output projection of type {projection.weight.dtype} in layer {layer}")
+    if kind := quantised(projection.weight):
+        raise UncountableError(f"has an output projection of type {kind} in layer {layer}")
     total = weights.float().sum(-1)
     rounding = math.sqrt(torch.finfo(value.dtype).eps)  # half of the digits: far above rounding, far below an error
     if weights.min() < 0 or total.max() > 1 + rounding or not (sinks or total.min() > 1 - rounding):

@@ -116,6 +116,14 @@ def layer_numbers(function, model, layer) -> list[int]:
     return [integer(f"{function}: layer", one, -n_layers, n_layers - 1) % n_layers for one in layers]
 
 
+def quantised(weight) -> str | None:
+    """Return the type of weights that stand for others, which a scale or another tensor belongs to."""
+    if type(weight.data) is not torch.Tensor:
+        return type(weight.data).__name__
+    plain = weight.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    return None if plain else str(weight.dtype)
+
+
 def find_blocks(model):
     """Return the model's layers, as modules in their order; nothing where no list of modules has their number."""
     config = model.config.get_text_config()

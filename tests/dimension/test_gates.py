@@ -298,6 +298,27 @@ def test_halves_of_unknown_order_are_refused():
         gate_regions(model, [[3, 4]], layer=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int8])
+def test_weights_that_a_scale_belongs_to_are_refused(dtype):
+    """Eight bits, floating-point or not: the numbers that the gate multiplies by are others."""
+    model = tiny("llama")
+    weight = model.model.layers[0].mlp.gate_proj.weight
+    model.model.layers[0].mlp.gate_proj.weight = torch.nn.Parameter(weight.detach().to(dtype), requires_grad=False)
+    with pytest.raises(ValueError, match=rf"whose layer 0 has weights of type {dtype}; expected one MLP with a known"):
+        gate_hyperplanes(model, layer=0)
+
+
+def test_a_gate_that_computes_something_else_is_refused():
+    class Doubled(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    model = tiny("llama")
+    model.model.layers[1].mlp.gate_proj = Doubled(32, 48)
+    with pytest.raises(ValueError, match="whose layer 1 has a Doubled, which may compute other than its weights tell"):
+        gate_regions(model, [[3, 4]], layer=1)
+
+
 def test_nan_is_no_count():
     model = tiny("llama")
     model.model.layers[1].self_attn.o_proj.weight.data[0, 0] = torch.nan

@@ -12,7 +12,7 @@ import torch
 from eager import eager_maps
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from test_attention import COUNTED, assert_equal_but_undecided, eager_count, tiny
-from transformers import DynamicCache, GenerationConfig, StaticCache
+from transformers import DynamicCache, GenerationConfig, QuantizedCache, StaticCache
 
 from geolib.dimension import (
     attention_dimension,
@@ -76,6 +76,22 @@ def test_a_static_cache(kind, room, past):
         np.testing.assert_allclose(rows.sink_share[..., -1], sink, atol=1e-5)
         assert (rows.visible[:, -1, -1] == maps[:, -1, 0, -1].count_nonzero(-1).numpy()).all()
         assert cache.get_seq_length() == past
+
+
+def test_a_quantised_cache():
+    """Keys come back coarser than they went in, and are counted as the model's own eager attention sees them."""
+    model, ids = tiny("llama", {}), prompts()
+    cache = QuantizedCache("fp8", model.config)
+    with torch.no_grad():
+        model(ids[:, :12], past_key_values=cache)
+        model.set_attn_implementation("eager")
+        maps = model(ids[:, 12:], past_key_values=copy.deepcopy(cache), output_attentions=True).attentions
+    model.set_attn_implementation("sdpa")
+    with measuring(model) as measure:
+        generate(model, ids, cache_implementation="quantized", cache_config={"backend": "fp8"})
+    assert_last(measure.result(), eager_maps(model, ids))
+    assert_all(attention_dimension(model, ids[:, 12:], tokens="all", past_key_values=cache), torch.stack(maps, dim=1))
+    assert not torch.equal(torch.stack(maps, dim=1), eager_maps(model, ids)[..., 12:, :])
 
 
 @pytest.mark.parametrize("kind", ["gemma2", "gpt_oss", "llama"])

@@ -13,6 +13,7 @@ import torch
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from test_prompts import TURNS, marked
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch.testing._internal.two_tensor import TwoTensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -23,7 +24,14 @@ from transformers import (
 )
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from geolib.dimension import RULES, attention_dimension, gate_names, gate_regions, measure_prompts
+from geolib.dimension import (
+    RULES,
+    attention_dimension,
+    gate_hyperplanes,
+    gate_names,
+    gate_regions,
+    measure_prompts,
+)
 from geolib.dimension.rules import Rule
 from geolib.parts import fingerprint
 from geolib.reasoning import Condition, Question, Sweep, build_prompt, generate_questions
@@ -686,6 +694,28 @@ def test_quantised_modules_have_a_key(tmp_path):
         assert len({fingerprint(model) for model in (quantised, other, tiny())}) == 3
         rows = measure_prompts(quantised, [[5, 6, 7]], store=tmp_path)
     assert rows["id_absolute_0.1"][0].tolist() == attention_dimension(quantised, [5, 6, 7]).per_layer[0, :, 0].tolist()
+
+
+def of_two(model, other=1.0):
+    """A weight that is a tensor made of two, as torchao's are of numbers and scales."""
+    weight = model.model.layers[1].mlp.gate_proj.weight.detach()
+    model.model.layers[1].mlp.gate_proj.weight = torch.nn.Parameter(TwoTensor(weight, other * weight))
+    return model
+
+
+def test_weights_that_are_made_of_other_tensors():
+    keys = [fingerprint(model) for model in (tiny(), of_two(tiny()), of_two(tiny(), other=2.0))]
+    assert len(set(keys)) == 3
+    assert fingerprint(of_two(tiny())) == keys[1]
+    with pytest.raises(ValueError, match=r"^gate_hyperplanes: model is a \w+, whose layer 1 has weights of type Two"):
+        gate_hyperplanes(of_two(tiny()), layer=1)
+
+
+def test_how_a_module_is_shown_is_nothing_to_a_key(tmp_path):
+    model = tiny()
+    model.lm_head.extra_repr = functools.partial(print)
+    assert fingerprint(model) == fingerprint(tiny())
+    assert len(measure_prompts(model, [[5, 6, 7]], store=tmp_path)) == 1
 
 
 def test_virtual_tokens_are_refused():
