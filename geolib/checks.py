@@ -60,11 +60,16 @@ def integer(name, value, low, high=None):
     return number
 
 
-def above_zero(name, value):
-    """Return a finite number above 0 as an array without axes; a bool is none. `name` opens the error."""
-    number = finite_array(name, value)
-    if number.shape != () or number <= 0 or np.asarray(value).dtype == bool:
-        raise ValueError(f"{name} is {one_line(value)}, expected a number above 0")
+def above_zero(name, value, *, zero=False):
+    """Return a finite number above 0, or 0 where it may be, as an array without axes; a bool is none."""
+    try:
+        number = finite_array(name, value)
+    except TypeError:
+        number = None
+    whole = number is not None and number.shape == () and np.asarray(value).dtype != bool
+    if not whole or not (number > 0 or (zero and number == 0)):
+        kind = TypeError if number is None else ValueError
+        raise kind(f"{name} is {one_line(value)}, expected a number {'from 0 on' if zero else 'above 0'}")
     return number
 
 

@@ -334,7 +334,7 @@ def test_tokens_are_the_sinusoids_they_claim_to_be():
         ({"n_steps": -1}, ValueError, "fit_mlps: n_steps is -1, expected at least 0"),
         ({"learning_rate": 0}, ValueError, "fit_mlps: learning_rate is 0, expected a number above 0"),
         ({"learning_rate": np.nan}, ValueError, "fit_mlps: learning_rate holds nan, expected finite numbers"),
-        ({"learning_rate": "fast"}, TypeError, "fit_mlps: learning_rate is 'fast', expected an array of real numbers"),
+        ({"learning_rate": "fast"}, TypeError, "fit_mlps: learning_rate is 'fast', expected a number above 0"),
         ({"snapshots": []}, ValueError, "fit_mlps: snapshots is empty"),
         ({"snapshots": [0, 6]}, ValueError, r"snapshots is \(0, 6\), expected increasing steps within 0 to 5"),
         ({"snapshots": [3, 2]}, ValueError, r"snapshots is \(3, 2\), expected increasing steps"),

@@ -30,6 +30,7 @@ from geolib.dimension.interface import (
     check_ids,
     check_mask,
     device_of,
+    layer_count,
     layer_numbers,
     read,
     virtual_tokens,
@@ -203,8 +204,8 @@ def attention_edges(model, input_ids, *, layer=None, eps=0.1) -> pd.DataFrame:
     ids = check_ids("attention_edges", model, input_ids)
     if len(ids) > 1:
         raise ValueError(f"attention_edges: input_ids holds {len(ids)} prompts, but one was expected")
-    n_layers = model.config.get_text_config().num_hidden_layers
-    wanted = layer_numbers("attention_edges", model, range(n_layers) if layer is None else layer)
+    every = range(layer_count("attention_edges", model))
+    wanted = layer_numbers("attention_edges", model, every if layer is None else layer)
     with measuring(model, eps=check_eps("attention_edges", [eps]), tokens="all") as measure:
         measure.edges_of = wanted
         read(model, input_ids=ids)

@@ -19,9 +19,9 @@ from geolib.checks import above_zero, integer
 from geolib.dimension.interface import (
     check_ids,
     check_mask,
-    check_model,
     evaluating,
     find_blocks,
+    layer_count,
     layer_numbers,
     locked,
     quantised,
@@ -188,7 +188,6 @@ def gate_hyperplanes(model, *, layer):
     >>> normals.shape, bool(offsets.any())
     ((1536, 576), False)
     """
-    check_model("gate_hyperplanes", model)
     (number,) = layer_numbers("gate_hyperplanes", model, [layer])
     with torch.no_grad():
         return tuple(part.cpu().numpy() for part in _affine_map(*_gate("gate_hyperplanes", model, number)))
@@ -199,9 +198,8 @@ def gate_names(model) -> list[str]:
 
     Where gate and up projection are fused, the second half of the output is not the gate.
     """
-    check_model("gate_names", model)
     names = {module: name for name, module in model.named_modules()}
-    layers = range(model.config.get_text_config().num_hidden_layers)
+    layers = range(layer_count("gate_names", model))
     return [names[_gate("gate_names", model, layer)[0]] for layer in layers]
 
 

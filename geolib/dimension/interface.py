@@ -107,9 +107,18 @@ def check_mask(function, attention_mask, shape=None) -> torch.Tensor:
     return mask
 
 
+def layer_count(function, model) -> int:
+    """Return the number of layers that a model's configuration tells; `function` opens the error."""
+    check_model(function, model)
+    n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    if n_layers is None:
+        raise ValueError(f"{function}: model is a {type(model).__name__}, whose number of layers is not known")
+    return n_layers
+
+
 def layer_numbers(function, model, layer) -> list[int]:
     """Layers that a caller asked for, one or a sequence of them, negative from the last: their numbers, from 0."""
-    n_layers = model.config.get_text_config().num_hidden_layers
+    n_layers = layer_count(function, model)
     layers = layer if np.ndim(layer) else [layer]
     if not len(layers):
         raise ValueError(f"{function}: layer is empty, expected at least one")

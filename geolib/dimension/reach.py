@@ -15,7 +15,7 @@ import torch
 
 from geolib.checks import finite_array, integer
 from geolib.dimension.heads import AttentionHeads, attention_heads
-from geolib.dimension.interface import check_model, find_blocks, layer_numbers, ours
+from geolib.dimension.interface import find_blocks, layer_numbers, ours
 from geolib.dimension.minkowski import eps_support, head_ranks
 
 
@@ -209,7 +209,6 @@ def mlp_reach(model, input_ids, *, layer):
     >>> bool(offsets.any()), low.shape, bool(0 < ((low < 0) & (high > 0)).sum() < 1536)
     (False, (1, 1536), True)
     """
-    check_model("mlp_reach", model)
     wanted, blocks = layer_numbers("mlp_reach", model, layer), find_blocks(model)
     if not blocks:
         raise _refused(model, "has no list of its layers")

@@ -1,6 +1,5 @@
 """Questions x conditions: ask, measure, judge, and keep every finished batch."""
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -9,14 +8,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
 
-from geolib.checks import integer, one_line
+from geolib.checks import above_zero, integer, one_line
 from geolib.dimension.batches import changed_rules
-from geolib.dimension.interface import check_fit, check_model
+from geolib.dimension.interface import check_fit, check_model, layer_count
 from geolib.dimension.rules import RULES, SHIPPED, check_eps
 from geolib.dimension.texts import text_ids
 from geolib.parts import check_storable, fingerprint, run_in_parts
@@ -121,10 +120,9 @@ class Sweep:
                 f"Sweep: paired is True, but {len(self.conditions)} conditions for {len(self.questions)} questions, "
                 f"with only_wrong {self.only_wrong}, were given; expected one for each, and all of them asked"
             )
-        for name in ("max_new_tokens", "batch_size"):
-            value = getattr(self, name)
-            if value is not None:
-                integer(f"Sweep: {name}", value, 1)
+        integer("Sweep: max_new_tokens", self.max_new_tokens, 1)
+        if self.batch_size is not None:
+            integer("Sweep: batch_size", self.batch_size, 1)
         if self.engine is not None and not callable(getattr(self.engine, "submit", None)):
             raise TypeError(f"Sweep: engine is {one_line(self.engine)}, but a Cluster was expected")
         object.__setattr__(self, "temperature", _number("Sweep: temperature", self.temperature, zero=True))
@@ -148,7 +146,7 @@ class Sweep:
         factors = {}
         for layer, factor in (self.sharpness or {}).items():
             number = _number(f"Sweep: sharpness of layer {layer}", factor)
-            last = self.model.config.get_text_config().num_hidden_layers - 1
+            last = layer_count("Sweep", self.model) - 1
             factors[integer("Sweep: layer of sharpness", layer, 0, last)] = number
         if len(factors) < len(self.sharpness or {}):
             raise ValueError(f"Sweep: sharpness is {one_line(self.sharpness)}, but each layer once was expected")
@@ -366,10 +364,6 @@ def _several(name: str, values, kind: type) -> tuple:
 
 
 def _number(name: str, value, *, zero: bool = False) -> int | float:
-    """Return a finite number above 0, or 0 where it may be, as one of Python's own; `name` opens the error."""
-    with contextlib.suppress(TypeError, ValueError, OverflowError):
-        number = value if type(value) in (int, float) else float(value)
-        real = isinstance(value, Real) and not isinstance(value, bool)
-        if real and (0 < float(number) < math.inf or (zero and number == 0)):
-            return number
-    raise ValueError(f"{name} is {one_line(value)}, but a number {'from 0 on' if zero else 'above 0'} was expected")
+    """Return a number above 0, or 0 where it may be, as one of Python's own; `name` opens the error."""
+    number = above_zero(name, value, zero=zero)
+    return value if type(value) is int else float(number)

@@ -134,7 +134,7 @@ def test_bad_input_is_refused():
     for radius in (0, -1, [1], True):
         message = f"count_in_cube: radius is {radius}, expected a number above 0"
         refuses(ValueError, message, count_in_cube, network, radius)
-    message = "count_in_cube: radius is '1', expected an array of real numbers"
+    message = "count_in_cube: radius is '1', expected a number above 0"
     refuses(TypeError, message, count_in_cube, network, "1")
     message = "count_in_cube: the network's input has dimension 13, expected at most 12"
     refuses(ValueError, message, count_in_cube, random_network([2], 13, 0), 1)

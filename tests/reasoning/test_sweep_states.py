@@ -108,8 +108,9 @@ def test_models_that_do_not_answer():
     t5 = T5Config(vocab_size=300, d_model=32, num_layers=2, num_heads=4, d_kv=8, d_ff=48)
     with pytest.raises(ValueError, match=r"^Sweep: model is a T5\w+, but a causal language model was expected$"):
         sweep(T5ForConditionalGeneration(t5).eval())
-    with pytest.raises(TypeError, match=r"^Sweep: model is a Linear, but a transformers model was expected"):
-        sweep(torch.nn.Linear(2, 2))
+    for settings in ({}, {"sharpness": {0: 2.0}}):
+        with pytest.raises(TypeError, match=r"^Sweep: model is a Linear, but a transformers model was expected"):
+            sweep(torch.nn.Linear(2, 2), **settings)
 
 
 @pytest.mark.parametrize(
@@ -170,13 +171,16 @@ def test_hybrids_are_refused_in_any_type(dtype):
         ({"batch_size": True}, "batch_size is True, expected an integer"),
         ({"sharpness": {99: 2.0}}, "layer of sharpness is 99, expected from 0 to 2"),
         ({"sharpness": {"1": 2.0}}, "layer of sharpness is '1', expected an integer"),
-        ({"sharpness": {0: 10**400}}, "sharpness of layer 0 is 1000.*, but a number above 0 was expected"),
-        ({"sharpness": {0: Fraction(1, 10**400)}}, "sharpness of layer 0 is Fraction.*, but a number above 0"),
+        ({"sharpness": {0: 10**400}}, "sharpness of layer 0 is 1000.*, expected a number above 0"),
+        ({"sharpness": {0: Fraction(1, 10**400)}}, "sharpness of layer 0 is Fraction.*, expected a number above 0"),
         ({"sharpness": {0: 2.0, torch.tensor(0): 3.0}}, "sharpness is .*, but each layer once was expected"),
         ({"sharpness": []}, r"sharpness is \[\], expected factors by layer"),
         ({"sharpness": 0}, "sharpness is 0, expected factors by layer"),
-        ({"temperature": True}, "temperature is True, but a number from 0 on was expected"),
-        ({"temperature": None}, "temperature is None, but a number from 0 on was expected"),
+        ({"temperature": True}, "temperature is True, expected a number from 0 on"),
+        ({"temperature": None}, "temperature is None, expected a number from 0 on"),
+        ({"temperature": "hot"}, "temperature is 'hot', expected a number from 0 on"),
+        ({"max_new_tokens": None}, "max_new_tokens is None, expected an integer"),
+        ({"sharpness": {1.0: 2.0}}, "layer of sharpness is 1.0, expected an integer"),
         ({"seed": "a"}, "seed is 'a', expected an integer"),
         ({"seed": Fraction(1, 2)}, r"seed is Fraction\(1, 2\), expected an integer"),
         ({"only_wrong": "x"}, "only_wrong is 'x', but True or False was expected"),
