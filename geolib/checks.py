@@ -5,6 +5,8 @@ from operator import index
 
 import numpy as np
 
+LINES = (".jsonl", ".jsonlines", ".ndjson", ".json")  # ends of the names of files that hold an object a line
+
 
 def finite_array(name, value):
     """Read-only float64 copy of real, finite numbers of any shape; `name` opens the error."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from geolib import __version__
+from geolib.checks import LINES
 from geolib.dimension.rules import RULES, check_eps, column
 
 # Subcommands import what they need when they run: `geolib --help` must not wait for torch.
@@ -46,7 +47,6 @@ def group():
     """Measure the geometry of reasoning in language models (companion to arXiv 2407.02678)."""
 
 
-_LINES = (".jsonl", ".jsonlines", ".ndjson", ".json")  # as geolib.dimension.read_prompts has it
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _model = click.option(
     "--model", default="smollm2-135m", show_default=True, help="Embedded model, hub id, or folder of a causal LM."
@@ -133,7 +133,7 @@ def dimension(model, text, path, eps, rule, tokens, statistics, chat, out, per_h
     """ID_eps per layer of a prompt or of a file of prompts: attention entries above eps, over all heads (eq. 8)."""
     if (text is None) == (path is None):
         raise click.UsageError("give either --text or --file")
-    start, many = time.perf_counter(), path is not None and path.suffix.lower() in _LINES
+    start, many = time.perf_counter(), path is not None and path.suffix.lower() in LINES
     if out is None and many:
         out = path.with_suffix(".dimension.parquet")
     if out is None and (per_head or per_token):

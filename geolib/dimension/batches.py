@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from geolib import __version__
-from geolib.checks import integer, masked, one_line, whole_text
+from geolib.checks import LINES, integer, masked, one_line, whole_text
 from geolib.dimension.attention import measuring
 from geolib.dimension.interface import check_fit, check_model, device_of, read
 from geolib.dimension.rules import RULES, SHIPPED, Rule, check_eps, check_rule, column
@@ -52,7 +52,7 @@ def read_prompts(path) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ValueError(f"read_prompts: {path}, line {line}, is not UTF-8") from None
-    if path.suffix.lower() not in (".jsonl", ".jsonlines", ".ndjson", ".json"):
+    if path.suffix.lower() not in LINES:
         _check_text(f"read_prompts: {path}", content)
         return pd.DataFrame({"text": [content]}, index=pd.Index([1], name="line"))
     # By "\n" alone: JSON may hold the other ends of lines that str.splitlines knows.
