@@ -13,6 +13,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
+from geolib.checks import integer
 from geolib.dimension import rules
 from geolib.reasoning.resampling import (
     N_BOOT,
@@ -71,8 +72,7 @@ def id_change(
         raise ValueError(f"id_change: rows have no column {column!r}, but {_listed(rows)} were recorded")
     there("id_change", rows, verdict=verdict)
     layers = len(rows[column].iloc[0])
-    if not -layers <= layer < layers:
-        raise ValueError(f"id_change: layer is {layer}, but the rows hold {layers} layers")
+    layer = integer("id_change: layer", layer, -layers, layers - 1)
     table = rows[["question", "shots"]].assign(change=_at(rows[column], layer), correct=rows[verdict])
     for name in (*_LABELS, "prompt_tokens"):
         if name in rows:

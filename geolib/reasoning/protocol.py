@@ -269,7 +269,7 @@ def few_shot_sweep(model, tokenizer, questions: Sequence[Question], *, profile: 
     """
     from geolib.reasoning.sweep import Sweep
 
-    if profile not in PROFILES:
+    if profile not in tuple(PROFILES):
         raise ValueError(f"few_shot_sweep: profile is {profile!r}, but one of {', '.join(PROFILES)} was expected")
     asked, shown = exploration_split(questions, PROFILES[profile]["n_questions"])
     shots = PROFILES[profile]["shots"]

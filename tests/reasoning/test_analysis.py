@@ -52,13 +52,16 @@ def test_id_change():
     [
         ({"rule": "relative"}, "rows have no column 'id_relative_0.1', but id_absolute_0.1 were recorded"),
         ({"eps": 0.2}, "rows have no column 'id_absolute_0.2'"),
-        ({"layer": 2}, "layer is 2, but the rows hold 2 layers"),
+        ({"layer": 2}, "layer is 2, expected from -2 to 1"),
+        ({"layer": 1.0}, "layer is 1.0, expected an integer"),
+        ({"layer": True}, "layer is True, expected an integer"),
+        ({"layer": "1"}, "layer is '1', expected an integer"),
         ({"layer": -3}, "layer is -3"),
         ({"verdict": "lenient"}, "verdict is 'lenient', but the table's columns are question, shots"),
     ],
 )
 def test_bad_id_change(given, message):
-    with pytest.raises(ValueError, match=f"^id_change: {message}"):
+    with pytest.raises((ValueError, TypeError), match=f"^id_change: {message}"):
         id_change(rows_of({1: {0: [1, 2]}}, {1: {0: False}}), **given)
 
 
