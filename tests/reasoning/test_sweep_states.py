@@ -1,6 +1,7 @@
 """Sweeps of models and tokenizers as they come: what cannot be followed is refused by name, all else is right."""
 
 import functools
+import re
 import threading
 import warnings
 from dataclasses import fields
@@ -17,6 +18,8 @@ from torch.testing._internal.two_tensor import TwoTensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    BartConfig,
     PreTrainedTokenizer,
     PreTrainedTokenizerFast,
     T5Config,
@@ -27,10 +30,14 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 from geolib.dimension import (
     RULES,
     attention_dimension,
+    attention_edges,
+    attention_heads,
+    dimension_profile,
     gate_hyperplanes,
     gate_names,
     gate_regions,
     measure_prompts,
+    mlp_reach,
 )
 from geolib.dimension.rules import Rule
 from geolib.parts import fingerprint
@@ -151,6 +158,87 @@ def test_an_answer_that_crosses_what_is_not_followed_is_refused(kind, settings, 
         assert answer.tokens == ids[34:]
     with pytest.raises(ValueError, match=r"^Sweep: model is a \w+, which attends in a way .* after 59 tokens"):
         decoder.answer(prompt[:20], [prompt[20:]], max_new_tokens=25, ends=())
+
+
+def asked(model):
+    """Go through all that is asked of a model, by the name that opens an error."""
+    ids = torch.arange(3, 40)[None]
+    yield from {
+        "attention_dimension": lambda: attention_dimension(model, ids),
+        "attention_edges": lambda: attention_edges(model, ids),
+        "attention_heads": lambda: attention_heads(model, ids, layer=0),
+        "mlp_reach": lambda: mlp_reach(model, ids, layer=0),
+        "measure_prompts": lambda: measure_prompts(model, ids.tolist()),
+        "dimension_profile": lambda: dimension_profile(model, ids.tolist(), "TwoNN"),
+        "gate_names": lambda: gate_names(model),
+        "gate_hyperplanes": lambda: gate_hyperplanes(model, layer=0),
+        "gate_regions": lambda: gate_regions(model, ids, layer=0),
+        "Sweep": lambda: sweep(model),
+    }.items()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        T5Config(vocab_size=300, d_model=32, num_layers=2, num_heads=4, d_kv=8, d_ff=48),
+        BartConfig(
+            vocab_size=300, d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
+            decoder_attention_heads=4, encoder_ffn_dim=48, decoder_ffn_dim=48,
+        ),
+    ],
+)  # fmt: skip
+def test_models_with_an_encoder_are_refused_everywhere(config):
+    model = AutoModelForSeq2SeqLM.from_config(config).eval()
+    for name, ask in asked(model):
+        with pytest.raises(
+            ValueError, match=r"^\w+: model is a \w+, but a causal language model was expected$"
+        ) as info:
+            ask()
+        assert str(info.value).startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("mamba", {"state_size": 4}),
+        ("recurrent_gemma", {"block_types": ["recurrent"] * 3}),
+        ("lfm2", {"layer_types": ["conv"] * 3}),
+        ("minimax", {"layer_types": ["linear_attention"] * 3, "num_local_experts": 2}),
+        ("bamba", {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 4, "attn_layer_indices": []}),
+    ],
+)
+def test_models_in_which_no_layer_attends(kind, settings):
+    """One line from whatever needs attention; the rest may measure them."""
+    model, said = tiny(kind, **settings), {}
+    for name, ask in asked(model):
+        try:
+            ask()
+        except ValueError as error:
+            said[name] = str(error)
+    assert all(re.fullmatch(r"\w+: model is a \w+, .+", one) for one in said.values())
+    assert {name for name, _ in asked(model)} - said.keys() <= {
+        "dimension_profile",
+        "gate_names",
+        "gate_hyperplanes",
+        "gate_regions",
+    }
+
+
+def test_a_model_that_tells_no_number_of_layers(monkeypatch):
+    """As blt, whose parts have theirs each."""
+    model = tiny()
+    monkeypatch.delattr(type(model.config), "num_hidden_layers")  # the default, and its own
+    del model.config.num_hidden_layers
+    for ask in (
+        lambda: gate_names(model),
+        lambda: attention_edges(model, [[5, 6]]),
+        lambda: mlp_reach(model, [[5, 6]], layer=0),
+        lambda: sweep(model, sharpness={0: 2.0}),
+    ):
+        with pytest.raises(
+            ValueError, match=r"^\w+: model is a LlamaForCausalLM, whose number of layers is not known$"
+        ):
+            ask()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
