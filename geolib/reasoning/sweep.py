@@ -77,6 +77,7 @@ class Sweep:
         Folder of finished batches (Parquet). A run over the same store continues where the last one stopped, and
         computes nothing twice; several processes may share it. A row's key covers whatever changes the function that
         the model computes (:func:`geolib.parts.fingerprint`); a model with hooks, which no key can tell, is refused.
+        Tokenizers that make the same tokens of a prompt, and end answers alike, are taken for one.
     engine : Cluster, optional
         Who answers: without one, ``model`` does; with a :class:`~geolib.reasoning.cluster.Cluster`, its workers.
     progress : bool
