@@ -6,7 +6,6 @@ those of a piecewise affine MLP (arXiv 2312.01648).
 """
 
 import inspect
-import threading
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,7 +22,7 @@ from geolib.dimension.interface import (
     find_blocks,
     layer_count,
     layer_numbers,
-    locked,
+    ours,
     quantised,
     read,
 )
@@ -261,11 +260,9 @@ class _Reached(Exception):  # noqa: N818 -- no error: it ends a forward pass tha
 
 def _visit(modules, function, model, ids, mask):
     """Run the model until it has entered all modules, and call function(name, what the module is given) at each."""
-    waiting, ours = set(modules), threading.get_ident()
+    waiting = set(modules)
 
     def enter(name, module, args):
-        if threading.get_ident() != ours:  # it calls the model too, and is none of ours
-            return
         function(name, args[0])
         waiting.discard(name)
         if not waiting:
@@ -275,9 +272,9 @@ def _visit(modules, function, model, ids, mask):
     inner = next(part for part in model.modules() if isinstance(part, PreTrainedModel))  # adapters wrap it
     if "position_ids" in inspect.signature(inner.base_model.forward).parameters:
         inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)  # padding on the left moves no token
-    hooks = [module.register_forward_pre_hook(partial(enter, name)) for name, module in modules.items()]
+    hooks = [module.register_forward_pre_hook(ours(partial(enter, name))) for name, module in modules.items()]
     try:
-        with locked(model), evaluating(model):
+        with evaluating(model):
             read(model, **inputs)
     except _Reached:
         return
