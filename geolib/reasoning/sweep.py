@@ -142,8 +142,6 @@ class Sweep:
     def _check_sharpness(self):
         if not isinstance(self.sharpness, Mapping | None):
             raise TypeError(f"Sweep: sharpness is {one_line(self.sharpness)}, expected factors by layer")
-        if self.sharpness:
-            check_model("Sweep", self.model)
         factors = {}
         for layer, factor in (self.sharpness or {}).items():
             number = _number(f"Sweep: sharpness of layer {layer}", factor)
