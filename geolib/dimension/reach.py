@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from geolib.checks import finite_array, integer
+from geolib.checks import finite_array, integer, one_line
 from geolib.dimension.heads import AttentionHeads, attention_heads
 from geolib.dimension.interface import find_blocks, layer_numbers, ours
 from geolib.dimension.minkowski import eps_support, head_ranks
@@ -64,14 +64,20 @@ class MlpReach:
         Raises
         ------
         TypeError, ValueError
-            If shapes do not fit, numbers are not finite, a token is not there, or eps or rule are wrong.
+            If shapes do not fit, numbers are not finite, a value is beyond float64, a token is not there, or eps or
+            rule are wrong.
 
         Notes
         -----
-        Taken in float32, as the model does. A hull lies between its vertices, and a sum of hulls between sums of
-        vertices, so nothing is sampled: time grows with the vertices, not with their combinations.
+        Taken in float32, as the model does, for directions brought to a size near 1: theirs may be any. A hull lies
+        between its vertices, and a sum of hulls between sums of vertices, so nothing is sampled: time grows with the
+        vertices, not with their combinations.
         """
-        directions, tokens = self._directions("extremes", directions), self._tokens("extremes", tokens)
+        directions, exponent = self._directions("extremes: directions", directions)
+        low, high = self._extremes(directions, self._tokens("extremes", tokens), eps, rule)
+        return _scaled("extremes", low, exponent), _scaled("extremes", high, exponent)
+
+    def _extremes(self, directions, tokens, eps, rule):
         low = self.states[tokens] @ directions.T
         high = low.copy()
         for h, (weights, support) in enumerate(self._supports(tokens, eps, rule)):
@@ -104,12 +110,21 @@ class MlpReach:
             ``min(width, sum over heads of min(|S_h| - 1, rank O_h))``, S_h the edges of a head that has any, as in
             `minkowski_dimension` (whose rank is less where tokens repeat); ``width``, its mean width along the normals,
             of ``gain * state`` and relative to its norm; ``cut``, how many hyperplanes cut it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `extremes`; and if there is no normal, or one is 0.
         """
+        directions, exponent = self._directions("table: normals", normals)
+        length = np.linalg.norm(np.ldexp(np.transpose(finite_array("normals", normals)), -exponent), axis=0)
+        if not (len(length) and length.all()):
+            what = f"normals[{np.argmin(length)}] is 0" if len(length) else "normals is empty"
+            raise ValueError(f"MlpReach.table: {what}, expected normals of hyperplanes")
         tokens = self._tokens("table", tokens)
-        low, high = self.extremes(normals, tokens, eps=eps, rule=rule)
+        low, high = self._extremes(directions, tokens, eps, rule)
         size = eps_support(self.heads.weights[:, tokens], eps, rule).sum(axis=2)  # shape=[heads, tokens]
         ranks = head_ranks(self.heads.out_proj)[:, None]
-        length = np.linalg.norm(normals, axis=1)
         norm = np.linalg.norm(self.states[tokens] * self.gain, axis=1)
         return pd.DataFrame(
             {
@@ -139,7 +154,8 @@ class MlpReach:
         -------
         array-like, shape=[n, n_directions]
         """
-        directions, (token,) = self._directions("sample", directions), self._tokens("sample", [token])
+        directions, exponent = self._directions("sample: directions", directions)
+        (token,) = self._tokens("sample", [token])
         n = integer("MlpReach.sample: n", n, 1)
         rng = np.random.default_rng(integer("MlpReach.sample: seed", seed, 0))
         drawn = np.repeat(self.states[[token]] @ directions.T, n, axis=0)
@@ -150,26 +166,40 @@ class MlpReach:
                 now = weights[0, vertices]
                 moved = now.sum() * rng.dirichlet(np.ones(len(now)), size=n) - now
                 drawn += moved.astype(np.float32) @ points
-        return drawn
+        return _scaled("sample", drawn, exponent)
 
     def _supports(self, tokens, eps, rule):
         weights = self.heads.weights[:, tokens]
         return zip(weights, eps_support(weights, eps, rule), strict=True)
 
-    def _directions(self, method, directions):
-        """Directions before the scaling, in float32."""
-        directions, width = finite_array(f"MlpReach.{method}: directions", directions), self.states.shape[1]
+    def _directions(self, name, directions):
+        """Directions before the norm's scaling, in float32, each divided by a power of 2; and its exponent."""
+        directions, width = finite_array(f"MlpReach.{name}", directions), self.states.shape[1]
         if directions.ndim != 2 or directions.shape[1] != width:
-            raise ValueError(
-                f"MlpReach.{method}: directions has shape {directions.shape}, but the MLP's input has dimension {width}"
-            )
-        return (directions * self.gain).astype(np.float32)
+            raise ValueError(f"MlpReach.{name} has shape {directions.shape}, but the MLP's input has dimension {width}")
+        exponents = []
+        for factor in (1, self.gain):
+            directions = directions * factor
+            exponents.append(np.frexp(np.abs(directions).max(axis=1))[1])
+            directions = np.ldexp(directions, -exponents[-1][:, None])
+        return directions.astype(np.float32), sum(exponents)
 
     def _tokens(self, method, tokens):
         """Tokens, from 0."""
         n = len(self.states)
         tokens = range(n) if tokens is None else tokens
+        if not np.iterable(tokens):
+            raise TypeError(f"MlpReach.{method}: tokens is {one_line(tokens)}, expected a sequence of integers")
         return [integer(f"MlpReach.{method}: token", one, -n, n - 1) % n for one in tokens]
+
+
+def _scaled(method, values, exponent):
+    """Values times the powers of 2 that their directions were divided by, in float64."""
+    with np.errstate(over="ignore"):
+        values = np.ldexp(values.astype(np.float64), exponent)
+    if not np.isfinite(values).all():
+        raise ValueError(f"MlpReach.{method}: values exceed float64, expected smaller directions")
+    return values
 
 
 def mlp_reach(model, input_ids, *, layer):

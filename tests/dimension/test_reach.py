@@ -168,6 +168,28 @@ def test_width_is_that_of_a_segment():
     np.testing.assert_allclose(np.quantile(t, [0, 0.25, 0.5, 0.75, 1]), [0, 0.25, 0.5, 0.75, 1], atol=0.03)
 
 
+@pytest.mark.parametrize("power", [-1070, -500, -153, 133, 900])
+def test_the_size_of_normals_is_free(power):
+    """Numbers that float32 or float64 square to 0 or to infinity: powers of two change no digit."""
+    reach = mlp_reach(tiny("llama"), IDS, layer=1)
+    normals, _ = gate_hyperplanes(tiny("llama"), layer=1)
+    normals = np.round(np.asarray(normals, dtype=float) * 8) / 8  # few digits: exact when subnormal, too
+    mixed = np.concatenate([normals[:3], np.ldexp(normals[3:], power)])
+    for one, other in zip(reach.extremes(normals), reach.extremes(mixed), strict=True):
+        np.testing.assert_array_equal(np.ldexp(one[:, 3:], power), other[:, 3:])
+        np.testing.assert_array_equal(one[:, :3], other[:, :3])
+    table, scaled = reach.table(normals), reach.table(mixed)
+    np.testing.assert_allclose(table.width, scaled.width, rtol=1e-12)
+    assert table.drop(columns="width").equals(scaled.drop(columns="width"))
+    drawn = [reach.sample(some[3:], 4, n=3) for some in (normals, mixed)]
+    np.testing.assert_array_equal(np.ldexp(drawn[0], power), drawn[1])
+
+
+def test_a_direction_of_0_takes_the_value_0():
+    for end in mlp_reach(tiny("llama"), IDS, layer=1).extremes(np.zeros((2, 32))):
+        np.testing.assert_array_equal(end, np.zeros((6, 2)))
+
+
 def test_samples_lie_between_the_extremes_and_follow_the_seed():
     model = tiny("mistral")
     reach = mlp_reach(model, IDS, layer=1)
@@ -259,6 +281,9 @@ def test_wrong_arguments_are_named(arguments, error, message):
             r"directions has shape \(1, 1\), but the MLP's input has dim",
         ),
         ("extremes", {"directions": np.full((1, 32), np.nan)}, ValueError, "directions holds nan at"),
+        ("extremes", {"directions": np.full((1, 32), 1e308)}, ValueError, "values exceed float64, expected smaller"),
+        ("sample", {"n": 2, "directions": np.full((1, 32), 1e308)}, ValueError, "values exceed float64, exp"),
+        ("extremes", {"tokens": 3}, TypeError, "tokens is 3, expected a sequence of integers"),
         ("extremes", {"tokens": [6]}, ValueError, "token is 6, expected from -6 to 5"),
         ("extremes", {"tokens": [0.5]}, TypeError, "token is 0.5, expected an integer"),
         ("sample", {"n": 0}, ValueError, "n is 0, expected at least 1"),
@@ -270,6 +295,22 @@ def test_wrong_arguments_of_methods_are_named(method, arguments, error, message)
     reach = mlp_reach(tiny("llama"), IDS, layer=1)
     with pytest.raises(error, match=rf"^MlpReach.{method}: {message}"):
         getattr(reach, method)(**{"directions": np.eye(32)} | arguments)
+
+
+@pytest.mark.parametrize(
+    ("normals", "tokens", "error", "message"),
+    [
+        (np.eye(32) * (np.arange(32) != 3), None, ValueError, r"normals\[3\] is 0, expected normals of hyperplanes"),
+        (np.zeros((0, 32)), None, ValueError, "normals is empty, expected normals of hyperplanes"),
+        (np.eye(31), None, ValueError, r"normals has shape \(31, 31\), but the MLP's input has dimension 32"),
+        ([[np.inf] * 32], None, ValueError, r"normals holds inf at \(0, 0\), expected finite numbers"),
+        (np.eye(32), 3, TypeError, "tokens is 3, expected a sequence of integers"),
+        (np.eye(32), "last", TypeError, "token is 'l', expected an integer"),
+    ],
+)
+def test_wrong_arguments_of_table_are_named(normals, tokens, error, message):
+    with pytest.raises(error, match=rf"^MlpReach.table: {message}$"):
+        mlp_reach(tiny("llama"), IDS, layer=1).table(normals, tokens)
 
 
 def test_wrong_thresholds_are_named():
