@@ -4,7 +4,7 @@ from collections import Counter
 from fractions import Fraction
 from functools import cached_property
 from itertools import accumulate
-from math import gcd, lcm
+from math import gcd, lcm, log2
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from geolib.checks import above_zero, finite_array, integer, masked, no_array, o
 # grows with the condition of the hyperplanes that meet.
 ROUNDING = 64 * np.finfo(np.float64).eps
 NEARLY_PARALLEL = 1e-5  # a sine; below, float64 would lose too many digits
+LARGEST = 2 * 10**10  # bits of whole numbers that bounds may add up: seconds, and less than a gigabyte
 
 
 def max_regions(n_hyperplanes: int, dim: int, *, central: bool = False) -> int:
@@ -34,14 +35,15 @@ def max_regions(n_hyperplanes: int, dim: int, *, central: bool = False) -> int:
     Returns
     -------
     int
-        The maximum, exact at any size.
+        The maximum, exact.
 
     Raises
     ------
     TypeError
         If a count is not an integer; a bool is none.
     ValueError
-        If a count is negative.
+        If a count is negative, or the terms of the sum have more than 2e10 bits in all (dim = 20,000 and n = 1e12
+        have half of that).
 
     References
     ----------
@@ -57,6 +59,7 @@ def max_regions(n_hyperplanes: int, dim: int, *, central: bool = False) -> int:
     n, dim = integer("max_regions: n_hyperplanes", n_hyperplanes, 0), integer("max_regions: dim", dim, 0)
     if dim == 0:
         return 1
+    _refuse_large("max_regions: n_hyperplanes and dim", 1 if n <= dim else dim, _bits(n, dim))
     if n <= dim:  # every pattern
         return 2**n
     if central:
@@ -66,7 +69,7 @@ def max_regions(n_hyperplanes: int, dim: int, *, central: bool = False) -> int:
     return sum(_binomials(n, dim))
 
 
-def count_arrangement(normals, offsets) -> int:
+def count_arrangement(normals, offsets, *, limit=500_000) -> int:
     """Regions that hyperplanes cut all of R^dim into, in any position, exactly.
 
     A hyperplane is {x : normals[i] @ x + offsets[i] = 0}. Parallel, concurrent and repeated ones are counted as they
@@ -78,6 +81,8 @@ def count_arrangement(normals, offsets) -> int:
         Integers of any size, fractions, or floats: a float is taken as the rational number it is.
     offsets : array-like, shape=[n]
         Likewise.
+    limit : int
+        The most flats of one dimension that may be looked at.
 
     Returns
     -------
@@ -89,14 +94,17 @@ def count_arrangement(normals, offsets) -> int:
     TypeError
         If something is not an array of real numbers.
     ValueError
-        If a shape is wrong, a number is NaN or infinite, or a normal and its offset are both zero.
+        If a shape is wrong, a number is NaN or infinite, a normal and its offset are both zero, or there are more
+        flats than `limit`.
 
     Notes
     -----
     Deletion and restriction: the i-th hyperplane adds as many regions as the ones before it cut it into. Restrictions
     that come out the same are counted once. So the work grows with the flats (the distinct intersections) at worst,
     and with far less in structured arrangements: a few hundred restrictions give the 12! regions of the braid
-    arrangement in R^12.
+    arrangement in R^12. A flat takes some 50 microseconds and some kilobytes: at the limit, half a minute and a
+    gigabyte. Of 40 hyperplanes in general position in R^7 there are more, C(40, 5) in one dimension; for those
+    `max_regions` is the count.
 
     References
     ----------
@@ -112,6 +120,7 @@ def count_arrangement(normals, offsets) -> int:
     >>> count_arrangement([[1, 0], [0, 1], [2, 0]], [0, 0, 1])
     6
     """
+    limit = integer("count_arrangement: limit", limit, 1)
     total, level = 0, Counter([_hyperplanes(normals, offsets)])
     while level:  # the arrangements in one dimension, and how often each came up
         below = Counter()
@@ -122,6 +131,8 @@ def count_arrangement(normals, offsets) -> int:
                 continue
             for i, row in enumerate(rows):
                 below[_restrict(rows[:i], row)] += times
+            if len(below) > limit:
+                raise ValueError(f"count_arrangement: limit is {limit}, but there are more flats; pass a larger limit")
         level = below
     return total
 
@@ -199,14 +210,14 @@ def region_bound(widths, dim: int) -> int:
     Returns
     -------
     int
-        The bound, exact at any size.
+        The bound, exact.
 
     Raises
     ------
     TypeError
         If widths is not a sequence, or a number is not an integer; a bool is none.
     ValueError
-        If widths is empty, or a number is negative.
+        If widths is empty, a number is negative, or numbers of more than 2e10 bits in all would have to be added up.
 
     References
     ----------
@@ -225,11 +236,12 @@ def region_bound(widths, dim: int) -> int:
     if not widths:
         raise ValueError("region_bound: widths is empty, expected at least one hidden layer")
     widths = [integer(f"region_bound: widths[{layer}]", width, 0) for layer, width in enumerate(widths)]
+    _refuse_large("region_bound: widths and dim", 16 * min(dim, widths[0]), sum(_bits(n, dim) for n in widths))
     # by_rank[t] is the sum over the layers so far with running minimum t: the rank that a region's map may still have.
     by_rank = [0] * min(dim, widths[0]) + [1]
     for n in widths:
         rank = len(by_rank) - 1
-        choices = _binomials(n, rank)
+        choices = list(_binomials(n, rank))
         up_to = list(accumulate(choices))
         at_least = [*reversed(list(accumulate(reversed(by_rank)))), 0]
         # The minimum is t after this layer if it was t and j <= n - t, or if it was larger and j = n - t.
@@ -286,7 +298,19 @@ def effective_regions(values) -> float:
 
 def _binomials(n, dim):
     """C(n, k) for all k <= min(n, dim), each from the one before."""
-    return list(accumulate(range(1, min(n, dim) + 1), lambda c, k: c * (n - k + 1) // k, initial=1))
+    return accumulate(range(1, min(n, dim) + 1), lambda c, k: c * (n - k + 1) // k, initial=1)
+
+
+def _bits(n, dim):
+    """At least log2 of `max_regions`, and no more than n."""
+    k = min(n, dim, 10**12)
+    return min(n, k * (log2(n) - log2(k) + 1.5)) if k else 0
+
+
+def _refuse_large(given, n_numbers, n_bits):
+    if min(n_numbers, LARGEST) * n_bits > LARGEST:
+        size = log2(n_numbers) + log2(n_bits)
+        raise ValueError(f"{given} ask for numbers of 2^{size:.0f} bits in all, expected at most {LARGEST:.0e} bits")
 
 
 def _hyperplanes(normals, offsets):

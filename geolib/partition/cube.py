@@ -47,7 +47,8 @@ def count_in_cube(network, radius, *, limit=2_000_000) -> int:
     Notes
     -----
     In two dimensions `plane_partition` does more: it is faster, takes any position, and keeps the polygons. Here time
-    grows with the regions, by some 0.1 ms each, and memory hardly at all.
+    grows with the regions and with their corners: by some 0.05 ms for each region in up to six dimensions, where they
+    are few, and by 10 ms in twelve, where a cube has 4,096 and its parts have more. Memory hardly grows.
 
     Examples
     --------
@@ -106,10 +107,7 @@ def _cut(values, noise, facets, neuron, dim):
     """Both sides of a polytope, shape=[n_vertices, width] and shape=[n_vertices, n_facets], that a neuron cuts."""
     value = values[:, neuron]
     sides = np.flatnonzero(value > 0), np.flatnonzero(value < 0)
-    # Each vertex lies on dim facets, and neighbours share all of them but one.
-    shared = facets[sides[0]].astype(np.float32) @ facets[sides[1]].astype(np.float32).T
-    i, j = np.nonzero(shared == dim - 1)
-    up, down = sides[0][i], sides[1][j]
+    up, down = _neighbours(facets, value > 0, dim)
     part = value[up] / (value[up] - value[down])
     new = values[up] + part[:, None] * (values[down] - values[up])
     # Zero at both ends is zero between: the edge lies on a facet that this neuron cut before.
@@ -123,6 +121,22 @@ def _cut(values, noise, facets, neuron, dim):
         own[len(side) :, :-1] = facets[up] & facets[down]
         own[len(side) :, -1] = True
         yield np.concatenate([values[side], new]), own[:, own.any(axis=0)]
+
+
+def _neighbours(facets, is_up, dim):
+    """Pairs of vertices, one up and one down, that an edge joins: of the dim facets of each they share all but one."""
+    if len(facets) < 256:  # else there are too many pairs
+        up, down = np.flatnonzero(is_up), np.flatnonzero(~is_up)
+        i, j = np.nonzero(facets[up].astype(np.float32) @ facets[down].astype(np.float32).T == dim - 1)
+        return up[i], down[j]
+    # An edge is named by the sum of dim - 1 of these numbers: two have the same with a chance of 1e-9 among 100,000.
+    numbers = np.random.default_rng(0).integers(0, 2**64, facets.shape[1], np.uint64)
+    own = numbers[np.nonzero(facets)[1]].reshape(-1, dim)
+    names = (own.sum(axis=1, keepdims=True) - own).ravel()
+    order = np.argsort(names)
+    one, other = order[:-1] // dim, order[1:] // dim
+    joined = (names[order[:-1]] == names[order[1:]]) & (is_up[one] != is_up[other])
+    return one[joined], other[joined]
 
 
 def _refuse_any(doubtful):

@@ -58,6 +58,18 @@ def test_enough_dimensions_give_every_pattern():
     assert max_regions(2**70, 2) == 1 + 2**70 + comb(2**70, 2)
 
 
+def test_bounds_that_fill_the_memory_are_refused():
+    refused = "ask for numbers of 2^44 bits in all, expected at most 2e+10 bits"
+    refuses(ValueError, f"max_regions: n_hyperplanes and dim {refused}", max_regions, 10**12, 10**6)
+    refuses(ValueError, f"max_regions: n_hyperplanes and dim {refused}", max_regions, 10**12, 10**6, central=True)
+    refuses(ValueError, f"region_bound: widths and dim {refused}", region_bound, [10**6], 10**6)
+    refused = refused.replace("2^44", "2^40")
+    refuses(ValueError, f"max_regions: n_hyperplanes and dim {refused}", max_regions, 10**12, 10**12)
+    # Sums of very long numbers are not: half of all subsets of an odd number of neurons are small.
+    assert max_regions(20_001, 10_000) == region_bound([20_001], 10_000) == 2**20_000
+    assert max_regions(10**400, 1) == region_bound([10**400], 1) == 10**400 + 1
+
+
 def test_numpy_integers_count():
     count = max_regions(np.int64(50), np.int32(2))
     assert count == 1276
@@ -223,6 +235,15 @@ def test_numbers_are_taken_exactly():
     assert count_arrangement([[5e-324, 1e308], [5e-324, 1.1e308]], [1, 1]) == 4
 
 
+def test_more_flats_than_the_limit_are_refused():
+    normals, offsets = np.random.default_rng(0).integers(-99, 100, (12, 5)), np.arange(12)
+    count = max_regions(12, 5)
+    assert count_arrangement(normals, offsets, limit=12 * 11 * 10 // 6) == count  # flats where three meet
+    message = "count_arrangement: limit is 100, but there are more flats; pass a larger limit"
+    refuses(ValueError, message, count_arrangement, normals, offsets, limit=100)
+    refuses(ValueError, "count_arrangement: limit is 0, expected at least 1", count_arrangement, [[1]], [0], limit=0)
+
+
 def test_lists_and_arrays_of_any_kind_are_welcome():
     normals, offsets = [[1, 0], [0, 1], [1, 1]], [0, 0, 1]
     for kind in (np.int8, np.uint64, np.int64, np.float16, np.float32, np.float64, np.longdouble, bool, object):
@@ -240,9 +261,9 @@ def test_the_empty_set_cuts_nothing():
     assert count_arrangement(np.zeros((2, 0)), [1, 2]) == 1
 
 
-def refuses(error, message, call, *args):
+def refuses(error, message, call, *args, **kwargs):
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
-        call(*args)
+        call(*args, **kwargs)
 
 
 @pytest.mark.parametrize("count", [count_arrangement, lambda *rows: count_in_ball(*rows, 1)])

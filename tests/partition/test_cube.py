@@ -69,6 +69,15 @@ def test_one_layer_has_all_its_regions_in_a_large_cube(n, dim):
     assert (counts[0], counts[-1]) == (1, max_regions(n, dim))
 
 
+@pytest.mark.parametrize("dim", [8, 12])
+def test_many_dimensions(dim):
+    """Cubes of many corners: regions of independent coordinates multiply, and a layer of few neurons has them all."""
+    assert count_in_cube(random_network([4], dim, 0), 1e3) == 16
+    parts = [random_network([1], 1, seed) for seed in range(dim)]
+    counts = [line_partition(part, [-1.5], [1.5]).n_regions for part in parts]
+    assert count_in_cube(side_by_side([*parts[:4], random_network([1], dim - 4, 0)]), 1.5) == 2 * np.prod(counts[:4])
+
+
 @pytest.mark.parametrize("widths", [[8], [4, 4], [3, 3, 3]])
 def test_samples_see_nearly_as_many_and_the_bound_is_above(widths):
     network = random_network(widths, 3, 1)
