@@ -15,6 +15,8 @@ import numpy as np
 CERTIFIABLE = 2_000
 # The most vertices or nodes at which values that were computed as 0 are computed again.
 DECIDABLE = 50_000
+# The most weights and flips that decisions about a line may take in: a second or two.
+AFFORDABLE = 2_500_000
 
 
 def certified(caller, partition, count):
@@ -127,7 +129,7 @@ def plane_doubts(partition):
         meet = [np.cross(lines[0][1], line) for _, line in lines[1:]]
         meet = next((point for point in meet if point[2]), None)
         lines += [
-            (value, maps.before([signs[around[0]] for signs in active[: value[0]]])[value[1]]) for value in values
+            (value, maps.row([signs[around[0]] for signs in active[: value[0]]], value[1])[0]) for value in values
         ]
         n_doubts += len({name for name, line in lines if meet is None or line @ meet})
     return n_doubts
@@ -139,9 +141,9 @@ def _lines_between(maps, active, faces):
     faces = sorted(faces, key=lambda face: b"".join(signs[face].tobytes() for signs in active))
     for one, other in pairwise(faces):
         layer = next(layer for layer, signs in enumerate(active) if (signs[one] != signs[other]).any())
-        rows = maps.before([signs[one] for signs in active[:layer]])
+        before = [signs[one] for signs in active[:layer]]
         neurons = np.flatnonzero(active[layer][one] != active[layer][other])
-        lines += [((layer, neuron), rows[neuron]) for neuron in neurons.tolist()]
+        lines += [((layer, neuron), maps.row(before, neuron)[0]) for neuron in neurons.tolist()]
     return lines
 
 
@@ -155,43 +157,93 @@ def line_doubts(partition):
     nodes = {t: values for t, values in nodes.items() if len(values) > 1 or t in (0, 1)}  # one makes the node
     if len(nodes) > DECIDABLE:
         return len(nodes)
-    ends, scale = _integers(np.stack([partition.start, partition.end]))
-    maps = _IntegerMaps(partition.network, (np.stack([ends[1] - ends[0], ends[0]], axis=1), scale))
-    n_doubts = 0
+    maps, n_doubts = _line_maps(partition.network, partition.start, partition.end), 0
     for t, values in nodes.items():
         region = np.searchsorted(partition.breakpoints, t)
         active = [signs[region] for signs in partition.active]
-        rows = [maps.before(active[:layer])[neuron] for layer, neuron in values]
+        rows = [maps.row(active[:layer], neuron)[0] for layer, neuron in values]
         # The neuron of the lowest layer made the node: it is 0 where -offset / rise is.
         point = np.array([int(t), 1]) if t in (0, 1) else np.array([-rows[0][1], rows[0][0]])
         n_doubts += sum(1 for row in rows if row @ point)
     return n_doubts
 
 
+class LineMaps:
+    """What a layer's neurons exactly are along a segment, for `line_partition`, whose list of flips grows by layers."""
+
+    def __init__(self, network, start, end, flips):
+        self._maps, self._flips = _line_maps(network, start, end), flips
+        self._sizes = [W.size for W in network.weights]
+
+    def affordable(self, n):
+        """Whether to ask for n values."""
+        layer = len(self._flips)
+        return self._maps.work + sum(self._sizes[:layer]) + n * self._effort(layer) <= AFFORDABLE
+
+    def value(self, neuron, t, end):
+        """Value of a neuron of the next layer at node t, by its map on the interval between nodes that ends at `end`.
+
+        The node is where a neuron of the lowest layer that changes there is 0.
+        """
+        point = Fraction(t)
+        if t not in (0, 1):
+            found = ((layer, which[at == t]) for layer, (_, at, which) in enumerate(self._flips))
+            point = next(self.zero(which[0], t, layer) for layer, which in found if len(which))
+        (rise, offset), scale = self._row(neuron, end, len(self._flips))
+        return float((rise * point + offset) / scale)
+
+    def zero(self, neuron, end, layer=None):
+        """Where that map is 0; or that of another layer's neuron."""
+        (rise, offset), _ = self._row(neuron, end, len(self._flips) if layer is None else layer)
+        return Fraction(-offset, rise) if rise else Fraction(end)
+
+    def _row(self, neuron, end, layer):
+        active = [
+            first ^ (np.bincount(which[at < end], minlength=len(first)) % 2 == 1)
+            for first, at, which in self._flips[:layer]
+        ]
+        self._maps.work += self._effort(layer)
+        return self._maps.row(active, neuron)
+
+    def _effort(self, layer):
+        return 100 + sum(len(at) for _, at, _ in self._flips[:layer])
+
+
+def _line_maps(network, start, end):
+    ends, scale = _integers(np.stack([start, end]))
+    return _IntegerMaps(network, (np.stack([ends[1] - ends[0], ends[0]], axis=1), scale))
+
+
 class _IntegerMaps:
     """Exact affine maps of a network's layers, in integers: in the proportions of the floats, times a factor > 0."""
 
     def __init__(self, network, inputs):
-        self._layers = [
-            _integers(np.column_stack(layer)) for layer in zip(network.weights, network.biases, strict=True)
-        ]
+        self.network, self.work = network, 0  # numbers multiplied so far
         self._slope, self._one = float(network.negative_slope).as_integer_ratio()
-        self._known = {b"": self._apply(0, *inputs)}
+        self._hidden, self._rows = {b"": inputs}, {}
 
-    def before(self, active):
-        """Pre-activations of the layer that follows those with these patterns, shape=[width, slopes and offset]."""
-        name, known = b"", self._known
-        for layer, signs in enumerate(active, 1):
+    def row(self, active, neuron):
+        """Pre-activation of a neuron after layers with these patterns: slopes and offset; and the factor."""
+        name = b""
+        for layer, signs in enumerate(active):
             before, name = name, name + signs.tobytes()
-            if name not in known:
-                rows, scale = known[before]
-                gains = np.where(signs, self._one, self._slope).astype(object)
-                known[name] = self._apply(layer, gains[:, None] * rows, scale * self._one)
-        return known[name][0]
+            if name not in self._hidden:
+                some = np.arange(len(signs)) if self._slope else np.flatnonzero(signs)
+                rows, scale = self._apply(layer, some, *self._hidden[before])
+                hidden = np.zeros((len(signs), rows.shape[1]), dtype=object)
+                hidden[some] = np.where(signs[some], self._one, self._slope).astype(object)[:, None] * rows
+                self._hidden[name] = hidden, scale * self._one
+        if (name, neuron) not in self._rows:
+            (row,), scale = self._apply(len(active), [neuron], *self._hidden[name])
+            self._rows[name, neuron] = row, scale
+        return self._rows[name, neuron]
 
-    def _apply(self, layer, rows, scale):
-        matrix, factor = self._layers[layer]
-        rows = matrix[:, :-1] @ rows
+    def _apply(self, layer, some, rows, scale):
+        used = np.flatnonzero(rows.any(axis=1))
+        W, b = (part[layer][some] for part in (self.network.weights, self.network.biases))
+        matrix, factor = _integers(np.column_stack([W[:, used], b]))
+        self.work += matrix.size
+        rows = matrix[:, :-1] @ rows[used]
         rows[:, -1] += matrix[:, -1] * scale
         return rows, scale * factor
 
@@ -199,7 +251,7 @@ class _IntegerMaps:
 def _integers(floats):
     """Integers in the proportions of an array of floats, and the factor between them."""
     ratios = [float(number).as_integer_ratio() for number in np.ravel(floats)]
-    factor = max(denominator for _, denominator in ratios)  # powers of two
+    factor = max((denominator for _, denominator in ratios), default=1)  # powers of two
     integers = [numerator * (factor // denominator) for numerator, denominator in ratios]
     return np.array(integers, dtype=object).reshape(np.shape(floats)), factor
 

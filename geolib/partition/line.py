@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from geolib.checks import finite_array, integer, one_line
-from geolib.partition.exact import certified, line_counts, line_doubts
+from geolib.partition.exact import LineMaps, certified, line_counts, line_doubts
 from geolib.partition.network import ReluNetwork, gain, map_of
 from geolib.partition.rounding import ROUNDING, carry
 
@@ -19,6 +19,7 @@ LARGEST = 1e250  # values beyond may overflow once divided by the length of an i
 
 _ROWS = 256  # rows of values that are worked on at a time
 _NOISE = 1 << 25  # products that carrying the noise through a layer may take
+_ROUNDED = 1 / 32  # of that error: 16 units, which rounding may have made of degenerate input
 _RUN = 32  # longest run of nodes whose values follow from those of its two ends
 
 
@@ -58,6 +59,9 @@ class LinePartition:
     @cached_property
     def snapped(self):
         """Number of doubtful decisions (a neuron's value at a node, two crossings): taken for 0 without being 0.
+
+        They are closer than rounding may have made them, or exact arithmetic would have taken long (see the Notes of
+        `line_partition`).
 
         If it is 0, no region is in doubt: values that float64 computes as 0, and crossings that it computes as one,
         have been computed again, in rational arithmetic. (If others are in doubt anyway, they have not; above 50,000
@@ -142,7 +146,7 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
 
     All breakpoints are found, for any depth, width and input dimension, exact up to rounding in float64. Input in
     special position (zero biases, equal or opposite neurons, neurons that touch 0, breakpoints at the ends) is taken
-    as it is, not perturbed: a value that cannot be told from 0 is 0.
+    as it is, not perturbed: a value that the rounding of the input cannot tell from 0 is 0.
 
     Parameters
     ----------
@@ -173,7 +177,9 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
     -----
     Values are compared with the rounding error of their computation: 512 units of float64 relative to the terms of
     each sum, carried through the layers along with the values, as independent errors, plus what it moves the
-    breakpoint. Breakpoints that cannot be told apart are one.
+    breakpoint. What is closer than that is decided in rational arithmetic, as long as it takes no more than a second
+    or two: the count is exact, but for what is closer than 16 units. So close are zeros of degenerate input that has
+    been rounded, such as neurons through the point (0.3, -0.2): they are one, and `snapped` counts them.
 
     One hidden layer has as many regions as its patterns at the two ends differ in neurons, plus 1, as long as no
     neuron is 0 at an end and no two change at one point. For deeper networks that is a lower bound: a neuron may
@@ -215,6 +221,7 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
     limit = integer("line_partition: limit", limit, 1)
     t, blur = np.array([0.0, 1.0]), np.zeros(2)  # nodes, and how far rounding may have moved them
     z, bends, flips, zeros, snapped = np.stack([start, end]), None, [], [], 0
+    maps = LineMaps(network, start, end, flips)
     for k, (W, b) in enumerate(zip(network.weights, network.biases, strict=True)):
         with np.errstate(over="ignore", invalid="ignore"):  # the noise will tell
             if bends is None:
@@ -225,7 +232,7 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
                 t, blur = bends.insert(t, bends.at), bends.insert(blur, bends.error)
         if not noise.max() < LARGEST * ROUNDING / W.shape[1]:
             raise ValueError(f"line_partition: values of weights[{k}] may exceed {LARGEST}, expected smaller ones")
-        sign, bends, zero, in_doubt = _cut(t, blur, z, noise, run)
+        sign, bends, zero, in_doubt = _cut(t, blur, z, noise, run, maps)
         if len(t) - 1 + len(bends.at) > limit:
             raise ValueError(f"line_partition: limit is {limit}, but there are more regions; pass a larger limit")
         flips.append(_flips(t, sign, bends))
@@ -257,25 +264,39 @@ class _Bends:
         return np.insert(old, self.interval + 1, new)
 
 
-def _cut(t, blur, z, noise, run):
+def _cut(t, blur, z, noise, run, maps):
     """Sign of each value, shape=[n_nodes, width]; bends between nodes; values computed as 0; number of doubts.
 
-    `noise` is how large an error may be, a row for each run of so many intervals. Signs are 0 where a value cannot be
-    told from 0. Such values are set to 0.
+    `noise` is how large an error may be, a row for each run of so many intervals. Values that cannot be told from 0 are
+    taken exactly, from `maps`. Signs are 0 where that cannot be done, or the values are as small as what the rounding
+    of the input may make; such values are set to 0.
     """
     sign = _sign(z, noise.max(axis=0))
     node, neuron = _where(sign == 0)
-    sides = np.clip([node - 1, node], 0, len(z) - 2) // run
-    sign[node, neuron] = _sign(z[node, neuron], noise[sides, neuron].min(axis=0))
-    interval, neuron = _where(sign[:-1] * sign[1:] < 0)
-    left, right = z[interval, neuron], z[interval + 1, neuron]
-    length, drop = t[interval + 1] - t[interval], np.abs(left - right)
-    at = t[interval] + np.abs(left) / drop * length
-    # A small slope leaves the zero uncertain.
-    error = noise[interval // run, neuron] / drop * length + 4 * np.spacing(at)
-    for node in (interval, interval + 1):
-        near = np.abs(at - t[node]) <= error + blur[node]
-        sign[node[near], neuron[near]] = 0
+    sign[node, neuron] = _sign(z[node, neuron], _least(noise, run, len(z), node, neuron))
+    doubtful = (sign[node, neuron] == 0) & (z[node, neuron] != 0)
+    asked = (node * z.shape[1] + neuron)[doubtful]
+    told = _tell(maps, t, z, sign, noise, run, asked)
+    while True:
+        interval, neuron = _where(sign[:-1] * sign[1:] < 0)
+        left, right = np.abs(z[interval, neuron]), np.abs(z[interval + 1, neuron])
+        length, drop = t[interval + 1] - t[interval], left + right
+        # From the nearer end, lest a small distance to it be lost.
+        at = np.where(left <= right, t[interval] + left / drop * length, t[interval + 1] - right / drop * length)
+        # A small slope leaves the zero uncertain.
+        error = noise[interval // run, neuron] / drop * length + 4 * np.spacing(at)
+        near = [np.flatnonzero(np.abs(at - t[node]) <= error + blur[node]) for node in (interval, interval + 1)]
+        ends = [interval[near[0]], interval[near[1]] + 1]
+        names = [node * z.shape[1] + neuron[some] for node, some in zip(ends, near, strict=True)]
+        new = np.setdiff1d(np.concatenate(names), asked)
+        if not len(new):
+            break
+        asked, told = np.append(asked, new), np.append(told, _tell(maps, t, z, sign, noise, run, new))
+    for node, some, name in zip(ends, near, names, strict=True):
+        certain = np.isin(name, told)
+        reach = (error[some] + blur[node]) * np.where(certain, _ROUNDED, 1) + 4 * np.spacing(at[some])
+        some = np.abs(at[some] - t[node]) <= reach
+        sign.reshape(-1)[name[some]] = 0
     node = _where(sign == 0)
     in_doubt = np.count_nonzero(z[node])
     # Where there is no noise, all terms are 0.
@@ -286,6 +307,8 @@ def _cut(t, blur, z, noise, run):
     kept = np.flatnonzero(sign[interval, neuron] * sign[interval + 1, neuron])
     kept = kept[np.lexsort([at[kept], interval[kept]])]
     interval, neuron, at, error, slope = interval[kept], neuron[kept], at[kept], error[kept], (drop / length)[kept]
+    order = _order(maps, t, interval, neuron, at, error)
+    neuron, at, error, slope = neuron[order], at[order], error[order], slope[order]
     leader = _leaders(interval, at, error)
     in_doubt += np.count_nonzero(at != at[leader])
     node, zero = np.unique(leader), np.argsort(leader, kind="stable")
@@ -293,6 +316,41 @@ def _cut(t, blur, z, noise, run):
         interval[node], at[node], error[node], np.searchsorted(node, leader[zero]), neuron[zero], slope[zero]
     )
     return sign, bends, zeros, in_doubt
+
+
+def _least(noise, run, n_nodes, node, neuron):
+    """Noise at nodes: the smaller of that on both sides."""
+    return noise[np.clip([node - 1, node], 0, n_nodes - 2) // run, neuron].min(axis=0)
+
+
+def _tell(maps, t, z, sign, noise, run, names):
+    """Put the exact values of neurons at nodes, name = node * width + neuron, in place, and their signs.
+
+    Returns the names of those that could be told at a bearable cost.
+    """
+    for n_told, name in enumerate(names.tolist()):
+        if not maps.affordable(1):
+            return names[:n_told]
+        node, neuron = divmod(name, z.shape[1])
+        z[node, neuron] = maps.value(neuron, t[node], t[max(node, 1)])
+        sign[node, neuron] = _sign(z[node, neuron], _least(noise, run, len(z), node, neuron) * _ROUNDED)
+    return names
+
+
+def _order(maps, t, interval, neuron, at, error):
+    """Order of zeros along the segment. Those that cannot be told apart are put where they exactly are, in place."""
+    apart = (np.diff(at) > error[:-1] + error[1:]) | (np.diff(interval) > 0)
+    run = np.cumsum(np.append(True, apart))
+    for one in np.unique(run[1:][~apart & (np.diff(at) > 0)]):
+        some = slice(*np.searchsorted(run, [one, one + 1]))
+        if not maps.affordable(some.stop - some.start):
+            break
+        start, end = t[interval[some.start] :][:2]
+        exact, best = [maps.zero(each, end) for each in neuron[some]], np.argmin(error[some])
+        at[some] = at[some][best] + np.array([float(zero - exact[best]) for zero in exact])
+        at[some] = np.clip(at[some], np.nextafter(start, 1), np.nextafter(end, 0))
+        error[some] = error[some] * _ROUNDED + 4 * np.spacing(at[some])
+    return np.lexsort([at, interval])
 
 
 def _where(mask):

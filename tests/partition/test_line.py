@@ -463,13 +463,63 @@ def test_errors_of_runs_of_intervals(monkeypatch, rows_at_most):
     assert found.snapped == expected.snapped == 0
 
 
-def test_a_badly_placed_zero_does_not_merge_good_ones():
-    # Two zeros 1e-12 apart; the third, of a difference that keeps 7 digits, cannot be told from either.
-    normals, offsets = [[1, 0], [1, 0], [1e-9, 1]], [-0.5, -0.5 - 1e-12, -0.49999e-9 - 1]
+@pytest.mark.parametrize(("third", "n_regions", "snapped"), [(0.49999, 4, 0), (0.4999999, 3, 1)])
+def test_a_badly_placed_zero_does_not_merge_good_ones(third, n_regions, snapped):
+    # Two zeros 1e-12 apart; in float64 the third, of a difference that keeps 7 digits, cannot be told from either.
+    normals, offsets = [[1, 0], [1, 0], [1e-9, 1]], [-0.5, -0.5 - 1e-12, -third * 1e-9 - 1]
     partition = layer(normals, offsets, [0, 1], [1, 1])
-    assert partition.n_regions == 3
-    assert partition.snapped == 1
-    np.testing.assert_allclose(np.diff(partition.breakpoints), 1e-12, rtol=1e-3)
+    assert (partition.n_regions, partition.snapped) == (n_regions, snapped)
+    np.testing.assert_allclose(np.diff(partition.breakpoints)[-1], 1e-12, rtol=1e-3)
+
+
+def crowded(rng, layers_before, slope):
+    """A network whose last two layers have eight zeros each, 3e-13 apart, near positions 0.3 and 0.7 of a segment."""
+    weights, biases = random_layers(rng, [2, *[6] * layers_before])
+    ends = np.array([[-1, -0.9], [0.8, 1]])
+    for near in (0.3, 0.7):
+        point = ends[0] + np.array([[near], [near + 0.01]]) * (ends[1] - ends[0])
+        for W, b in zip(weights, biases, strict=True):
+            point = point @ W.T + b
+            point = np.where(point > 0, point, slope * point)
+        along = point[1] - point[0]
+        noise = rng.normal(size=(8, len(along))) / 1000
+        W = rng.uniform(0.5, 2, (8, 1)) * rng.choice([-1, 1], (8, 1)) * (along + noise)
+        weights.append(W)
+        biases.append(-(W * (point[0] + rng.permutation(8)[:, None] * 3e-11 * along)).sum(axis=1))
+    return weights, biases, ends
+
+
+@pytest.mark.parametrize("layers_before", [0, 1, 3])
+@pytest.mark.parametrize("slope", [0.0, 0.1])
+def test_what_float64_cannot_tell_apart_is_decided_exactly(layers_before, slope):
+    close = lost = 0
+    for seed in range(10):
+        weights, biases, ends = crowded(np.random.default_rng(seed), layers_before, slope)
+        partition = line_partition(ReluNetwork(weights, biases, negative_slope=slope), *ends)
+        breakpoints, patterns, _ = walk(weights, biases, None, Fraction(slope), *ends)
+        assert partition.snapped > 0 or rows(partition).tolist() == patterns
+        close += sum(0 < right - left < 1e-12 for left, right in pairwise(breakpoints))
+        lost += len(patterns) - partition.n_regions
+    assert close > 70
+    assert lost < close / 4  # where the rounding of the biases may have made the difference
+
+
+def test_breakpoints_of_one_layer_that_are_closer_than_the_error_bound():
+    # As training makes them: beside a point of the data, 1e-13 of the segment apart.
+    gaps = np.array([0, 1.6e-13, 5e-13, 1e-12, 1.1e-12])
+    start, end, x = -6.25, 6.25, 3.7
+    partition = layer(np.ones((5, 1)), -(x + 12.5 * gaps), [start], [end])
+    assert (partition.n_regions, partition.snapped) == (6, 0)
+    np.testing.assert_allclose(np.diff(partition.breakpoints), np.diff(gaps), atol=2e-16)
+
+
+def test_where_exact_decisions_would_take_long_they_are_in_doubt(monkeypatch):
+    weights, biases = [[[1]], [[1], [1]]], [[1], [-1.5, -1.5 - 5e-14]]
+    partition = line_partition(ReluNetwork(weights, biases), [0], [1])
+    assert (partition.n_regions, partition.snapped) == (3, 0)
+    monkeypatch.setattr(exact, "AFFORDABLE", 0)
+    partition = line_partition(ReluNetwork(weights, biases), [0], [1])
+    assert (partition.n_regions, partition.snapped) == (2, 1)
 
 
 def test_snapped_counts_only_what_is_not_zero():
