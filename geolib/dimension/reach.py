@@ -177,12 +177,8 @@ class MlpReach:
         directions, width = finite_array(f"MlpReach.{name}", directions), self.states.shape[1]
         if directions.ndim != 2 or directions.shape[1] != width:
             raise ValueError(f"MlpReach.{name} has shape {directions.shape}, but the MLP's input has dimension {width}")
-        exponents = []
-        for factor in (1, self.gain):
-            directions = directions * factor
-            exponents.append(np.frexp(np.abs(directions).max(axis=1))[1])
-            directions = np.ldexp(directions, -exponents[-1][:, None])
-        return directions.astype(np.float32), sum(exponents)
+        exponent = np.frexp(np.abs(directions).max(axis=1))[1]
+        return (np.ldexp(directions, -exponent[:, None]) * self.gain).astype(np.float32), exponent
 
     def _tokens(self, method, tokens):
         """Tokens, from 0."""
@@ -196,10 +192,7 @@ class MlpReach:
 def _scaled(method, values, exponent):
     """Values times the powers of 2 that their directions were divided by, in float64."""
     with np.errstate(over="ignore"):
-        values = np.ldexp(values.astype(np.float64), exponent)
-    if not np.isfinite(values).all():
-        raise ValueError(f"MlpReach.{method}: values exceed float64, expected smaller directions")
-    return values
+        return finite_array(f"MlpReach.{method}: a value", np.ldexp(values.astype(np.float64), exponent)).copy()
 
 
 def mlp_reach(model, input_ids, *, layer):

@@ -59,7 +59,7 @@ def max_regions(n_hyperplanes: int, dim: int, *, central: bool = False) -> int:
     n, dim = integer("max_regions: n_hyperplanes", n_hyperplanes, 0), integer("max_regions: dim", dim, 0)
     if dim == 0:
         return 1
-    _refuse_large("max_regions: n_hyperplanes and dim", 1 if n <= dim else dim, _bits(n, dim))
+    _refuse_large("max_regions: n_hyperplanes and dim", 1 if n <= dim else dim, [n], dim)
     if n <= dim:  # every pattern
         return 2**n
     if central:
@@ -236,7 +236,7 @@ def region_bound(widths, dim: int) -> int:
     if not widths:
         raise ValueError("region_bound: widths is empty, expected at least one hidden layer")
     widths = [integer(f"region_bound: widths[{layer}]", width, 0) for layer, width in enumerate(widths)]
-    _refuse_large("region_bound: widths and dim", 16 * min(dim, widths[0]), sum(_bits(n, dim) for n in widths))
+    _refuse_large("region_bound: widths and dim", 16 * min(dim, widths[0]), widths, dim)
     # by_rank[t] is the sum over the layers so far with running minimum t: the rank that a region's map may still have.
     by_rank = [0] * min(dim, widths[0]) + [1]
     for n in widths:
@@ -301,15 +301,12 @@ def _binomials(n, dim):
     return accumulate(range(1, min(n, dim) + 1), lambda c, k: c * (n - k + 1) // k, initial=1)
 
 
-def _bits(n, dim):
-    """At least log2 of `max_regions`, and no more than n."""
-    k = min(n, dim, 10**12)
-    return min(n, k * (log2(n) - log2(k) + 1.5)) if k else 0
-
-
-def _refuse_large(given, n_numbers, n_bits):
-    if min(n_numbers, LARGEST) * n_bits > LARGEST:
-        size = log2(n_numbers) + log2(n_bits)
+def _refuse_large(given, n_numbers, widths, dim):
+    """Raise if so many numbers as large as the product of `max_regions` would fill the memory."""
+    ranks = [min(n, dim, 10**12) for n in widths]
+    bits = sum(min(n, k * (log2(n) - log2(k) + 1.5)) for n, k in zip(widths, ranks, strict=True) if k)
+    if min(n_numbers, LARGEST) * bits > LARGEST:
+        size = log2(n_numbers) + log2(bits)
         raise ValueError(f"{given} ask for numbers of 2^{size:.0f} bits in all, expected at most {LARGEST:.0e} bits")
 
 

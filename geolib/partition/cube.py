@@ -125,10 +125,6 @@ def _cut(values, noise, facets, neuron, dim):
 
 def _neighbours(facets, is_up, dim):
     """Pairs of vertices, one up and one down, that an edge joins: of the dim facets of each they share all but one."""
-    if len(facets) < 256:  # else there are too many pairs
-        up, down = np.flatnonzero(is_up), np.flatnonzero(~is_up)
-        i, j = np.nonzero(facets[up].astype(np.float32) @ facets[down].astype(np.float32).T == dim - 1)
-        return up[i], down[j]
     # An edge is named by the sum of dim - 1 of these numbers: two have the same with a chance of 1e-9 among 100,000.
     numbers = np.random.default_rng(0).integers(0, 2**64, facets.shape[1], np.uint64)
     own = numbers[np.nonzero(facets)[1]].reshape(-1, dim)

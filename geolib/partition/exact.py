@@ -157,7 +157,7 @@ def line_doubts(partition):
     nodes = {t: values for t, values in nodes.items() if len(values) > 1 or t in (0, 1)}  # one makes the node
     if len(nodes) > DECIDABLE:
         return len(nodes)
-    maps, n_doubts = _line_maps(partition.network, partition.start, partition.end), 0
+    maps, n_doubts = LineMaps(partition.network, partition.start, partition.end), 0
     for t, values in nodes.items():
         region = np.searchsorted(partition.breakpoints, t)
         active = [signs[region] for signs in partition.active]
@@ -168,57 +168,11 @@ def line_doubts(partition):
     return n_doubts
 
 
-class LineMaps:
-    """What a layer's neurons exactly are along a segment, for `line_partition`, whose list of flips grows by layers."""
-
-    def __init__(self, network, start, end, flips):
-        self._maps, self._flips = _line_maps(network, start, end), flips
-        self._sizes = [W.size for W in network.weights]
-
-    def affordable(self, n):
-        """Whether to ask for n values."""
-        layer = len(self._flips)
-        return self._maps.work + sum(self._sizes[:layer]) + n * self._effort(layer) <= AFFORDABLE
-
-    def value(self, neuron, t, end):
-        """Value of a neuron of the next layer at node t, by its map on the interval between nodes that ends at `end`.
-
-        The node is where a neuron of the lowest layer that changes there is 0.
-        """
-        point = Fraction(t)
-        if t not in (0, 1):
-            found = ((layer, which[at == t]) for layer, (_, at, which) in enumerate(self._flips))
-            point = next(self.zero(which[0], t, layer) for layer, which in found if len(which))
-        (rise, offset), scale = self._row(neuron, end, len(self._flips))
-        return float((rise * point + offset) / scale)
-
-    def zero(self, neuron, end, layer=None):
-        """Where that map is 0; or that of another layer's neuron."""
-        (rise, offset), _ = self._row(neuron, end, len(self._flips) if layer is None else layer)
-        return Fraction(-offset, rise) if rise else Fraction(end)
-
-    def _row(self, neuron, end, layer):
-        active = [
-            first ^ (np.bincount(which[at < end], minlength=len(first)) % 2 == 1)
-            for first, at, which in self._flips[:layer]
-        ]
-        self._maps.work += self._effort(layer)
-        return self._maps.row(active, neuron)
-
-    def _effort(self, layer):
-        return 100 + sum(len(at) for _, at, _ in self._flips[:layer])
-
-
-def _line_maps(network, start, end):
-    ends, scale = _integers(np.stack([start, end]))
-    return _IntegerMaps(network, (np.stack([ends[1] - ends[0], ends[0]], axis=1), scale))
-
-
 class _IntegerMaps:
     """Exact affine maps of a network's layers, in integers: in the proportions of the floats, times a factor > 0."""
 
     def __init__(self, network, inputs):
-        self.network, self.work = network, 0  # numbers multiplied so far
+        self._network, self.work = network, 0  # numbers multiplied so far
         self._slope, self._one = float(network.negative_slope).as_integer_ratio()
         self._hidden, self._rows = {b"": inputs}, {}
 
@@ -228,11 +182,9 @@ class _IntegerMaps:
         for layer, signs in enumerate(active):
             before, name = name, name + signs.tobytes()
             if name not in self._hidden:
-                some = np.arange(len(signs)) if self._slope else np.flatnonzero(signs)
-                rows, scale = self._apply(layer, some, *self._hidden[before])
-                hidden = np.zeros((len(signs), rows.shape[1]), dtype=object)
-                hidden[some] = np.where(signs[some], self._one, self._slope).astype(object)[:, None] * rows
-                self._hidden[name] = hidden, scale * self._one
+                gains = np.where(signs, self._one, self._slope).astype(object)
+                rows, scale = self._apply(layer, slice(None), *self._hidden[before])
+                self._hidden[name] = gains[:, None] * rows, scale * self._one
         if (name, neuron) not in self._rows:
             (row,), scale = self._apply(len(active), [neuron], *self._hidden[name])
             self._rows[name, neuron] = row, scale
@@ -240,12 +192,48 @@ class _IntegerMaps:
 
     def _apply(self, layer, some, rows, scale):
         used = np.flatnonzero(rows.any(axis=1))
-        W, b = (part[layer][some] for part in (self.network.weights, self.network.biases))
+        W, b = (part[layer][some] for part in (self._network.weights, self._network.biases))
         matrix, factor = _integers(np.column_stack([W[:, used], b]))
         self.work += matrix.size
         rows = matrix[:, :-1] @ rows[used]
         rows[:, -1] += matrix[:, -1] * scale
         return rows, scale * factor
+
+
+class LineMaps(_IntegerMaps):
+    """What a layer's neurons exactly are along a segment, for `line_partition`, whose list of flips grows by layers."""
+
+    def __init__(self, network, start, end, flips=()):
+        ends, scale = _integers(np.stack([start, end]))
+        super().__init__(network, (np.stack([ends[1] - ends[0], ends[0]], axis=1), scale))
+        self._flips = flips
+
+    def affordable(self):
+        """Whether to ask for another value."""
+        return self.work + sum(W.size for W in self._network.weights[: len(self._flips)]) <= AFFORDABLE
+
+    def value(self, neuron, t, end):
+        """Value of a neuron of the next layer at node t, by its map on the interval between nodes that ends at `end`.
+
+        The node is where a neuron of the lowest layer that changes there is 0.
+        """
+        made = ((layer, which[at == t]) for layer, (_, at, which) in enumerate(self._flips))
+        point = (
+            Fraction(t) if t in (0, 1) else next(self.zero(which[0], t, layer) for layer, which in made if len(which))
+        )
+        (rise, offset), scale = self._on(neuron, end)
+        return float((rise * point + offset) / scale)
+
+    def zero(self, neuron, end, layer=None):
+        """Where that map is 0; or that of another layer's neuron."""
+        (rise, offset), _ = self._on(neuron, end, layer)
+        return Fraction(-offset, rise) if rise else Fraction(end)
+
+    def _on(self, neuron, end, layer=None):
+        flips = self._flips[:layer]
+        self.work += 100 + sum(len(at) for _, at, _ in flips)
+        active = [first ^ (np.bincount(which[at < end], minlength=len(first)) % 2 == 1) for first, at, which in flips]
+        return self.row(active, neuron)
 
 
 def _integers(floats):
@@ -292,22 +280,30 @@ def _n_pieces(regions):
 
     The lines that cross an edge cross the regions on both of its sides: neighbours have the whole edge in common.
     """
-    sides, neighbours = {}, [[] for _ in regions]
+    sides, pairs = {}, []
     for i, (polygon, rows) in enumerate(regions):
         for k, corner in enumerate(polygon):
             j = sides.setdefault(frozenset((polygon[k - 1], corner)), i)
             if rows == regions[j][1]:
-                neighbours[i].append(j)
-                neighbours[j].append(i)
-    seen, n = set(), 0
-    for i in range(len(regions)):
-        n += i not in seen
-        todo = [i]
-        while todo:
-            j = todo.pop()
-            if j not in seen:
-                seen.add(j)
-                todo += neighbours[j]
+                pairs.append((i, j))
+    return n_components(len(regions), pairs)
+
+
+def n_components(n, pairs):
+    """Count the connected components of a graph on range(n), by union-find."""
+    parent = list(range(n))
+
+    def root(i):
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for i, j in pairs:
+        i, j = root(i), root(j)
+        if i != j:
+            parent[i] = j
+            n -= 1
     return n
 
 

@@ -271,32 +271,29 @@ def _cut(t, blur, z, noise, run, maps):
     taken exactly, from `maps`. Signs are 0 where that cannot be done, or the values are as small as what the rounding
     of the input may make; such values are set to 0.
     """
-    sign = _sign(z, noise.max(axis=0))
+    sign, (asked, told) = _sign(z, noise.max(axis=0)), np.zeros((2, *z.shape), dtype=bool)
     node, neuron = _where(sign == 0)
     sign[node, neuron] = _sign(z[node, neuron], _least(noise, run, len(z), node, neuron))
-    doubtful = (sign[node, neuron] == 0) & (z[node, neuron] != 0)
-    asked = (node * z.shape[1] + neuron)[doubtful]
-    told = _tell(maps, t, z, sign, noise, run, asked)
+    new = (sign[node, neuron] == 0) & (z[node, neuron] != 0)
     while True:
-        interval, neuron = _where(sign[:-1] * sign[1:] < 0)
-        left, right = np.abs(z[interval, neuron]), np.abs(z[interval + 1, neuron])
+        asked[node[new], neuron[new]] = True
+        _tell(maps, t, z, sign, noise, run, told, node[new], neuron[new])
+        interval, which = _where(sign[:-1] * sign[1:] < 0)
+        left, right = np.abs(z[interval, which]), np.abs(z[interval + 1, which])
         length, drop = t[interval + 1] - t[interval], left + right
         # From the nearer end, lest a small distance to it be lost.
         at = np.where(left <= right, t[interval] + left / drop * length, t[interval + 1] - right / drop * length)
         # A small slope leaves the zero uncertain.
-        error = noise[interval // run, neuron] / drop * length + 4 * np.spacing(at)
-        near = [np.flatnonzero(np.abs(at - t[node]) <= error + blur[node]) for node in (interval, interval + 1)]
-        ends = [interval[near[0]], interval[near[1]] + 1]
-        names = [node * z.shape[1] + neuron[some] for node, some in zip(ends, near, strict=True)]
-        new = np.setdiff1d(np.concatenate(names), asked)
-        if not len(new):
+        error = noise[interval // run, which] / drop * length + 4 * np.spacing(at)
+        node, neuron = np.concatenate([interval, interval + 1]), np.tile(which, 2)
+        distance, reach = np.abs(np.tile(at, 2) - t[node]), np.tile(error, 2) + blur[node]
+        near = np.flatnonzero(distance <= reach)
+        node, neuron = node[near], neuron[near]
+        new = ~asked[node, neuron]
+        if not new.any():
             break
-        asked, told = np.append(asked, new), np.append(told, _tell(maps, t, z, sign, noise, run, new))
-    for node, some, name in zip(ends, near, names, strict=True):
-        certain = np.isin(name, told)
-        reach = (error[some] + blur[node]) * np.where(certain, _ROUNDED, 1) + 4 * np.spacing(at[some])
-        some = np.abs(at[some] - t[node]) <= reach
-        sign.reshape(-1)[name[some]] = 0
+    near = distance[near] <= reach[near] * np.where(told[node, neuron], _ROUNDED, 1) + 4 * np.spacing(t[node])
+    sign[node[near], neuron[near]] = 0
     node = _where(sign == 0)
     in_doubt = np.count_nonzero(z[node])
     # Where there is no noise, all terms are 0.
@@ -304,17 +301,16 @@ def _cut(t, blur, z, noise, run, maps):
     zeros = t[node[0][exact]], node[1][exact]
     z[node] = 0
 
-    kept = np.flatnonzero(sign[interval, neuron] * sign[interval + 1, neuron])
+    kept = np.flatnonzero(sign[interval, which] * sign[interval + 1, which])
     kept = kept[np.lexsort([at[kept], interval[kept]])]
-    interval, neuron, at, error, slope = interval[kept], neuron[kept], at[kept], error[kept], (drop / length)[kept]
+    interval, neuron, at, error = interval[kept], which[kept], at[kept], error[kept]
     order = _order(maps, t, interval, neuron, at, error)
-    neuron, at, error, slope = neuron[order], at[order], error[order], slope[order]
+    neuron, at, error, slope = neuron[order], at[order], error[order], (drop / length)[kept[order]]
     leader = _leaders(interval, at, error)
     in_doubt += np.count_nonzero(at != at[leader])
     node, zero = np.unique(leader), np.argsort(leader, kind="stable")
-    bends = _Bends(
-        interval[node], at[node], error[node], np.searchsorted(node, leader[zero]), neuron[zero], slope[zero]
-    )
+    place = np.searchsorted(node, leader[zero])
+    bends = _Bends(interval[node], at[node], error[node], place, neuron[zero], slope[zero])
     return sign, bends, zeros, in_doubt
 
 
@@ -323,18 +319,14 @@ def _least(noise, run, n_nodes, node, neuron):
     return noise[np.clip([node - 1, node], 0, n_nodes - 2) // run, neuron].min(axis=0)
 
 
-def _tell(maps, t, z, sign, noise, run, names):
-    """Put the exact values of neurons at nodes, name = node * width + neuron, in place, and their signs.
-
-    Returns the names of those that could be told at a bearable cost.
-    """
-    for n_told, name in enumerate(names.tolist()):
-        if not maps.affordable(1):
-            return names[:n_told]
-        node, neuron = divmod(name, z.shape[1])
+def _tell(maps, t, z, sign, noise, run, told, *places):
+    """Put the exact values of neurons at nodes in place, and their signs, as long as that costs little."""
+    for node, neuron in zip(*places, strict=True):
+        if not maps.affordable():
+            break
         z[node, neuron] = maps.value(neuron, t[node], t[max(node, 1)])
         sign[node, neuron] = _sign(z[node, neuron], _least(noise, run, len(z), node, neuron) * _ROUNDED)
-    return names
+        told[node, neuron] = True
 
 
 def _order(maps, t, interval, neuron, at, error):
@@ -343,7 +335,7 @@ def _order(maps, t, interval, neuron, at, error):
     run = np.cumsum(np.append(True, apart))
     for one in np.unique(run[1:][~apart & (np.diff(at) > 0)]):
         some = slice(*np.searchsorted(run, [one, one + 1]))
-        if not maps.affordable(some.stop - some.start):
+        if not maps.affordable():
             break
         start, end = t[interval[some.start] :][:2]
         exact, best = [maps.zero(each, end) for each in neuron[some]], np.argmin(error[some])

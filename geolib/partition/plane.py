@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from geolib.checks import finite_array, integer, one_line
-from geolib.partition.exact import certified, plane_counts, plane_doubts
+from geolib.partition.exact import certified, n_components, plane_counts, plane_doubts
 from geolib.partition.mesh import LayerCut, Mesh
 from geolib.partition.network import ReluNetwork, gain, map_of
 from geolib.partition.rounding import ROUNDING, TINY, carry
@@ -77,7 +77,7 @@ class PlanePartition:
         equal = np.zeros(len(sides), dtype=bool)
         for some in self._maps.blocks(len(sides)):
             equal[some] = _equal(*np.split(slopes(sides[some].T.ravel()), 2, axis=1)).all(axis=-1)
-        return _n_components(self.n_regions, sides[equal].tolist())
+        return n_components(self.n_regions, sides[equal].tolist())
 
     @cached_property
     def active(self):
@@ -343,24 +343,6 @@ def _mixed(slopes):
 def _equal(left, right):
     """Whether slopes are equal, up to their errors."""
     return (np.abs(left[:2] - right[:2]) <= left[2:] + right[2:]).all(axis=0)
-
-
-def _n_components(n, pairs):
-    """Count the connected components of a graph on range(n), by union-find."""
-    parent = list(range(n))
-
-    def root(i):
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for i, j in pairs:
-        i, j = root(i), root(j)
-        if i != j:
-            parent[i] = j
-            n -= 1
-    return n
 
 
 def _check_window(window):
