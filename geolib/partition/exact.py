@@ -174,7 +174,7 @@ class _IntegerMaps:
     def __init__(self, network, inputs):
         self._network, self.work = network, 0  # numbers multiplied so far
         self._slope, self._one = float(network.negative_slope).as_integer_ratio()
-        self._hidden, self._rows = {b"": inputs}, {}
+        self._hidden, self._layers, self._rows = {b"": inputs}, {}, {}
 
     def row(self, active, neuron):
         """Pre-activation of a neuron after layers with these patterns: slopes and offset; and the factor."""
@@ -183,19 +183,21 @@ class _IntegerMaps:
             before, name = name, name + signs.tobytes()
             if name not in self._hidden:
                 gains = np.where(signs, self._one, self._slope).astype(object)
-                rows, scale = self._apply(layer, slice(None), *self._hidden[before])
+                rows, scale = self._apply(layer, *self._hidden[before])
                 self._hidden[name] = gains[:, None] * rows, scale * self._one
         if (name, neuron) not in self._rows:
-            (row,), scale = self._apply(len(active), [neuron], *self._hidden[name])
+            (row,), scale = self._apply(len(active), *self._hidden[name], neuron)
             self._rows[name, neuron] = row, scale
         return self._rows[name, neuron]
 
-    def _apply(self, layer, some, rows, scale):
+    def _apply(self, layer, rows, scale, neuron=None):
         used = np.flatnonzero(rows.any(axis=1))
-        W, b = (part[layer][some] for part in (self._network.weights, self._network.biases))
-        matrix, factor = _integers(np.column_stack([W[:, used], b]))
-        self.work += matrix.size
-        rows = matrix[:, :-1] @ rows[used]
+        W, b = self._network.weights[layer], self._network.biases[layer]
+        if neuron is None and layer not in self._layers:
+            self._layers[layer] = _integers(np.column_stack([W, b]))
+        matrix, factor = self._layers[layer] if neuron is None else _integers([[*W[neuron], b[neuron]]])
+        self.work += len(matrix) * len(used)
+        rows = matrix[:, used] @ rows[used]
         rows[:, -1] += matrix[:, -1] * scale
         return rows, scale * factor
 
@@ -239,7 +241,7 @@ class LineMaps(_IntegerMaps):
 def _integers(floats):
     """Integers in the proportions of an array of floats, and the factor between them."""
     ratios = [float(number).as_integer_ratio() for number in np.ravel(floats)]
-    factor = max((denominator for _, denominator in ratios), default=1)  # powers of two
+    factor = max(denominator for _, denominator in ratios)  # powers of two
     integers = [numerator * (factor // denominator) for numerator, denominator in ratios]
     return np.array(integers, dtype=object).reshape(np.shape(floats)), factor
 
