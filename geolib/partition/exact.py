@@ -23,10 +23,8 @@ def certified(caller, partition, count):
     """Raise if `count`, a function of the most regions there may be, finds other counts than a partition has."""
     n_regions = partition.n_regions
     if n_regions > CERTIFIABLE:
-        raise ValueError(
-            f"{caller}: certify is for at most {CERTIFIABLE} regions, but there are {n_regions}; expected fewer, "
-            "or certify=False"
-        )
+        most = f"at most {CERTIFIABLE} regions, but there are {n_regions}"
+        raise ValueError(f"{caller}: certify is for {most}; expected fewer, or certify=False")
     exact = count(CERTIFIABLE)
     if exact != (n_regions, partition.n_pieces):
         found = f"{exact[0]} regions and {exact[1]} pieces" if exact else f"more than {CERTIFIABLE} regions"

@@ -12,7 +12,7 @@ import numpy as np
 
 from geolib.checks import finite_array, integer, one_line
 from geolib.partition.exact import LineMaps, certified, line_counts, line_doubts
-from geolib.partition.network import ReluNetwork, gain, map_of
+from geolib.partition.network import Partition, ReluNetwork, gain
 from geolib.partition.rounding import ROUNDING, carry
 
 LARGEST = 1e250  # values beyond may overflow once divided by the length of an interval, or two
@@ -24,7 +24,7 @@ _RUN = 32  # longest run of nodes whose values follow from those of its two ends
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LinePartition:
+class LinePartition(Partition):
     """The regions of a network along a segment, made by `line_partition`.
 
     Position t in [0, 1] is the input start + t (end - start). A region is a maximal open interval of t with one
@@ -47,9 +47,6 @@ class LinePartition:
     _flips: tuple  # per layer: which neurons are active at first; then the position and the neuron of each change
     _in_doubt: int
     _zeros: tuple  # per layer: the position and the neuron of each value that was computed as 0, by rounding perhaps
-
-    def __repr__(self):
-        return f"LinePartition(n_regions={self.n_regions}, snapped={self.snapped})"
 
     @property
     def n_regions(self):
@@ -103,28 +100,6 @@ class LinePartition:
             changed[np.searchsorted(self.breakpoints, at) + 1, neuron] = True
             layers.append(np.logical_xor.accumulate(changed, axis=0))
         return tuple(layers)
-
-    @cached_property
-    def patterns(self):
-        """Activation pattern of each region: a list of tuples, laid out like `network.pattern` of one point."""
-        return list(zip(*self.active, strict=True))
-
-    def affine_map(self, i):
-        """Affine map of region i: f(x) = A x + b for each input x in it.
-
-        Parameters
-        ----------
-        i : int
-            Index of a region, as in `midpoints` and `patterns`.
-
-        Returns
-        -------
-        A : array, shape=[n_outputs, input_dim]
-        b : array, shape=[n_outputs]
-            As `network.affine_map` gives them for a point inside.
-        """
-        i = integer("affine_map: i", i, -self.n_regions, self.n_regions - 1)
-        return map_of(self.network, self.patterns[i])
 
     def _output_slopes(self, regions):
         """Slopes of the output on some regions, in t / 2 lest they overflow, and their noise: shape=[n, n_outputs]."""
@@ -466,10 +441,8 @@ def _check_segment(network, start, end):
     for name, given in (("start", start), ("end", end)):
         point = finite_array(f"line_partition: {name}", given)
         if point.shape != (network.input_dim,):
-            raise ValueError(
-                f"line_partition: {name} has shape {point.shape}, but the network's input has dimension "
-                f"{network.input_dim}"
-            )
+            shape = f"shape {point.shape}, but the network's input has dimension {network.input_dim}"
+            raise ValueError(f"line_partition: {name} has {shape}")
         ends.append(point)
     if (ends[0] == ends[1]).all():
         raise ValueError(f"line_partition: start and end are both {one_line(end)}, expected two different points")

@@ -214,10 +214,8 @@ class LayerCut:
         new = self._n_faces + np.arange(len(first))
         self._n_faces += len(first)
         if self._n_faces > self._mesh.limit:
-            raise ValueError(
-                f"plane_partition: limit is {self._mesh.limit}, but there are more regions; pass a larger limit, or "
-                "take a smaller network or window"
-            )
+            limit = self._mesh.limit
+            raise ValueError(f"plane_partition: limit is {limit}, but there are more regions; pass a larger limit")
         at = _ranges(starts[first], n[first])
         loops, sizes = self._split(
             faces.loop[~whole], n[first], value[at], sign[at], neuron, lines.noise[faces.line[first]]

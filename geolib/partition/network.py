@@ -1,8 +1,10 @@
 """A fully connected ReLU network, and the affine map it is around a point."""
 
+from functools import cached_property
+
 import numpy as np
 
-from geolib.checks import finite_array, one_line
+from geolib.checks import finite_array, integer, one_line
 
 
 class ReluNetwork:
@@ -212,6 +214,35 @@ class ReluNetwork:
             h = gain(self, z > 0) * z
 
 
+class Partition:
+    """What partitions of a line and of a plane have in common: patterns and maps of regions."""
+
+    def __repr__(self):
+        return f"{type(self).__name__}(n_regions={self.n_regions}, snapped={self.snapped})"
+
+    @cached_property
+    def patterns(self):
+        """Activation pattern of each region: a list of tuples, laid out like `network.pattern` of one point."""
+        return list(zip(*self.active, strict=True))
+
+    def affine_map(self, i):
+        """Affine map of region i: f(x) = A x + b for each input x in it.
+
+        Parameters
+        ----------
+        i : int
+            Index of a region, as in `patterns`.
+
+        Returns
+        -------
+        A : array, shape=[n_outputs, input_dim]
+        b : array, shape=[n_outputs]
+            As `network.affine_map` gives them for a point inside.
+        """
+        i = integer("affine_map: i", i, -self.n_regions, self.n_regions - 1)
+        return map_of(self.network, tuple(active[i] for active in self.active))
+
+
 def _kind(module):
     """Name of a module's class; of a class that is not torch's own, with where it is from."""
     kind = type(module)
@@ -254,9 +285,7 @@ def _compare(network, sequential):
     except Exception as error:  # whatever a forward of somebody's own may raise
         raise ValueError(f"from_torch: the module fails in a random point: {one_line(error)}") from None
     if not h.isfinite().all():
-        raise ValueError(
-            "from_torch: the module's values overflow float64 in random points up to 100, expected finite ones"
-        )
+        raise ValueError("from_torch: the module's values overflow float64 in points up to 100, expected finite ones")
     if given.shape != h.shape or not torch.allclose(given, h, 1e-12, 1e-12 * float(h.abs().max())):
         raise ValueError("from_torch: the module computes something else than its weights say, expected the same")
 

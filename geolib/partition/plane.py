@@ -12,7 +12,7 @@ import numpy as np
 from geolib.checks import finite_array, integer, one_line
 from geolib.partition.exact import certified, n_components, plane_counts, plane_doubts
 from geolib.partition.mesh import LayerCut, Mesh
-from geolib.partition.network import ReluNetwork, gain, map_of
+from geolib.partition.network import Partition, ReluNetwork, gain
 from geolib.partition.rounding import ROUNDING, TINY, carry
 
 # Numbers that are worked on at once: faces times neurons.
@@ -20,7 +20,7 @@ BLOCK = 1 << 18
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PlanePartition:
+class PlanePartition(Partition):
     """The regions of a network in a rectangular window of a plane, made by `plane_partition`.
 
     A region is a maximal open set with one pattern of active neurons; it is convex. Point (u, v) of the plane is the
@@ -44,9 +44,6 @@ class PlanePartition:
     axes: np.ndarray
     _mesh: Mesh
     _maps: "_Maps"
-
-    def __repr__(self):
-        return f"PlanePartition(n_regions={self.n_regions}, snapped={self.snapped})"
 
     @property
     def n_regions(self):
@@ -92,11 +89,6 @@ class PlanePartition:
         return tuple(reversed(active))
 
     @cached_property
-    def patterns(self):
-        """Activation pattern of each region: a list of tuples, laid out like `network.pattern` of one point."""
-        return list(zip(*self.active, strict=True))
-
-    @cached_property
     def polygons(self):
         """Corners of each region, counter-clockwise: a list of arrays, shape=[k, 2], in plane coordinates (u, v)."""
         low, high = self.window.T
@@ -124,23 +116,6 @@ class PlanePartition:
                 f"{'overflow' if size.max() > 1 else 'underflow'} float64; expected one of a more ordinary size"
             )
         return areas
-
-    def affine_map(self, i):
-        """Affine map of region i: f(x) = A x + b for each input x in it.
-
-        Parameters
-        ----------
-        i : int
-            Index of a region, as in `polygons` and `patterns`.
-
-        Returns
-        -------
-        A : array, shape=[n_outputs, input_dim]
-        b : array, shape=[n_outputs]
-            As `network.affine_map` gives them for a point inside.
-        """
-        i = integer("affine_map: i", i, -self.n_regions, self.n_regions - 1)
-        return map_of(self.network, tuple(active[i] for active in self.active))
 
 
 def plane_partition(network, window, *, origin=None, axes=None, limit=2_000_000, certify=False):
@@ -365,9 +340,8 @@ def _check_plane(dim, origin, axes):
         raise ValueError(f"plane_partition: axes has shape {axes.shape}, expected {(2, dim)} for this network")
     origin = finite_array("plane_partition: origin", np.zeros(dim) if origin is None else origin)
     if origin.shape != (dim,):
-        raise ValueError(
-            f"plane_partition: origin has shape {origin.shape}, but the network's input has dimension {dim}"
-        )
+        shape = f"shape {origin.shape}, but the network's input has dimension {dim}"
+        raise ValueError(f"plane_partition: origin has {shape}")
     lengths = np.abs(axes).max(axis=1, keepdims=True)
     if not lengths.all():
         raise ValueError(f"plane_partition: axes[{int(np.argmin(lengths))}] is zero, expected a direction")
