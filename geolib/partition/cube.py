@@ -47,7 +47,7 @@ def count_in_cube(network, radius, *, limit=2_000_000) -> int:
     Notes
     -----
     In two dimensions `plane_partition` does more: it is faster, takes any position, and keeps the polygons. Here time
-    grows with the regions and with their corners: by some 0.05 ms for each region in up to six dimensions, where they
+    grows with the regions and with their corners: by some 0.1 ms for each region in up to six dimensions, where they
     are few, and by 10 ms in twelve, where a cube has 4,096 and its parts have more. Memory hardly grows.
 
     Examples
