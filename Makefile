@@ -12,11 +12,12 @@ export GEOLIB_DATA ?= $(abspath ../shared/data)
 endif
 
 ALONE ?=
+ADDRESS ?=
 FAULTS ?=
 # "anew": random tests draw other cases than each time.
 DRAW ?=
 
-.PHONY: book test check bench alone faults audit canary assignments slides pdf epub links lint pair constraints clean help
+.PHONY: book test check bench alone faults audit canary assignments slides pdf epub links lint home pair constraints clean help
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,7 +37,7 @@ $(NODE): book/package.json book/package-lock.json
 book: $(READY) $(NODE) ## Execute the notebooks and render the book to book/_build/html
 	@$(BIN)/geolib models --fetch
 	@$(BIN)/geolib data
-	@$(BIN)/python book/build.py
+	@$(BIN)/python -m tools build
 
 test: lint $(NODE) ## Run the tests
 	@$(BIN)/geolib models --fetch
@@ -47,7 +48,7 @@ faults: $(READY) ## Kill, cut, fill and damage what runs and what is kept, and s
 	$(BIN)/python tests/faults.py $(FAULTS)
 
 audit: $(READY) ## Look for weaknesses, in the code and in what it needs (the second asks the network)
-	$(BIN)/bandit --quiet --recursive geolib book --exclude book/node_modules,book/_build --severity-level medium
+	$(BIN)/bandit --quiet --recursive geolib tools --severity-level medium
 	$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/python -m pip install --quiet pip-audit
 	$(VENV)-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
 
@@ -56,32 +57,35 @@ bench: $(READY) ## Time plane partitions against the fastest other tool (on Linu
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/partition_plane.py
 
 alone: $(READY) ## Run each .ipynb as Colab does, with nothing else at hand (ALONE="notebooks/start ...": these)
-	$(BIN)/python book/alone.py $(ALONE)
+	$(BIN)/python -m tools alone $(ALONE)
 
 check: $(READY) ## Look at the built book in a browser: links, errors, accessibility
-	$(BIN)/python book/check.py
+	$(BIN)/python -m tools check
 
 assignments: $(READY) ## Make the assignments' zip: the students' notebooks and, with solutions, yours
-	@$(BIN)/python book/assignment.py --check
+	@$(BIN)/python -m tools assignments --check
 
 slides: $(READY) $(NODE) ## Make slides of each part of the built book, with notes, in book/_build/slides
-	@$(BIN)/python book/slides.py
+	@$(BIN)/python -m tools slides
 
 pdf: $(READY) ## Make one PDF of the built book, in book/_build/print
-	@$(BIN)/python book/printed.py pdf
+	@$(BIN)/python -m tools pdf
 
 epub: $(READY) ## Make one EPUB of the built book, in book/_build/print
-	@$(BIN)/python book/printed.py epub
+	@$(BIN)/python -m tools epub
 
 links: $(READY) ## Try every link that leads out of the built book (needs the network)
-	@$(BIN)/jupyter-book build book/_build/stage --path-output book/_build/links --builder linkcheck --quiet
+	@PYTHONPATH=. $(BIN)/jupyter-book build book/_build/stage --path-output book/_build/links --builder linkcheck --quiet
 
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+home: $(READY) ## Write the address of your own copy everywhere (ADDRESS=https://github.com/OWNER/NAME)
+	@$(BIN)/python -m tools home $(ADDRESS)
+
 pair: $(READY) ## Refresh the .ipynb that Colab opens from their Markdown sources
-	@$(BIN)/python book/pair.py
+	@$(BIN)/python -m tools pair
 
 constraints: ## Pin the newest versions that fit pyproject.toml (torch stays)
 	rm -rf $(VENV)-new && $(PYTHON) -m venv $(VENV)-new

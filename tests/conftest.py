@@ -6,7 +6,7 @@ import signal
 import pytest
 from hypothesis import settings
 
-import check
+from tools import check
 
 # The same cases each time, so that a failure is that of a change; `make test DRAW=anew`, each night, draws others.
 settings.register_profile("same", derandomize=True)

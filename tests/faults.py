@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "book")]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 
 from small_book import lay_out  # noqa: E402 - both are scripts' folders
 from tiny_folder import save_tiny  # noqa: E402
@@ -217,7 +217,7 @@ class Suite:
         )
         self.book = Book(
             "make book",
-            lambda out: [str(ROOT / "book" / "build.py"), "--root", str(out)],
+            lambda out: ["-m", "tools", "build", "--root", str(out)],
             lambda out: out / "book" / "_build" / ".lock",
             # But for the seconds that notebooks took, which one page shows, and what is made from it.
             lambda out: {

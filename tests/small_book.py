@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-import pair
+from tools.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -89,7 +89,7 @@ def lay_out(folder):
     """Write the book into a folder."""
     book = folder / "book"
     book.mkdir()
-    for name in ("_config.yml", "references.bib", "bibliography.md", "execution-times.md", "quiz.py", "repository.yml"):
+    for name in ("_config.yml", "references.bib", "bibliography.md", "execution-times.md", "repository.yml"):
         shutil.copy(ROOT / "book" / name, book)
     shutil.copytree(ROOT / "book" / "_static", book / "_static")
     (folder / "constraints.txt").write_text("numpy==2.4.6\n")
@@ -105,4 +105,4 @@ def lay_out(folder):
 def write(root, extra="", **texts):
     for name, text in texts.items():
         (root / "notebooks" / f"{name}.md").write_text(HEADER.format(extra=extra) + text, encoding="utf-8")
-    assert pair.main(["--root", str(root)]) == 0
+    assert main(["pair", "--root", str(root)]) == 0

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-import pair
-import quiz
+from tools import quiz, toc
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "notebooks").rglob("*.md"))
 CHAPTERS = [
-    ROOT / f"{name}.md" for name, number in pair.chapters().items() if number and (ROOT / f"{name}.md").is_file()
+    ROOT / f"{name}.md" for name, number in toc.chapters().items() if number and (ROOT / f"{name}.md").is_file()
 ]
 each_source = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 each_chapter = pytest.mark.parametrize("source", CHAPTERS, ids=lambda path: path.stem)
@@ -40,7 +39,7 @@ def calls(cells, name):
 def held(source):
     """Fixed parts of the texts that a notebook's code says: those of its sentences, computed numbers left out."""
     texts = []
-    for cell in pair.read(source).cells:
+    for cell in toc.read(source).cells:
         if cell.cell_type == "code":
             for node in ast.walk(tree(cell)):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -51,7 +50,7 @@ def held(source):
 def section(source, heading):
     """Cells of a section."""
     inside, found = False, []
-    for cell in pair.read(source).cells:
+    for cell in toc.read(source).cells:
         if cell.cell_type == "code":
             found += [cell] * inside
             continue
@@ -66,7 +65,7 @@ def section(source, heading):
 @each_source
 def test_conditions_are_computed(source):
     """A condition that is a constant can't fail, and numbers that are a constant say nothing of other results."""
-    for call in calls(pair.read(source).cells, "holds"):
+    for call in calls(toc.read(source).cells, "holds"):
         assert len(call.args) >= 3, ast.unparse(call)
         _, condition, numbers = call.args[:3]
         assert any(isinstance(node, ast.Name) for node in ast.walk(condition)), ast.unparse(call)
@@ -89,7 +88,7 @@ def test_key_points_that_say_a_result_are_held(source):
 def held_names(source):
     """Variables of a notebook that are given what holds(...) returns."""
     found = set()
-    for cell in pair.read(source).cells:
+    for cell in toc.read(source).cells:
         if cell.cell_type == "code":
             for node in ast.walk(tree(cell)):
                 if isinstance(node, ast.Assign) and "holds(" in ast.unparse(node.value):
@@ -124,7 +123,7 @@ def sentences(text):
 @each_source
 def test_captions_that_claim_are_held(source):
     texts = held(source)
-    for cell in pair.read(source).cells:
+    for cell in toc.read(source).cells:
         if cell.cell_type == "code":
             shown = cell.metadata.get("mystnb", {})
             for text in (shown.get("image", {}).get("alt", ""), shown.get("figure", {}).get("caption", "")):

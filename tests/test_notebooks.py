@@ -9,7 +9,8 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-import pair
+from tools import home, plain, toc
+from tools.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,7 +20,7 @@ each_source = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.s
 
 
 def code_cells(source):
-    return [cell for cell in pair.read(source).cells if cell.cell_type == "code"]
+    return [cell for cell in toc.read(source).cells if cell.cell_type == "code"]
 
 
 def plain_python(cell):
@@ -30,16 +31,16 @@ def plain_python(cell):
 
 
 def test_table_of_contents_lists_what_exists():
-    for name in pair.chapters(ROOT):
+    for name in toc.chapters(ROOT):
         assert (ROOT / f"{name}.md").is_file() or (ROOT / "book" / f"{name}.md").is_file(), name
 
 
 def test_every_notebook_is_in_the_table_of_contents():
-    assert {path.relative_to(ROOT).with_suffix("").as_posix() for path in SOURCES} <= set(pair.chapters(ROOT))
+    assert {path.relative_to(ROOT).with_suffix("").as_posix() for path in SOURCES} <= set(toc.chapters(ROOT))
 
 
 def test_pairs_are_in_step():
-    old, orphans = pair.stale(ROOT)
+    old, orphans = plain.stale(ROOT)
     assert not old, "run: make pair"
     assert not orphans
 
@@ -49,10 +50,10 @@ def test_paired_notebook_has_the_code_and_no_outputs(source):
     notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
     nbformat.validate(notebook)
     setup, *paired = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert setup.source == pair.setup_cell(pair.repository(ROOT))
+    assert setup.source == home.setup_cell(home.repository(ROOT))
     for cell, ours in zip(paired, code_cells(source), strict=True):
         is_form = "parameters" in ours.metadata.get("tags", ())
-        assert cell.source == (pair.form(ours.source) if is_form else ours.source)
+        assert cell.source == (plain.form(ours.source) if is_form else ours.source)
         assert ast.dump(ast.parse(plain_python(cell))) == ast.dump(ast.parse(plain_python(ours)))
     assert all(cell.outputs == [] and cell.execution_count is None for cell in paired)
 
@@ -60,7 +61,7 @@ def test_paired_notebook_has_the_code_and_no_outputs(source):
 def test_where_pip_cannot_install_the_set_up_says_so(monkeypatch):
     """In a kernel of its own: pip's reason, one line, and no cell after it is run."""
     monkeypatch.setenv("GEOLIB_SOURCE", "/no/such/wheel")
-    source = pair.setup_cell(pair.Repository("https://github.com/a/b", "main")).replace(pair.PACKAGE, "no-such-package")
+    source = home.setup_cell(home.Repository("https://github.com/a/b", "main")).replace(home.PACKAGE, "no-such-package")
     cells = [nbformat.v4.new_code_cell(source), nbformat.v4.new_code_cell("1")]
     notebook = nbformat.v4.new_notebook(cells=cells)
     with pytest.raises(CellExecutionError):
@@ -87,8 +88,8 @@ def test_paired_notebook_shows_no_raw_myst(source):
 def test_colab_opens_this_very_notebook(source):
     """The button under the title leads to the notebook that it is in."""
     title = nbformat.read(source.with_suffix(".ipynb"), as_version=4).cells[0].source
-    home, path = pair.repository(ROOT), source.relative_to(ROOT).with_suffix(".ipynb").as_posix()
-    in_colab = f"https://colab.research.google.com/github/{home.address.split('/', 3)[3]}/blob/{home.branch}/{path}"
+    at, path = home.repository(ROOT), source.relative_to(ROOT).with_suffix(".ipynb").as_posix()
+    in_colab = f"https://colab.research.google.com/github/{at.address.split('/', 3)[3]}/blob/{at.branch}/{path}"
     assert re.fullmatch(rf"# .+\n\n\[Open in Colab\]\({re.escape(in_colab)}\)(\n\n.+)?", title, re.DOTALL)
 
 
@@ -129,7 +130,7 @@ def test_functions_are_short(source):
 def test_what_the_appendix_asks_for_is_found_by_a_chapter_that_it_needs():
     appendix = ROOT / "notebooks" / "appendix" / "reported-and-reproduced.md"
     asked = set(re.findall(r'(?:chapter|published)\("(\w+)"\)', appendix.read_text("utf-8")))
-    needed = [ROOT / f"{name}.md" for name in pair.read(appendix).metadata["needs"]]
+    needed = [ROOT / f"{name}.md" for name in toc.read(appendix).metadata["needs"]]
     cells = [cell for source in needed for cell in code_cells(source) if "findings" in cell.metadata.get("tags", ())]
     assert asked
     assert asked == {key for cell in cells for key in re.findall(r'"(C\w+)":', cell.source)}
@@ -170,7 +171,7 @@ def render(tmp_path):
 
     def render(myst):
         (tmp_path / "notebooks" / "a.md").write_text(f"{HEADER}# Chapter\n\n{myst}\n", encoding="utf-8")
-        text = pair.Pairs(tmp_path).render()[tmp_path / "notebooks" / "a.ipynb"]
+        text = plain.Pairs(tmp_path).render()[tmp_path / "notebooks" / "a.ipynb"]
         cells = nbformat.reads(text, as_version=4).cells
         shown = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         return shown.removeprefix("# Chapter").strip()
@@ -256,13 +257,13 @@ def test_renders(render, myst, plain):
     ],
 )
 def test_refuses_what_has_no_plain_form(render, myst, named):
-    with pytest.raises(pair.PairError, match=r"^notebooks/a\.md: .*" + re.escape(named)) as caught:
+    with pytest.raises(toc.BookError, match=r"^notebooks/a\.md: .*" + re.escape(named)) as caught:
         render(myst)
     assert "\n" not in str(caught.value)
 
 
 def test_refuses_cell_options_that_are_no_yaml(render):
-    with pytest.raises(pair.PairError, match=r"^a\.md: Code cell .*Invalid YAML"):
+    with pytest.raises(toc.BookError, match=r"^a\.md: Code cell .*Invalid YAML"):
         render("```{code-cell}\n---\ntags: [a\n---\n1\n```")
 
 
@@ -276,13 +277,13 @@ def test_numbers_run_on_through_the_pages_without_a_chapter(render, tmp_path):
 
 def test_writing_twice_changes_nothing(render, tmp_path, capsys):
     render("```{code-cell}\n:tags: [parameters, hide-input]\nx = 1\n```\n\n```{code-cell}\nx = 1\n```")
-    assert pair.main(["--root", str(tmp_path), "--check"]) == 1
+    assert main(["pair", "--root", str(tmp_path), "--check"]) == 1
     assert "notebooks/a.ipynb: stale" in capsys.readouterr().out
-    assert pair.main(["--root", str(tmp_path)]) == 0
+    assert main(["pair", "--root", str(tmp_path)]) == 0
     first = (tmp_path / "notebooks" / "a.ipynb").read_bytes()
-    assert pair.main(["--root", str(tmp_path), "--check"]) == 0
+    assert main(["pair", "--root", str(tmp_path), "--check"]) == 0
     (tmp_path / "notebooks" / "a.ipynb").unlink()
-    assert pair.main(["--root", str(tmp_path)]) == 0
+    assert main(["pair", "--root", str(tmp_path)]) == 0
     assert (tmp_path / "notebooks" / "a.ipynb").read_bytes() == first
     code = [cell for cell in nbformat.reads(first.decode(), as_version=4).cells if cell.cell_type == "code"]
     assert code[0].metadata.tags == ["parameters", "hide-input"]
@@ -293,9 +294,9 @@ def test_writing_twice_changes_nothing(render, tmp_path, capsys):
 
 def test_a_pair_without_a_source_is_named(render, tmp_path, capsys):
     render("x")
-    pair.main(["--root", str(tmp_path)])
+    main(["pair", "--root", str(tmp_path)])
     (tmp_path / "notebooks" / "c.ipynb").write_text("{}")
-    assert pair.main(["--root", str(tmp_path), "--check"]) == 1
+    assert main(["pair", "--root", str(tmp_path), "--check"]) == 1
     assert "notebooks/c.ipynb: has no source" in capsys.readouterr().out
 
 
@@ -319,7 +320,7 @@ def test_a_pair_without_a_source_is_named(render, tmp_path, capsys):
     ],
 )
 def test_forms(source, fields):
-    title, *lines = pair.form(source).split("\n")
+    title, *lines = plain.form(source).split("\n")
     assert title.startswith("# @title ")
     assert lines == fields
 
@@ -329,15 +330,15 @@ def test_one_setting_makes_every_address(render, tmp_path):
     render("Text.")
     (tmp_path / "book" / "repository.yml").write_text("address: https://github.com/me/fork\nbranch: trunk\n")
     (tmp_path / "README.md").write_text("# R\n<!-- colab: written by make pair -->\nold\n<!-- /colab -->\nEnd.\n")
-    assert tmp_path / "README.md" in pair.stale(tmp_path)[0]
-    assert pair.main(["--root", str(tmp_path)]) == 0
+    assert tmp_path / "README.md" in plain.stale(tmp_path)[0]
+    assert main(["pair", "--root", str(tmp_path)]) == 0
     readme, notebook = ((tmp_path / name).read_text() for name in ("README.md", "notebooks/a.ipynb"))
     for text in (readme, notebook):
         assert "geometry-of-reasoning @ git+https://github.com/me/fork@trunk" in text
         assert "https://colab.research.google.com/github/me/fork/blob/trunk/" in text
     assert "old" not in readme
     assert readme.endswith("<!-- /colab -->\nEnd.\n")
-    assert pair.main(["--root", str(tmp_path), "--check"]) == 0
+    assert main(["pair", "--root", str(tmp_path), "--check"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -353,11 +354,11 @@ def test_one_setting_makes_every_address(render, tmp_path):
 def test_a_setting_that_is_none_is_refused(render, tmp_path, text, named, capsys):
     render("Text.")
     (tmp_path / "book" / "repository.yml").write_text(text)
-    assert pair.main(["--root", str(tmp_path)]) == 1
+    assert main(["pair", "--root", str(tmp_path)]) == 1
     assert named in capsys.readouterr().err
 
 
 def test_the_setup_pins_nothing():
-    requirement = pair.repository(ROOT).requirement
+    requirement = home.repository(ROOT).requirement
     assert re.fullmatch(r"geometry-of-reasoning @ git\+https://github\.com/[\w.-]+/[\w.-]+@[\w./-]+", requirement)
-    assert "==" not in pair.setup_cell(pair.repository(ROOT))
+    assert "==" not in home.setup_cell(home.repository(ROOT))

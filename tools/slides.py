@@ -1,30 +1,22 @@
 """Make slides of each part from its executed chapters: reveal.js, with speaker notes, and nothing from the network.
 
-    python book/slides.py        book/_build/slides/part-1.html, and so on
-
 A chapter gives its question, each figure with its caption, the table of what the paper reports and what we measured,
 and its key points. What the chapter says before a figure is in the notes of its slide.
 """
 
-import argparse
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import build
-import pair
+from .execute import find_notebooks, is_added
+from .stage import MATHJAX
+from .toc import ROOT, BookError, parts, read
 
-ROOT = pair.ROOT
 CAPTION = re.compile(r"\*(Fig\. [\d.]+ .*?)\*(?:\n\n|$)", re.DOTALL)
 LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\([^()\s]+\)")
 POINTS, COMPARED = "Key points", "What the paper"
-
-
-class SlidesError(RuntimeError):
-    """What stops the slides, in one line."""
 
 
 class Slide(NamedTuple):
@@ -59,7 +51,7 @@ def slides_of(name: str, executed: dict, source) -> list[Slide]:
     for cell in executed["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "code":
-            if build.is_added(cell):
+            if is_added(cell):
                 continue
             image = next((o["data"]["image/png"] for o in cell["outputs"] if "image/png" in o.get("data", {})), None)
             alt = next(shown).metadata.get("mystnb", {}).get("image", {}).get("alt", "")
@@ -101,25 +93,25 @@ def write(root: Path, folder: Path) -> list[Path]:
 
     book = root / "book"
     reveal = book / "node_modules" / "reveal.js"
-    mathjax = book / "node_modules" / "mathjax" / build.MATHJAX
+    mathjax = book / "node_modules" / "mathjax" / MATHJAX
     if missing := [path for path in (reveal / "dist" / "reveal.js", mathjax) if not path.is_file()]:
-        raise SlidesError(f"there is no {missing[0]}; run: npm ci --prefix book")
-    notebooks = {notebook.name: notebook for notebook in build.find_notebooks(root, "quick")}
+        raise BookError(f"there is no {missing[0]}; run: npm ci --prefix book")
+    notebooks = {notebook.name: notebook for notebook in find_notebooks(root, "quick")}
     look = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    template = look.from_string((book / "slides.html").read_text("utf-8"))
+    template = look.from_string(Path(__file__).with_name("slides.html").read_text("utf-8"))
     fresh = folder.with_name(f"{folder.name}-part")
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(reveal / "dist", fresh / "reveal", ignore=shutil.ignore_patterns("*.map", "*.esm.js"))
     shutil.copytree(reveal / "plugin" / "notes", fresh / "reveal" / "notes")
     shutil.copy(mathjax, fresh / "reveal")
     pages = []
-    for number, part in enumerate((part for part in pair.parts(root) if part.numbered), 1):
+    for number, part in enumerate((part for part in parts(root) if part.numbered), 1):
         chapters = []
         for name in (page for page in part.pages if page in notebooks):
             executed = notebooks[name].executed
             if not executed.exists():
-                raise SlidesError(f"{name} is not executed; run make book first")
-            chapters.append(slides_of(name, json.loads(executed.read_text("utf-8")), pair.read(notebooks[name].source)))
+                raise BookError(f"{name} is not executed; run make book first")
+            chapters.append(slides_of(name, json.loads(executed.read_text("utf-8")), read(notebooks[name].source)))
         text = template.render(title=part.title, chapters=chapters, mathjax=mathjax.name)
         (fresh / f"part-{number}.html").write_text(text, encoding="utf-8")
         pages.append(folder / f"part-{number}.html")
@@ -128,20 +120,7 @@ def write(root: Path, folder: Path) -> list[Path]:
     return pages
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(description="Make slides of each part.")
-    parser.add_argument("--root", type=Path, default=ROOT, help="the repository (default: this one)")
-    options = parser.parse_args(arguments)
-    try:
-        pages = write(options.root, options.root / "book" / "_build" / "slides")
-    except (SlidesError, build.BuildError) as error:
-        print(f"slides: {error}", file=sys.stderr)
-        return 1
-    for page in pages:
+def slides(root: Path = ROOT) -> None:
+    """Write the slides into ``book/_build/slides``."""
+    for page in write(root, root / "book" / "_build" / "slides"):
         print(f"{page}: {page.stat().st_size / 1e6:.1f} MB")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

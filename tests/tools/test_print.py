@@ -11,11 +11,10 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-import build
-import printed
-import slides
+from tools import pdf_epub, slides, stage, toc
+from tools.__main__ import main
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 PAGE = """<html><body><nav>menu</nav><article class="bd-article"><section id="{top}" class="mathjax_ignore">
@@ -39,25 +38,24 @@ def root(tmp_path):
     (pages / "_static" / "mathjax").mkdir(parents=True)
     (book / "_toc.yml").write_text("root: notebooks/a\nparts: [{caption: Part I, chapters: [{file: notebooks/b}]}]\n")
     (book / "_config.yml").write_text(yaml.safe_dump({"title": "A & B", "author": "C"}))
-    (book / "print.css").write_text((ROOT / "book" / "print.css").read_text())
-    script = build._mathjax(ROOT / "book")  # installs it where it is missing
+    script = stage._mathjax(ROOT / "book")
     if script is None and not os.environ.get("CI"):
-        pytest.skip("MathJax cannot be installed: npm is missing, or the network")
+        pytest.skip("npm has not installed MathJax")
     shutil.copy(script, pages / "_static" / "mathjax")
     for name, other in (("a", "b"), ("b", "a")):
         page = PAGE.format(top=f"top-{name}", title=name.upper(), other=other)
         (pages / "notebooks" / f"{name}.html").write_text(page)
         cell = nbformat.v4.new_code_cell("f()", metadata={"mystnb": {"figure": {"name": "fig-a"}}})
         cell.outputs = [nbformat.v4.new_output("display_data", data={"image/png": DOT})]
-        stage = book / "_build" / "stage" / "notebooks"
-        stage.mkdir(parents=True, exist_ok=True)
-        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), stage / f"{name}.ipynb")
+        staged = book / "_build" / "stage" / "notebooks"
+        staged.mkdir(parents=True, exist_ok=True)
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), staged / f"{name}.ipynb")
     return tmp_path
 
 
 @pytest.mark.parametrize("stills", [False, True])
 def test_the_long_page_holds_together(root, stills):
-    page = BeautifulSoup(printed.whole(root, stills), "html.parser")
+    page = BeautifulSoup(pdf_epub.whole(root, stills), "html.parser")
     ids = [tag["id"] for tag in page.select("[id]")]
     assert len(ids) == len(set(ids))
     inner = [tag["href"][1:] for tag in page.select('a[href^="#"]')]
@@ -76,13 +74,13 @@ def test_the_long_page_holds_together(root, stills):
 
 def test_a_page_that_is_not_built_is_named(root, capsys):
     (root / "book" / "_build" / "html" / "notebooks" / "b.html").unlink()
-    assert printed.main(["epub", "--root", str(root)]) == 1
+    assert main(["epub", "--root", str(root)]) == 1
     said = capsys.readouterr().err
-    assert re.fullmatch(r"printed: there is no notebooks/b\.html in .*; run make book first\n", said)
+    assert re.fullmatch(r"epub: there is no notebooks/b\.html in .*; run make book first\n", said)
 
 
 def test_epub(root, capsys):
-    assert printed.main(["epub", "--root", str(root)]) == 0, capsys.readouterr().err
+    assert main(["epub", "--root", str(root)]) == 0, capsys.readouterr().err
     with zipfile.ZipFile(root / "book" / "_build" / "print" / "geometry-of-reasoning.epub") as book:
         names = book.namelist()
         texts = [book.read(name).decode() for name in names if re.search(r"text/ch\d+\.xhtml", name)]
@@ -98,7 +96,7 @@ def test_pdf(root, capsys):
     for folder in ("a", "b"):
         page = root / "book" / "_build" / "html" / "notebooks" / f"{folder}.html"
         page.write_text(page.read_text().replace("../genindex", "genindex"))
-    assert printed.main(["pdf", "--root", str(root)]) == 0, capsys.readouterr().err
+    assert main(["pdf", "--root", str(root)]) == 0, capsys.readouterr().err
     content = (root / "book" / "_build" / "print" / "geometry-of-reasoning.pdf").read_bytes()
     assert content.startswith(b"%PDF-")
     assert b"/Outlines" in content
@@ -134,7 +132,7 @@ def test_slides_of_a_chapter(tmp_path):
     ]
     said = [{"cell_type": "markdown", "metadata": {}, "source": [text]} for text in texts]
     executed = {"cells": [said[0], install, said[1], code, said[2], said[3]]}
-    opening, figure, table, points = slides.slides_of("dots", executed, slides.pair.read(tmp_path / "dots.md"))
+    opening, figure, table, points = slides.slides_of("dots", executed, toc.read(tmp_path / "dots.md"))
     assert opening.title == "Dots"
     assert opening.body == '<p>What is <span class="math inline">\\(x_1 &lt; y_2\\)</span>?</p>\n'
     assert opening.notes == "<p>Afterwards they can draw.</p>\n"
@@ -165,7 +163,7 @@ def test_slides_show_what_cells_say(tmp_path):
 
     cells = [text("# Dots\n\nA."), code("A sentence."), text("## What the paper reports\n\nBoth:")]
     cells += [code("| a | b |\n| --- | --- |\n| c | d |"), text("## Key points\n\n- Method."), code("- One.\n- Two.")]
-    source = slides.pair.read(tmp_path / "dots.md")
+    source = toc.read(tmp_path / "dots.md")
     _, table, *listed = slides.slides_of("dots", {"cells": cells}, source)
     assert "<td>d</td>" in table.body
     assert "Both:" in table.notes

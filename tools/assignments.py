@@ -1,23 +1,18 @@
 """Make the assignments: from one source the instructor's notebook, with solutions, and the students', with blanks.
 
-    python book/assignment.py            book/_build/assignments.zip
-    python book/assignment.py --check    run both versions of each too
-
 The sources are ``book/assignments/*.md``. A cell's ``nbgrader`` entry gives its ``grade_id``, ``solution: true`` where
 a student writes, and ``points``; the notebooks carry the metadata of nbgrader's cells, so that it can collect and mark
 them. Their first code cell installs the package where it is missing, as in Colab. The zip holds the folders that it
 expects: ``source/NAME/NAME.ipynb`` and ``release/NAME/NAME.ipynb``.
 """
 
-import argparse
 import re
-import sys
 import zipfile
 from pathlib import Path
 
-import pair
+from .home import SETUP, repository, setup_cell
+from .toc import ROOT, BookError, read
 
-ROOT = pair.ROOT
 BLANK = "# YOUR CODE HERE\nraise NotImplementedError()"
 WORDS = "YOUR ANSWER HERE"
 SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?### END SOLUTION$", re.DOTALL | re.MULTILINE)
@@ -35,17 +30,13 @@ How to mark and what to expect: the page "Teach from this book".
 """
 
 
-class AssignmentError(ValueError):
-    """A source that makes no assignment: one line that names it and says why."""
-
-
 def instructor(source: Path):
     """Read a source as the notebook that the instructor keeps, each cell with nbgrader's whole metadata."""
     from nbformat.v4 import new_code_cell
 
-    notebook, seen = pair.read(source), set()
-    if home := pair.repository():
-        notebook.cells.insert(1, new_code_cell(pair.setup_cell(home), metadata={"tags": [pair.SETUP]}))
+    notebook, seen = read(source), set()
+    if home := repository():
+        notebook.cells.insert(1, new_code_cell(setup_cell(home), metadata={"tags": [SETUP]}))
     notebook.metadata = {"kernelspec": dict(notebook.metadata["kernelspec"])}
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
@@ -53,16 +44,16 @@ def instructor(source: Path):
         if given is None:
             continue
         if unknown := set(given) - {"grade_id", "points", "solution"}:
-            raise AssignmentError(
+            raise BookError(
                 f"{source.name}: a cell's nbgrader has {min(unknown)!r}, but grade_id, points and solution"
                 " were expected"
             )
         name, solution = given.get("grade_id"), given.get("solution", False)
         if not isinstance(name, str) or name in seen:
-            raise AssignmentError(f"{source.name}: grade_id is {name!r}, but a name of its own was expected")
+            raise BookError(f"{source.name}: grade_id is {name!r}, but a name of its own was expected")
         seen.add(name)
         if solution and cell.cell_type == "code" and not SOLUTION.search(cell.source):
-            raise AssignmentError(f"{source.name}: {name} holds no solution to take out")
+            raise BookError(f"{source.name}: {name} holds no solution to take out")
         graded = "points" in given
         whole = {"schema_version": 3, "grade_id": name, "grade": graded, "solution": solution, "task": False}
         whole |= {"locked": not solution, "cell_type": cell.cell_type} | ({"points": given["points"]} if graded else {})
@@ -125,24 +116,12 @@ def write(root: Path, target: Path) -> list[str]:
     return names
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(description="Make the assignments' zip.")
-    parser.add_argument("--check", action="store_true", help="run solutions and blanks")
-    parser.add_argument("--root", type=Path, default=ROOT, help="the repository (default: this one)")
-    options = parser.parse_args(arguments)
-    target, wrong = options.root / "book" / "_build" / "assignments.zip", []
-    try:
-        names = write(options.root, target)
-        for name in names if options.check else ():
-            whole = instructor(options.root / "book" / "assignments" / f"{name}.md")
-            wrong += [f"{name}: {problem}" for problem in wrong_in(whole)]
-    except (AssignmentError, OSError) as error:
-        print(f"assignment: {error}", file=sys.stderr)
-        return 1
+def assignments(root: Path = ROOT, check: bool = False) -> int:
+    """Make the zip; with ``check`` run solutions and blanks too, and say what is wrong."""
+    target, wrong = root / "book" / "_build" / "assignments.zip", []
+    names = write(root, target)
+    for name in names if check else ():
+        whole = instructor(root / "book" / "assignments" / f"{name}.md")
+        wrong += [f"{name}: {problem}" for problem in wrong_in(whole)]
     print("\n".join([*wrong, f"{', '.join(names)}: {target}"]))
     return int(bool(wrong))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,16 +1,11 @@
 """Run notebooks as a reader does who has nothing but the ``.ipynb``: in Colab, or in any empty folder.
 
-    python book/alone.py                          every notebook
-    python book/alone.py notebooks/start ...      these
-    python book/alone.py --ci                     those that changed since the last release, and two drawn by the commit
-
 Each runs in an empty folder, with a HOME and a cache of its own, in a copy of an environment that holds what Colab
-ships (``book/colab.txt``) and nothing of this repository. Its first cell installs the package, from a wheel built here
+ships (``tools/colab.txt``) and nothing of this repository. Its first cell installs the package, from a wheel built here
 in place of the public address. A notebook fails when a cell does, or writes to stderr, or when the installation changes
 a package that was there. Everything is under ``book/_build/alone``; the executed copies too.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -22,17 +17,17 @@ import sys
 from pathlib import Path
 from random import Random
 
-import build
-import pair
+from .execute import problem
+from .home import SETUP
+from .toc import ROOT, BookError, chapters
 
-ROOT = pair.ROOT
 KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")  # of the caller's environment
 DRAWN = 2
 
 
 def environment(root: Path, folder: Path) -> Path:
     """Make what Colab has, once for each list of versions; return the virtual environment."""
-    listed, pinned = (root / "book" / "colab.txt").read_text(), (root / "constraints.txt").read_text()
+    listed, pinned = (Path(__file__).with_name("colab.txt")).read_text(), (root / "constraints.txt").read_text()
     torch = re.search(r"^torch==.*$", pinned, re.MULTILINE)[0]
     venv = folder / f"venv-{hashlib.sha256(f'{listed}{torch}{sys.version}'.encode()).hexdigest()[:12]}"
     if not venv.exists():
@@ -40,7 +35,7 @@ def environment(root: Path, folder: Path) -> Path:
         shutil.rmtree(fresh, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", fresh], check=True)
         pip = [fresh / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "-r", root / "book" / "colab.txt", torch], check=True)
+        subprocess.run([*pip, "-r", Path(__file__).with_name("colab.txt"), torch], check=True)
         fresh.rename(venv)
     return venv
 
@@ -83,7 +78,7 @@ def run(root: Path, name: str, venv: Path, built: Path, folder: Path) -> dict:
         done = subprocess.run(
             [*command, "--cwd", str(source.parent), "--no-progress-bar"], env=kept, stdout=log, stderr=log, check=False
         )
-    wrong = build.problem(executed) if executed.exists() else None
+    wrong = problem(executed) if executed.exists() else None
     if not wrong and done.returncode:
         wrong = (place / "log.txt").read_text("utf-8", errors="replace").strip().split("\n")[-1]
     if not wrong and (changed := before - installed(own)):
@@ -99,7 +94,7 @@ def _seconds(executed: Path) -> tuple[float, float]:
     if not executed.exists():
         return 0.0, 0.0
     notebook = json.loads(executed.read_text("utf-8"))
-    setup = [cell for cell in notebook["cells"] if pair.SETUP in cell["metadata"].get("tags", ())]
+    setup = [cell for cell in notebook["cells"] if SETUP in cell["metadata"].get("tags", ())]
     took = [part["metadata"]["papermill"].get("duration") or 0.0 for part in (notebook, *setup)]
     return took[0], sum(took[1:])
 
@@ -119,27 +114,22 @@ def drawn(root: Path, names: list[str]) -> list[str]:
     return chosen + Random(commit).sample(rest, min(DRAWN, len(rest)))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(description="Run notebooks alone, as Colab does.")
-    parser.add_argument("notebooks", nargs="*", help="such as notebooks/start (default: all)")
-    parser.add_argument("--ci", action="store_true", help="those that changed, and two drawn by the commit")
-    options = parser.parse_args(arguments)
-    names = [name for name in pair.chapters(ROOT) if (ROOT / f"{name}.ipynb").is_file()]
-    asked = [name.removesuffix(".ipynb").removesuffix(".md") for name in options.notebooks]
+def alone(root: Path = ROOT, notebooks: tuple[str, ...] = (), ci: bool = False) -> int:
+    """Run notebooks alone: all, those named, or for ``ci`` those that changed and two drawn by the commit."""
+    names = [name for name in chapters(root) if (root / f"{name}.ipynb").is_file()]
+    asked = [name.removesuffix(".ipynb").removesuffix(".md") for name in notebooks]
     if unknown := set(asked) - set(names):
-        parser.error(f"notebooks: {min(unknown)} is no notebook of book/_toc.yml")
-    asked = asked or (drawn(ROOT, names) if options.ci else names)
-    folder = ROOT / "book" / "_build" / "alone"
+        raise BookError(f"{min(unknown)} is no notebook of book/_toc.yml")
+    asked = asked or (drawn(root, names) if ci else names)
+    folder = root / "book" / "_build" / "alone"
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        venv, built = environment(ROOT, folder), wheel(ROOT, folder)
+        venv, built = environment(root, folder), wheel(root, folder)
     except subprocess.CalledProcessError as error:
-        print(f"alone: {' '.join(map(str, error.cmd))} ended with status {error.returncode}", file=sys.stderr)
-        return 1
+        raise BookError(f"{' '.join(map(str, error.cmd))} ended with status {error.returncode}") from None
     failed = 0
     for name in asked:
-        result = run(ROOT, name, venv, built, folder)
+        result = run(root, name, venv, built, folder)
         failed += bool(result["problem"])
         took = f"{result['seconds']:6.1f} s, of which {result['setup']:5.1f} s set-up"
         print(f"{name:48} {'FAILED' if result['problem'] else 'well':7}{took}, peak so far {result['peak']:.1f} GB")
@@ -147,7 +137,3 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"\n{result['problem']}\n", flush=True)
     print(f"{len(asked) - failed} of {len(asked)} notebooks ran alone")
     return int(failed > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,10 +8,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-import assignment
-import pair
+from tools import assignments, home
+from tools.toc import BookError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 HEADER = """---
 kernelspec:
@@ -63,12 +63,12 @@ One point for a reason.
 def notebook(tmp_path, text=SOURCE):
     source = tmp_path / "sums.md"
     source.write_text(text)
-    return assignment.instructor(source)
+    return assignments.instructor(source)
 
 
 def test_the_release_holds_blanks_and_nothing_hidden(tmp_path):
     whole = notebook(tmp_path)
-    release = assignment.student(whole)
+    release = assignments.student(whole)
     assert [cell.source for cell in release.cells[2:]] == [
         "def add(a, b):\n    # YOUR CODE HERE\n    raise NotImplementedError()",
         "assert add(1, 2) == 3",
@@ -101,7 +101,7 @@ def test_the_release_holds_blanks_and_nothing_hidden(tmp_path):
     ],
 )
 def test_says_what_fails_where_it_should_not(tmp_path, old, new, problems):
-    assert assignment.wrong_in(notebook(tmp_path, SOURCE.replace(old, new))) == problems
+    assert assignments.wrong_in(notebook(tmp_path, SOURCE.replace(old, new))) == problems
 
 
 @pytest.mark.parametrize(
@@ -114,13 +114,13 @@ def test_says_what_fails_where_it_should_not(tmp_path, old, new, problems):
     ],
 )
 def test_refuses_a_source_that_makes_no_assignment(tmp_path, old, new, named):
-    with pytest.raises(assignment.AssignmentError, match=named):
+    with pytest.raises(BookError, match=named):
         notebook(tmp_path, SOURCE.replace(old, new))
 
 
 def test_the_pack(tmp_path, capsys):
     target = tmp_path / "pack.zip"
-    names = assignment.write(ROOT, target)
+    names = assignments.write(ROOT, target)
     assert names == ["dimension", "partitions", "reasoning"]
     with zipfile.ZipFile(target) as pack:
         files = [f"{folder}/{name}/{name}.ipynb" for name in names for folder in ("source", "release")]
@@ -131,11 +131,11 @@ def test_the_pack(tmp_path, capsys):
             assert all(not cell.get("outputs") for cell in cells)
             # In Colab the first code cell installs the book's package, and never PyPI's geolib.
             first = next(cell for cell in cells if cell["cell_type"] == "code")
-            assert "".join(first["source"]) == pair.setup_cell(pair.repository(ROOT))
+            assert "".join(first["source"]) == home.setup_cell(home.repository(ROOT))
             assert not re.search(r"pip3? install[^\n]*\bgeolib\b", text)
             assert bool(re.search("SOLUTION|HIDDEN|How to mark", text)) == file.startswith("source")
 
 
 @pytest.mark.parametrize("name", ["dimension", "partitions", "reasoning"])
 def test_solutions_pass_and_blanks_fail_where_they_should(name):
-    assert assignment.wrong_in(assignment.instructor(ROOT / "book" / "assignments" / f"{name}.md")) == []
+    assert assignments.wrong_in(assignments.instructor(ROOT / "book" / "assignments" / f"{name}.md")) == []

@@ -1,27 +1,21 @@
 """Make one PDF and one EPUB of the built book.
 
-    python book/printed.py pdf         book/_build/print/geometry-of-reasoning.pdf
-    python book/printed.py epub        book/_build/print/geometry-of-reasoning.epub
-
 Both begin with one long page, put together from the built ones: links between pages lead to places in it, what was
 folded is open (but for the code of figures, which is left out), and what a figure shows without a script stays.
 Chromium prints that page; pandoc turns it into an EPUB whose equations are MathML.
 """
 
-import argparse
 import html
 import json
 import posixpath
 import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import yaml
+from . import check
+from .toc import ROOT, BookError, chapters, parts, read_yaml
 
-import pair
-
-ROOT = pair.ROOT
+STYLE = Path(__file__).with_name("print.css")
 NAME = "geometry-of-reasoning"
 LEFT_OUT = (
     "script, style, .headerlink, .thebelab-cell, .copybtn, input, label, button, noscript, .toggle-button,"
@@ -35,10 +29,6 @@ window.MathJax = {
 """
 
 
-class PrintError(RuntimeError):
-    """What stops a print, in one line."""
-
-
 def _place(page: str, fragment: str) -> str:
     """Name a place of the long page: ids are unique on a page, and need not be in the book."""
     return f"{page.replace('/', '-')}--{fragment}"
@@ -50,7 +40,7 @@ def read(path: Path):
 
     text = BeautifulSoup(path.read_text("utf-8"), "html.parser").select_one("article.bd-article > section")
     if text is None:
-        raise PrintError(f"{path.name} holds no chapter; run make book again")
+        raise BookError(f"{path.name} holds no chapter; run make book again")
     return text
 
 
@@ -111,12 +101,12 @@ def whole(root: Path, stills: bool) -> str:
     """Put the built pages together as one."""
     build = root / "book" / "_build"
     pages = build / "html"
-    config = yaml.safe_load((root / "book" / "_config.yml").read_text("utf-8"))
-    names = list(pair.chapters(root))
+    config = read_yaml(root / "book" / "_config.yml")
+    names = list(chapters(root))
     if missing := [name for name in names if not (pages / f"{name}.html").is_file()]:
-        raise PrintError(f"there is no {missing[0]}.html in {pages}; run make book first")
+        raise BookError(f"there is no {missing[0]}.html in {pages}; run make book first")
     if (script := next((pages / "_static" / "mathjax").glob("*.js"), None)) is None:
-        raise PrintError("the book has no MathJax of its own; install npm and run make book again")
+        raise BookError("the book has no MathJax of its own; install npm and run make book again")
     texts = {name: read(pages / f"{name}.html") for name in names}
     tops = {name: text["id"] for name, text in texts.items()}
     for name, text in texts.items():
@@ -124,7 +114,7 @@ def whole(root: Path, stills: bool) -> str:
             put_stills(text, build / "stage" / f"{name}.ipynb")
         prepare(text, name, tops)
     contents = []
-    for part in pair.parts(root):
+    for part in parts(root):
         lines = (
             f'<li><a href="#{_place(name, tops[name])}">{html.escape(texts[name].h1.get_text())}</a></li>'
             for name in part.pages
@@ -140,7 +130,7 @@ def whole(root: Path, stills: bool) -> str:
 <title>{title}</title>
 <meta name="author" content="{html.escape(config["author"])}">
 <link rel="stylesheet" href="../html/_static/pygments.css">
-<link rel="stylesheet" href="../../print.css">
+<link rel="stylesheet" href="{STYLE.as_uri()}">
 <script>{MATHJAX}</script>
 <script src="../html/_static/mathjax/{script.name}"></script>
 </head>
@@ -158,10 +148,8 @@ def pdf(page: Path, target: Path) -> None:
     """Print the long page: with page numbers, and the headings as an outline."""
     from playwright.sync_api import sync_playwright
 
-    import check
-
     if check.find_browser() is None:
-        raise PrintError(check.NO_BROWSER)
+        raise BookError(check.NO_BROWSER)
     footer = '<div style="width:100%;font-size:8px;text-align:center"><span class="pageNumber"></span></div>'
     with sync_playwright() as playwright:
         browser = check.launch(playwright)
@@ -170,7 +158,7 @@ def pdf(page: Path, target: Path) -> None:
         tab.goto(page.as_uri(), wait_until="load")
         tab.wait_for_function("window.MathJax.startup && MathJax.startup.promise.then(() => true)")
         if failed := tab.locator("mjx-merror").count():
-            raise PrintError(f"{failed} equations could not be set")
+            raise BookError(f"{failed} equations could not be set")
         margin = {"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"}
         tab.pdf(
             path=target, format="A4", margin=margin, outline=True, tagged=True, print_background=True,
@@ -189,32 +177,28 @@ def epub(page: Path, target: Path, config: dict) -> None:
     command += ["--metadata", "lang=en", "--output", str(target)]
     done = subprocess.run(command, cwd=page.parent, capture_output=True, text=True, check=False)
     if done.returncode or done.stderr.strip():
-        raise PrintError(f"pandoc: {done.stderr.strip()[:2000]}")
+        raise BookError(f"pandoc: {done.stderr.strip()[:2000]}")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(description="Make one file of the built book.")
-    parser.add_argument("format", choices=["pdf", "epub"])
-    parser.add_argument("--root", type=Path, default=ROOT, help="the repository (default: this one)")
-    options = parser.parse_args(arguments)
-    folder = options.root / "book" / "_build" / "print"
+def make_pdf(root: Path = ROOT) -> None:
+    """Make ``book/_build/print/geometry-of-reasoning.pdf``."""
+    _make(root, "pdf")
+
+
+def make_epub(root: Path = ROOT) -> None:
+    """Make ``book/_build/print/geometry-of-reasoning.epub``."""
+    _make(root, "epub")
+
+
+def _make(root: Path, kind: str) -> None:
+    folder = root / "book" / "_build" / "print"
     folder.mkdir(parents=True, exist_ok=True)
-    page, target = folder / "book.html", folder / f"{NAME}.{options.format}"
+    page, target = folder / "book.html", folder / f"{NAME}.{kind}"
     part = target.with_stem(f"{target.stem}-part")
-    try:
-        page.write_text(whole(options.root, stills=options.format == "epub"), encoding="utf-8")
-        if options.format == "pdf":
-            pdf(page, part)
-        else:
-            epub(page, part, yaml.safe_load((options.root / "book" / "_config.yml").read_text("utf-8")))
-    except PrintError as error:
-        print(f"printed: {error}", file=sys.stderr)
-        return 1
+    page.write_text(whole(root, stills=kind == "epub"), encoding="utf-8")
+    if kind == "pdf":
+        pdf(page, part)
+    else:
+        epub(page, part, read_yaml(root / "book" / "_config.yml"))
     part.replace(target)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

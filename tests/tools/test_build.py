@@ -13,12 +13,13 @@ from urllib.parse import urlsplit
 import pytest
 from small_book import FIRST, SECOND, lay_out, write
 
-import build
-import check
-import pair
 from geolib import figures, interactive
+from tools import check, home, render, stage, theme
+from tools import execute as run
+from tools.__main__ import main
+from tools.toc import BookError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -28,16 +29,16 @@ def root(tmp_path):
 
 
 def execute(root, jobs=2):
-    notebooks = build.find_notebooks(root, "quick")
-    return {name.split("/")[1] for name in build.execute(notebooks, root / "book" / "_build", jobs)}
+    notebooks = run.find_notebooks(root, "quick")
+    return {name.split("/")[1] for name in run.execute(notebooks, root / "book" / "_build", jobs)}
 
 
 def keys(root, profile="quick"):
-    return {notebook.source.stem: notebook.executed.name for notebook in build.find_notebooks(root, profile)}
+    return {notebook.source.stem: notebook.executed.name for notebook in run.find_notebooks(root, profile)}
 
 
 def command(root, *arguments):
-    return [sys.executable, str(ROOT / "book" / "build.py"), "--root", str(root), *arguments]
+    return [sys.executable, "-m", "tools", "build", "--root", str(root), *arguments]
 
 
 def test_only_what_changed_is_executed_again(root):
@@ -48,7 +49,7 @@ def test_only_what_changed_is_executed_again(root):
     copies = list((root / "book" / "_build" / "executed").rglob("*.ipynb"))
     assert len(copies) == 2, "an earlier copy is of no use any more"
     first = next(copy for copy in copies if copy.name.startswith("first"))
-    printing = build._code_cells(json.loads(first.read_text()))[1]
+    printing = run.code_cells(json.loads(first.read_text()))[1]
     output = "".join(printing["outputs"][0]["text"])
     assert output == f"quick [] {os.cpu_count()}\n", "profile, empty folder, every core"
 
@@ -56,7 +57,7 @@ def test_only_what_changed_is_executed_again(root):
 def test_a_failed_cell_stops_the_build_and_keeps_what_succeeded(root, capsys):
     failing = "# Second\n\n```{code-cell}\nx = 1\n```\n\n```{code-cell}\nx = 0\n1 / x\n```\n"
     write(root, first=FIRST.replace("{numref}`fig-one`", "one").replace("{eq}`eq-one`", "one"), second=failing)
-    assert build.main(["--root", str(root), "--jobs", "1"]) == 1
+    assert main(["build", "--root", str(root), "--jobs", "1"]) == 1
     said = capsys.readouterr().err
     assert (
         "notebooks/second failed: code cell 2 of 2\n\n    x = 0\n    1 / x\n\nZeroDivisionError: division by zero"
@@ -65,7 +66,7 @@ def test_a_failed_cell_stops_the_build_and_keeps_what_succeeded(root, capsys):
     assert "\x1b" not in said
     assert not (root / "book" / "_build" / "html").exists()
     assert not (root / "book" / "_build" / "stage").exists()
-    with pytest.raises(build.BuildError, match="notebooks/second failed"):
+    with pytest.raises(BookError, match="notebooks/second failed"):
         execute(root, jobs=1)  # the first one, which had succeeded, does not run again
     assert "notebooks/first: executing" not in capsys.readouterr().out
 
@@ -84,19 +85,19 @@ def test_a_failed_cell_stops_the_build_and_keeps_what_succeeded(root, capsys):
     ],
 )
 def test_a_copy_that_is_not_whole_and_well_is_never_used(root, cell, problem):
-    notebook = build.find_notebooks(root, "quick")[0]
+    notebook = run.find_notebooks(root, "quick")[0]
     notebook.executed.parent.mkdir(parents=True)
     good = {"cell_type": "code", "metadata": {}, "source": ["f()"], "execution_count": 1, "outputs": []}
     bar = {"output_type": "stream", "name": "stderr", "text": ["\r 10%|#   |", "\r100%|####|", "\n"]}
-    text = build.sealed({"cells": [good | {"outputs": [bar]}], "metadata": {}})
+    text = run.sealed({"cells": [good | {"outputs": [bar]}], "metadata": {}})
     notebook.executed.write_text(text)
-    assert build._read_executed(notebook) is not None, "a progress bar is no problem"
+    assert run.read_executed(notebook) is not None, "a progress bar is no problem"
     notebook.executed.write_text(text.replace("100%", "101%"))
-    assert build._read_executed(notebook) is None, "a checksum tells"
-    text = build.sealed({"cells": [good, good | cell], "metadata": {}}) if cell else '{"cells": [{"cell_ty'
+    assert run.read_executed(notebook) is None, "a checksum tells"
+    text = run.sealed({"cells": [good, good | cell], "metadata": {}}) if cell else '{"cells": [{"cell_ty'
     notebook.executed.write_text(text)
-    assert build._read_executed(notebook) is None
-    assert problem in build.problem(notebook.executed)
+    assert run.read_executed(notebook) is None
+    assert problem in run.problem(notebook.executed)
 
 
 def test_what_a_notebook_depends_on_is_in_its_key(root, monkeypatch):
@@ -104,9 +105,6 @@ def test_what_a_notebook_depends_on_is_in_its_key(root, monkeypatch):
     assert keys(root) == before
     assert keys(root, "full")["second"] == before["second"], "it takes no parameters"
     assert keys(root, "full")["first"] != before["first"]
-    (root / "book" / "profiles.yml").write_text("quick: {notebooks/first: {n: 3}}")
-    assert {name for name, key in keys(root).items() if key != before[name]} == {"first"}
-    (root / "book" / "profiles.yml").unlink()
     for path in ("geolib/dimension/a.py", "constraints.txt", "book/results/sweep.parquet", "data/gsm8k_zero.jsonl"):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text("new")
@@ -134,9 +132,9 @@ def test_other_results_are_in_the_key_and_reach_the_notebook(root, monkeypatch, 
     write(root, second=SECOND.replace("1 + 1\n```\n", "import os; print(os.environ['GEOLIB_RESULTS'])\n```\n"))
     execute(root)
     second = next((root / "book" / "_build" / "executed").rglob("second.*.ipynb"))
-    assert build._code_cells(json.loads(second.read_text()))[0]["outputs"][0]["text"] == [f"{other}\n"]
+    assert run.code_cells(json.loads(second.read_text()))[0]["outputs"][0]["text"] == [f"{other}\n"]
     monkeypatch.setenv("GEOLIB_RESULTS", str(other / "nothing"))
-    with pytest.raises(build.BuildError, match=r"^GEOLIB_RESULTS is .*nothing, but a folder of published runs was exp"):
+    with pytest.raises(BookError, match=r"^GEOLIB_RESULTS is .*nothing, but a folder of published runs was exp"):
         keys(root)
 
 
@@ -152,14 +150,14 @@ def test_a_chapter_whose_runs_are_not_there_is_left_out_and_says_so(root, monkey
     monkeypatch.setenv("GEOLIB_RESULTS", str(other))
     write(root, "runs: [bare, ablations]\n", first=FIRST.replace("print(profile", "raise SystemExit(profile"))
     write(root, second=SECOND + "\nSee {numref}`fig-one`.\n")
-    assert build.main(["--root", str(root)]) == 0, capsys.readouterr().err
+    assert main(["build", "--root", str(root)]) == 0, capsys.readouterr().err
     assert "notebooks/first: left out, for want of the runs ablations" in capsys.readouterr().out
     said = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page_of(root)))
     assert "does not hold what this chapter reads (geolib sweep --run ablations makes it)" in said
     assert "A square, as in" in said
     (other / "ablations.json").write_text("")
     write(root, "runs: [bare, ablations]\n", first=FIRST)
-    assert build.main(["--root", str(root)]) == 0, capsys.readouterr().err
+    assert main(["build", "--root", str(root)]) == 0, capsys.readouterr().err
     assert "This build reads other runs than the book" in re.sub(r"<[^>]+>", "", page_of(root))
 
 
@@ -171,11 +169,11 @@ def test_a_notebook_waits_for_what_it_needs(root, capsys):
 
 
 def test_a_source_that_changes_during_the_build_is_named(root):
-    notebooks = build.find_notebooks(root, "quick")
-    build.execute(notebooks, root / "book" / "_build", 2)
+    notebooks = run.find_notebooks(root, "quick")
+    run.execute(notebooks, root / "book" / "_build", 2)
     write(root, second=SECOND + "\n```{code-cell}\n2 + 2\n```\n")
-    with pytest.raises(build.BuildError, match=r"notebooks/second\.md has changed while the book was built"):
-        build.stage(root, notebooks, "quick")
+    with pytest.raises(BookError, match=r"notebooks/second\.md has changed while the book was built"):
+        stage.stage(root, notebooks, "quick")
 
 
 def test_findings_go_to_the_notebook_that_needs_them(root):
@@ -185,11 +183,9 @@ def test_findings_go_to_the_notebook_that_needs_them(root):
     write(root, "needs: [notebooks/second]\n", first="# First\n\n" + parameter)
     execute(root)
     first = next((root / "book" / "_build" / "executed").rglob("first.*.ipynb"))
-    assert build._code_cells(json.loads(first.read_text()))[1]["outputs"][0]["text"] == [
-        "{'C0': ['agrees', '1 + 1']}\n"
-    ]
+    assert run.code_cells(json.loads(first.read_text()))[1]["outputs"][0]["text"] == ["{'C0': ['agrees', '1 + 1']}\n"]
     write(root, second=SECOND + hand_on.replace("C0", "C1").replace("}'", "'"))
-    with pytest.raises(build.BuildError, match="notebooks/second: its cell tagged `findings` printed no JSON object"):
+    with pytest.raises(BookError, match="notebooks/second: its cell tagged `findings` printed no JSON object"):
         execute(root)
 
 
@@ -203,16 +199,12 @@ def test_findings_go_to_the_notebook_that_needs_them(root):
         (lambda root: (root / "notebooks/second.md").unlink(), "lists notebooks/second, but there is no"),
         (lambda root: write(root, "needs: [notebooks/third]\n", first=FIRST), "needs notebooks/third, which is no"),
         (lambda root: write(root, "needs: [notebooks/first]\n", first=FIRST), "notebooks that need each other"),
-        (
-            lambda root: (root / "book/profiles.yml").write_text("quick: {notebooks/second: {n: 1}}"),
-            "notebooks/second has no cell tagged `parameters`",
-        ),
     ],
 )
 def test_a_book_that_does_not_hold_together_is_refused(root, spoil, message):
     spoil(root)
-    with pytest.raises(build.BuildError, match=re.escape(message)) as caught:
-        build.find_notebooks(root, "quick")
+    with pytest.raises(BookError, match=re.escape(message)) as caught:
+        run.find_notebooks(root, "quick")
     assert "\n" not in str(caught.value)
 
 
@@ -235,19 +227,53 @@ def test_an_interrupted_build_exits_with_130_and_leaves_no_half(root):
     assert copies == ["first"]
 
 
-def test_without_npm_the_build_says_so_and_goes_on(root, monkeypatch, capsys):
-    shutil.copy(ROOT / "book" / "package-lock.json", root / "book")
-    monkeypatch.setenv("PATH", str(root))
-    assert build._mathjax(root / "book") is None
-    assert "npm is not installed" in capsys.readouterr().out
-    npm = root / "npm"
-    npm.write_text("#!/bin/sh\necho no network >&2\nexit 7\n")
-    npm.chmod(0o755)
-    assert build._mathjax(root / "book") is None
-    said = capsys.readouterr().out
-    assert "`npm ci --prefix" in said
-    assert "exited with 7" in said
-    assert "no network" in said
+def test_without_mathjax_the_build_says_so_and_goes_on(root, capsys):
+    assert stage._mathjax(root / "book") is None
+    assert "npm ci --prefix book" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("origin", "said"),
+    [
+        ("https://github.com/me/fork.git", "ADDRESS=https://github.com/me/fork"),
+        ("git@github.com:me/fork.git", "ADDRESS=https://github.com/me/fork"),
+        ("ssh://git@github.com/me/fork", "ADDRESS=https://github.com/me/fork"),
+        ("https://token@github.com/me/fork/", "ADDRESS=https://github.com/me/fork"),
+        ("https://example.org/me/fork.git", ""),
+        ("HOME", ""),
+        (None, ""),
+    ],
+)
+def test_a_clone_of_another_home_is_told(root, origin, said):
+    git = ["git", "-C", str(root)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    if origin:
+        origin = origin.replace("HOME", f"{home.repository(root).address}.git")
+        subprocess.run([*git, "remote", "add", "origin", origin], check=True)
+    assert said in home.elsewhere(root)
+    assert bool(said) == bool(home.elsewhere(root))
+
+
+def test_a_new_home_is_written_everywhere(root, capsys):
+    (root / "README.md").write_text("<!-- colab: written by make pair -->\nold\n<!-- /colab -->\n")
+    assert main(["home", "https://github.com/me/fork.git", "--root", str(root)]) == 0
+    assert home.repository(root).address == "https://github.com/me/fork"
+    for name in ("README.md", "notebooks/first.ipynb", "notebooks/second.ipynb"):
+        assert "github.com/me/fork@main" in (root / name).read_text()
+        assert "YOUR_ORGANISATION" not in (root / name).read_text()
+    before = (root / "book" / "repository.yml").read_text()
+    capsys.readouterr()
+    for wrong in (
+        "me/fork",
+        "https://github.com/me",
+        "https://gitlab.com/me/fork",
+        "https://github.com/me/fork/tree/x",
+    ):
+        assert main(["home", wrong, "--root", str(root)]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("home: repository.yml: address is ")
+        assert said.count("\n") == 1
+        assert (root / "book" / "repository.yml").read_text() == before
 
 
 @pytest.mark.parametrize(
@@ -266,7 +292,7 @@ def test_without_npm_the_build_says_so_and_goes_on(root, monkeypatch, capsys):
 )
 def test_outside_requests(tmp_path, tag, asks):
     (tmp_path / "page.html").write_text(f"<html>{tag}</html>")
-    assert bool(build.outside_requests(tmp_path)) == asks
+    assert bool(render.outside_requests(tmp_path)) == asks
 
 
 def test_the_index_of_theorems_shows_their_names(tmp_path):
@@ -278,7 +304,7 @@ def test_the_index_of_theorems_shows_their_names(tmp_path):
     )
     row = '<a href="a.html#{0}"><code class="xref">{0}</code></a> <em>(a)</em> <strong>{0}</strong>'
     (tmp_path / "prf-prf.html").write_text("\n".join(map(row.format, ("thm-one", "prop-two"))))
-    build.mend(tmp_path)
+    theme.mend(tmp_path)
     shown = re.sub("<[^>]+>", "", (tmp_path / "prf-prf.html").read_text()).split("\n")
     assert shown == ["Theorem 7.1 (Sharp x) Theorem 7.1 (Sharp x)", "Prop. 6.1 Prop. 6.1"]
 
@@ -307,7 +333,7 @@ def test_the_index_of_theorems_shows_their_names(tmp_path):
 def test_mends_what_the_theme_writes(tmp_path, tag, mended):
     page = tmp_path / "page.html"
     page.write_text(tag)
-    build.mend(tmp_path)
+    theme.mend(tmp_path)
     if "theme-switch" in tag:
         mended = tag.replace(' title="Dark"', "")
     assert page.read_text() == (tag if mended is None else mended)
@@ -344,7 +370,7 @@ def test_dead_links(tmp_path, target, dead):
 def test_renders_without_a_home(root, capsys):
     (root / "book" / "repository.yml").unlink()
     write(root)
-    assert build.main(["--root", str(root)]) == 0, capsys.readouterr().err
+    assert main(["build", "--root", str(root)]) == 0, capsys.readouterr().err
     html = root / "book" / "_build" / "html"
     assert not (html / "sitemap.xml").exists()
 
@@ -355,7 +381,7 @@ def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):
         shutil.copy(ROOT / "book" / name, root / "book")
     if local:
         (root / "book" / "node_modules").symlink_to(ROOT / "book" / "node_modules")
-    assert build.main(["--root", str(root)]) == 0, capsys.readouterr().err
+    assert main(["build", "--root", str(root)]) == 0, capsys.readouterr().err
     html = root / "book" / "_build" / "html"
     first, second = (html / "notebooks" / f"{name}.html" for name in ("first", "second"))
     said = capsys.readouterr().out
@@ -365,13 +391,13 @@ def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):
     assert "quick []" in first.read_text()
     assert 'alt="A red square"' in first.read_text()
     assert "<strong>Right. </strong>See <a" in second.read_text()
-    home = pair.repository(root)
-    assert f"<loc>{home.pages}notebooks/first.html</loc>" in (html / "sitemap.xml").read_text()
-    assert f'property="og:url" content="{home.pages}notebooks/first.html"' in first.read_text()
+    at = home.repository(root)
+    assert f"<loc>{at.pages}notebooks/first.html</loc>" in (html / "sitemap.xml").read_text()
+    assert f'property="og:url" content="{at.pages}notebooks/first.html"' in first.read_text()
     assert 'property="og:site_name" content="The Geometry of Reasoning"' in first.read_text()
-    assert f'href="{urlsplit(home.pages).path}_static/' in (html / "404.html").read_text()
+    assert f'href="{urlsplit(at.pages).path}_static/' in (html / "404.html").read_text()
     if (html / "_static" / "mathjax").exists():
-        assert build.outside_requests(html) == []
+        assert render.outside_requests(html) == []
     else:
         assert "MathJax from its CDN" in said
     # The plain notebooks number as the pages do, and the download button gives the plain ones.
@@ -385,12 +411,12 @@ def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):
     assert re.search(r"Second.*\d\.\d", (html / "execution-times.html").read_text(), re.DOTALL)
 
     before = (html / "index.html").stat().st_mtime_ns
-    assert build.main(["--root", str(root)]) == 0
+    assert main(["build", "--root", str(root)]) == 0
     said = capsys.readouterr().out
     assert re.search(r"notebooks/first: cached \(\d+\.\d s when run\)", said)
     assert "pages unchanged" in said
     (root / "book" / "bibliography.md").write_text("# Bibliography\n\n{ref}`nowhere`\n\n```{bibliography}\n```\n")
-    assert build.main(["--root", str(root)]) == 1, "a warning is an error"
+    assert main(["build", "--root", str(root)]) == 1, "a warning is an error"
     assert "bibliography.md:3: WARNING: undefined label: 'nowhere'" in capsys.readouterr().err
     assert (html / "index.html").stat().st_mtime_ns == before, "the last good book stays"
 

@@ -11,17 +11,15 @@ A directive for Sphinx. Questions follow one another, each with its options, eac
       One, then one more, two more, three more.
     ```
 
-In the plain notebook (:mod:`pair`) the options are a list, and one fold below them holds the answers.
+In the plain notebook (:mod:`tools.plain`) the options are a list, and one fold below them holds the answers.
 """
 
 import re
 from typing import NamedTuple
 
+from .toc import BookError
+
 OPTION = re.compile(r"- \[([ x])\] (.+)")
-
-
-class QuizError(ValueError):
-    """A quiz that cannot be read: one line that says why."""
 
 
 class Option(NamedTuple):
@@ -45,7 +43,7 @@ def read(content: str) -> list[Question]:
     for line in content.splitlines():
         if option := OPTION.match(line):
             if not found:
-                raise QuizError(f"{line!r} comes before any question")
+                raise BookError(f"{line!r} comes before any question")
             found[-1][1].append([option[1] == "x", option[2].strip(), []])
         elif not line.strip():
             continue
@@ -60,12 +58,12 @@ def read(content: str) -> list[Question]:
         for lines, options in found
     ]
     if not questions:
-        raise QuizError("holds no question")
+        raise BookError("holds no question")
     for question in questions:
         if sum(option.right for option in question.options) != 1 or len(question.options) < 2:
-            raise QuizError(f"{question.text!r}: two options or more were expected, one of them right")
+            raise BookError(f"{question.text!r}: two options or more were expected, one of them right")
         if unsaid := [option.text for option in question.options if not option.why]:
-            raise QuizError(f"{question.text!r}: nothing is said of {unsaid[0]!r}")
+            raise BookError(f"{question.text!r}: nothing is said of {unsaid[0]!r}")
     return questions
 
 
@@ -80,7 +78,7 @@ def setup(app):
         def run(self):
             try:
                 questions = read("\n".join(self.content))
-            except QuizError as error:
+            except BookError as error:
                 raise self.error(f"quiz: {error}") from None
             box = nodes.container(classes=["quiz"])
             box += nodes.paragraph("", "Self-test", classes=["quiz-title"])

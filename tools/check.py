@@ -1,7 +1,5 @@
 """Look at the built book as readers do, in a browser whose network is cut: every page, light and dark.
 
-    python book/check.py
-
 A page fails when it asks for anything that is not in the book, logs an error, breaks a link, is too large, holds a
 slider that the keys do not move, or breaks a rule of axe (https://github.com/dequelabs/axe-core) of serious or critical
 impact; and so do headings that skip a level, and what is wider than the screen, a desk's or a phone's, with no way to
@@ -13,16 +11,15 @@ import http.server
 import os
 import posixpath
 import shutil
-import sys
 import threading
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import pair
+from .home import repository
+from .toc import ROOT, BookError
 
-PAGES = pair.ROOT / "book" / "_build" / "html"
-AXE = pair.ROOT / "book" / "node_modules" / "axe-core" / "axe.min.js"
+AXE = ROOT / "book" / "node_modules" / "axe-core" / "axe.min.js"
 NO_BROWSER = "there is no browser (Debian: apt-get install chromium)"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 REDIRECT = 'http-equiv="Refresh"'  # the first page, which leads to the start
@@ -164,17 +161,17 @@ def launch(playwright):
     return playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
 
 
-def main() -> int:
-    """Run the command; return its exit code."""
-    if not (PAGES / "index.html").is_file():
-        print(f"check: there is no book in {PAGES}; run make book first", file=sys.stderr)
-        return 1
-    home = pair.repository()
+def check(root: Path = ROOT) -> int:
+    """Look at every page; say with 1 that something is wrong."""
+    pages = root / "book" / "_build" / "html"
+    if not (pages / "index.html").is_file():
+        raise BookError(f"there is no book in {pages}; run make book first")
+    home = repository(root)
     base = urlsplit(home.pages).path if home else "/"
-    wrong, waits = dead_links(PAGES, base), []
+    wrong, waits = dead_links(pages, base), []
     names = [
-        path.relative_to(PAGES).as_posix()
-        for path in sorted(PAGES.rglob("*.html"))
+        path.relative_to(pages).as_posix()
+        for path in sorted(pages.rglob("*.html"))
         if "_static" not in path.parts and REDIRECT not in path.read_text("utf-8")
     ]
     if find_browser() is None or not AXE.is_file():
@@ -183,7 +180,7 @@ def main() -> int:
     else:
         from playwright.sync_api import sync_playwright
 
-        server, axe = serve(PAGES, base), AXE.read_text("utf-8")
+        server, axe = serve(pages, base), AXE.read_text("utf-8")
         address = f"http://127.0.0.1:{server.server_address[1]}{base}"
         with sync_playwright() as playwright:
             browser = launch(playwright)
@@ -197,7 +194,3 @@ def main() -> int:
         print(f"first content after {sorted(waits)[len(waits) // 2]:.0f} ms in the median, {max(waits):.0f} at most")
     print("\n".join([*wrong, f"{len(names)} pages, light and dark, wide and narrow: {len(wrong)} things wrong"]))
     return int(bool(wrong))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

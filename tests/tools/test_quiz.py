@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-import pair
-import quiz
+from tools import quiz, toc
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 TEXT = """\
 How many
@@ -27,7 +26,7 @@ And pieces?
 - [ ] None
   No.
 """
-CHAPTERS = [name for name, number in pair.chapters().items() if number and (ROOT / f"{name}.md").is_file()]
+CHAPTERS = [name for name, number in toc.chapters().items() if number and (ROOT / f"{name}.md").is_file()]
 
 
 def test_reads_what_was_written():
@@ -52,7 +51,7 @@ def test_reads_what_was_written():
     ],
 )
 def test_refuses(text, message):
-    with pytest.raises(quiz.QuizError, match=message):
+    with pytest.raises(toc.BookError, match=message):
         quiz.read(text)
 
 

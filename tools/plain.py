@@ -1,8 +1,5 @@
 """Write, beside each notebook's MyST source, the ``.ipynb`` that Colab opens: plain Markdown, no outputs.
 
-    python book/pair.py            write every paired notebook that is missing or stale
-    python book/pair.py --check    write nothing; exit 1 naming the stale ones
-
 Colab shows a MyST directive as a raw fence, so each one that the book uses has a plain rendering here, and one
 that has none stops the command. Figures, theorems, exercises and equations carry the numbers of the built book.
 
@@ -10,22 +7,22 @@ What only Colab needs is added: a button, a cell that installs the package, and 
 addresses, and those in the README, come from ``book/repository.yml``.
 """
 
-import argparse
 import ast
 import hashlib
 import posixpath
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
 
-import quiz
 from geolib.dimension.rules import RULES
 
-ROOT = Path(__file__).resolve().parent.parent
+from . import quiz
+from .home import SETUP, readme, repository, setup_cell
+from .toc import ROOT, BookError, chapters, files, read, read_yaml
+
 ADMONITIONS = ("note", "tip", "hint", "important", "warning", "caution", "attention", "danger", "error", "seealso")
 PROOFS = [
     f"prf:{kind}"
@@ -45,15 +42,8 @@ INLINE = re.compile(
     re.DOTALL,
 )
 
-COLAB = "https://colab.research.google.com"
-PACKAGE = "geometry-of-reasoning"  # the distribution: PyPI's geolib is another project
-SETUP = "setup"  # tag of the cell that installs
+
 CHOICES = {"profile": ["quick", "full"], "rule": list(RULES)}
-README_MARK = re.compile(r"(<!-- colab: written by make pair -->\n).*?(<!-- /colab -->)", re.DOTALL)
-
-
-class PairError(ValueError):
-    """A source that has no plain rendering: one line, naming the file and what is wrong in it."""
 
 
 class Label(NamedTuple):
@@ -63,101 +53,6 @@ class Label(NamedTuple):
     kind: str
     number: str
     title: str
-
-
-class Part(NamedTuple):
-    """A part of the book, with the pages of each of its chapters; the first page is in a part without a title."""
-
-    title: str
-    numbered: bool
-    chapters: list[list[str]]
-
-    @property
-    def pages(self) -> list[str]:
-        """Its pages, in order."""
-        return [page for chapter in self.chapters for page in chapter]
-
-
-def parts(root: Path = ROOT) -> list[Part]:
-    """Read the table of contents."""
-    toc = yaml.safe_load((root / "book" / "_toc.yml").read_text(encoding="utf-8"))
-    found = [Part("", False, [[toc["root"]]])]
-    for part in toc.get("parts", [toc]):
-        pages = [[page["file"] for page in (one, *one.get("sections", []))] for one in part.get("chapters", [])]
-        found.append(Part(part.get("caption", ""), bool(part.get("numbered")), pages))
-    return found
-
-
-def chapters(root: Path = ROOT) -> dict[str, str]:
-    """Every page of the table of contents, in order, with its chapter number ("" where it has none)."""
-    pages, last = {}, 0
-    for part in parts(root):
-        for chapter in part.chapters:
-            last += part.numbered
-            pages |= dict.fromkeys(chapter, str(last) if part.numbered else "")
-    return pages
-
-
-class Repository(NamedTuple):
-    """Where the book lives: ``Repository("https://github.com/owner/name", "main")``."""
-
-    address: str
-    branch: str
-
-    @property
-    def requirement(self) -> str:
-        """What pip installs: the package from the repository, in whatever versions are there."""
-        return f"{PACKAGE} @ git+{self.address}@{self.branch}"
-
-    @property
-    def pages(self) -> str:
-        """Where GitHub Pages shows the book."""
-        owner, name = self.address.removeprefix("https://github.com/").split("/")
-        return f"https://{owner.lower()}.github.io/{name}/"
-
-    def button(self, path: str) -> str:
-        """Markdown that opens a notebook in Colab."""
-        name = self.address.removeprefix("https://github.com/")
-        return f"[Open in Colab]({COLAB}/github/{name}/blob/{self.branch}/{path})"
-
-
-def repository(root: Path = ROOT) -> Repository | None:
-    """Read ``book/repository.yml``; None where there is none, and then there is nothing of Colab's."""
-    path = root / "book" / "repository.yml"
-    if not path.exists():
-        return None
-    given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    try:
-        found = Repository(**given)
-    except TypeError:  # other keys, or no mapping
-        raise PairError(f"repository.yml: holds {given!r}, but an address and a branch were expected") from None
-    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", str(found.address)):
-        raise PairError(f"repository.yml: address is {found.address!r}, but https://github.com/OWNER/NAME was expected")
-    if not re.fullmatch(r"[\w./-]+", str(found.branch)):
-        raise PairError(f"repository.yml: branch is {found.branch!r}, but a branch's name was expected")
-    return found
-
-
-def setup_cell(home: Repository) -> str:
-    """Write the cell that installs the package where it is not there: with open ranges, so that nothing is replaced.
-
-    A folder or a wheel in ``GEOLIB_SOURCE`` is installed instead, which is how the notebooks are tried alone.
-    """
-    return f"""\
-# @title Set-up: run this first. It installs the book's package where it is missing, as in Colab.
-import importlib, os
-from importlib import metadata
-
-try:
-    metadata.version("{PACKAGE}")
-except metadata.PackageNotFoundError:
-    source = os.environ.get("GEOLIB_SOURCE", "{home.requirement}")
-    %pip install --quiet "{{source}}"
-    importlib.invalidate_caches()
-try:
-    print("{PACKAGE}", metadata.version("{PACKAGE}"), "is installed")
-except metadata.PackageNotFoundError:
-    raise SystemExit("{PACKAGE} could not be installed; pip says why above. Then run this cell again.") from None"""
 
 
 def form(source: str) -> str:
@@ -180,17 +75,6 @@ def form(source: str) -> str:
     return "\n".join(["# @title Settings: change them here, then run the cell", *lines])
 
 
-def read(source: Path):
-    """Read a MyST source as a notebook whose Markdown cells still hold MyST."""
-    import jupytext
-    from jupytext.myst import MystMetadataParsingError
-
-    try:
-        return jupytext.read(source, fmt="md:myst")
-    except MystMetadataParsingError as error:
-        raise PairError(f"{source.name}: {' '.join(str(error).split())}") from error
-
-
 class Pairs:
     """The paired notebooks of a book, rendered from the sources under ``root/notebooks``."""
 
@@ -199,12 +83,12 @@ class Pairs:
         from myst_parser.config.main import MdParserConfig
         from myst_parser.parsers.mdit import create_md_parser
 
-        config = yaml.safe_load((root / "book" / "_config.yml").read_text(encoding="utf-8"))
+        config = read_yaml(root / "book" / "_config.yml")
         extensions = set(config["parse"]["myst_enable_extensions"])
         self.markdown = create_md_parser(MdParserConfig(enable_extensions=extensions), RendererHTML)
         self.root, self.chapters, self.citations = root, chapters(root), _citations(root)
         self.home = repository(root)
-        names = {path.relative_to(root).with_suffix("").as_posix() for path in _files(root, ".md")}
+        names = {path.relative_to(root).with_suffix("").as_posix() for path in files(root, ".md")}
         in_toc = [name for name in self.chapters if name in names]
         self.docs = in_toc + sorted(names - set(in_toc))  # the order in which the book numbers its figures
         self.labels, self.titles = {}, {}
@@ -336,13 +220,13 @@ class Pairs:
             return self._quiz(body)
         if name == "code-block":
             return f"```{argument}\n{body.rstrip()}\n```"
-        raise self._error(f"directive {{{name}}} has no plain Markdown rendering in book/pair.py")
+        raise self._error(f"directive {{{name}}} has no plain Markdown rendering in tools/plain.py")
 
     def _quiz(self, body: str) -> str:
         """Each question with its options in a list, and what is said of them in a fold."""
         try:
             questions = quiz.read(body)
-        except quiz.QuizError as error:
+        except BookError as error:
             raise self._error(f"quiz: {error}") from None
         shown = ["**Self-test**"]
         for number, question in enumerate(questions, 1):
@@ -407,7 +291,7 @@ class Pairs:
             return text or target
         if role == "math":
             return f"${content}$"
-        raise self._error(f"role {{{role}}} has no plain Markdown rendering in book/pair.py")
+        raise self._error(f"role {{{role}}} has no plain Markdown rendering in tools/plain.py")
 
     def _reference(self, role: str, target: str, text: str | None) -> str:
         label = self.labels.get(target)
@@ -480,7 +364,7 @@ class Pairs:
     def _refuse(self, token) -> None:
         """Refuse what would show as raw MyST in Colab."""
         if token.type in ("fence", "colon_fence") and (token.type[0] == "c" or DIRECTIVE.match(token.info.strip())):
-            raise self._error(f"directive {token.info.strip()} has no plain Markdown rendering in book/pair.py")
+            raise self._error(f"directive {token.info.strip()} has no plain Markdown rendering in tools/plain.py")
         if token.type == "amsmath" and token.meta["numbered"] != "*":
             raise self._error("a numbered amsmath environment: star it, or put it into a labelled $$ ... $$ (label)")
         for part in (token, *(token.children or ())):
@@ -490,8 +374,8 @@ class Pairs:
             if part.type == "myst_role":
                 raise self._error(f"role {{{part.meta['name']}}} could not be read: is a $ before it unescaped?")
 
-    def _error(self, message: str) -> PairError:
-        return PairError(f"{self.doc}.md: {message}")
+    def _error(self, message: str) -> BookError:
+        return BookError(f"{self.doc}.md: {message}")
 
 
 def _options(content: str) -> tuple[dict, str]:
@@ -555,27 +439,6 @@ def _citations(root: Path) -> dict[str, tuple[str, str, str]]:
     return cited
 
 
-def _files(root: Path, suffix: str) -> list[Path]:
-    """List the files under notebooks/ with a suffix, without the copies that Jupyter makes while one edits."""
-    found = (root / "notebooks").rglob(f"*{suffix}")
-    return [path for path in found if ".ipynb_checkpoints" not in path.parts]
-
-
-def readme(root: Path, home: Repository) -> dict[Path, str]:
-    """Render the README's lines on Colab: ``{path: text}``; nothing where it has no place for them."""
-    path = root / "README.md"
-    text = path.read_text("utf-8") if path.exists() else ""
-    button = home.button(f"{next(iter(chapters(root)))}.ipynb")
-    lines = f"""\
-{button}, or any other notebook of the book. Its first cell installs the package:
-
-```
-%pip install --quiet "{home.requirement}"
-```
-"""
-    return {path: README_MARK.sub(lambda mark: f"{mark[1]}{lines}{mark[2]}", text)} if README_MARK.search(text) else {}
-
-
 def stale(root: Path = ROOT) -> tuple[dict[Path, str], list[Path]]:
     """Find the paired notebooks to write, ``{path: text}``, and those whose source is gone."""
     texts = Pairs(root).render()
@@ -583,28 +446,16 @@ def stale(root: Path = ROOT) -> tuple[dict[Path, str], list[Path]]:
     if home := repository(root):
         texts |= readme(root, home)
     old = {path: text for path, text in texts.items() if not path.exists() or path.read_text("utf-8") != text}
-    return old, sorted(set(_files(root, ".ipynb")) - notebooks)
+    return old, sorted(set(files(root, ".ipynb")) - notebooks)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(description="Write the paired notebooks that Colab opens.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if one is stale")
-    parser.add_argument("--root", type=Path, default=ROOT, help="the repository (default: this one)")
-    options = parser.parse_args(arguments)
-    try:
-        old, orphans = stale(options.root)
-    except PairError as error:
-        print(error, file=sys.stderr)
-        return 1
+def pair(root: Path = ROOT, check: bool = False) -> int:
+    """Write the paired notebooks that are missing or stale, or only name them; say with 1 that something is wrong."""
+    old, orphans = stale(root)
     for path, text in old.items():
-        print(f"{path.relative_to(options.root)}: {'stale' if options.check else 'written'}")
-        if not options.check:
+        print(f"{path.relative_to(root)}: {'stale' if check else 'written'}")
+        if not check:
             path.write_text(text, encoding="utf-8")
     for path in orphans:
-        print(f"{path.relative_to(options.root)}: has no source beside it")
-    return int(bool(orphans or (options.check and old)))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        print(f"{path.relative_to(root)}: has no source beside it")
+    return int(bool(orphans or (check and old)))

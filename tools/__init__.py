@@ -1,0 +1,1 @@
+"""The book's own commands: ``python -m tools build``, ``pair``, ``check`` and the others that ``--help`` lists."""

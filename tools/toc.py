@@ -1,0 +1,67 @@
+"""What is in the book, and where: its table of contents, parts and chapters, and the sources of its notebooks."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class BookError(ValueError):
+    """What stops a command, said so that it can be acted on."""
+
+
+class Part(NamedTuple):
+    """A part of the book, with the pages of each of its chapters; the first page is in a part without a title."""
+
+    title: str
+    numbered: bool
+    chapters: list[list[str]]
+
+    @property
+    def pages(self) -> list[str]:
+        """Its pages, in order."""
+        return [page for chapter in self.chapters for page in chapter]
+
+
+def parts(root: Path = ROOT) -> list[Part]:
+    """Read the table of contents."""
+    toc = read_yaml(root / "book" / "_toc.yml")
+    found = [Part("", False, [[toc["root"]]])]
+    for part in toc.get("parts", [toc]):
+        pages = [[page["file"] for page in (one, *one.get("sections", []))] for one in part.get("chapters", [])]
+        found.append(Part(part.get("caption", ""), bool(part.get("numbered")), pages))
+    return found
+
+
+def chapters(root: Path = ROOT) -> dict[str, str]:
+    """Every page of the table of contents, in order, with its chapter number ("" where it has none)."""
+    pages, last = {}, 0
+    for part in parts(root):
+        for chapter in part.chapters:
+            last += part.numbered
+            pages |= dict.fromkeys(chapter, str(last) if part.numbered else "")
+    return pages
+
+
+def read(source: Path):
+    """Read a MyST source as a notebook whose Markdown cells still hold MyST."""
+    import jupytext
+    from jupytext.myst import MystMetadataParsingError
+
+    try:
+        return jupytext.read(source, fmt="md:myst")
+    except MystMetadataParsingError as error:
+        raise BookError(f"{source.name}: {' '.join(str(error).split())}") from error
+
+
+def files(root: Path, suffix: str) -> list[Path]:
+    """List the files under notebooks/ with a suffix, without the copies that Jupyter makes while one edits."""
+    found = (root / "notebooks").rglob(f"*{suffix}")
+    return [path for path in found if ".ipynb_checkpoints" not in path.parts]
+
+
+def read_yaml(path: Path) -> dict:
+    """Read a file of settings; one that is not there sets nothing."""
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
