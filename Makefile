@@ -17,7 +17,7 @@ FAULTS ?=
 # "anew": random tests draw other cases than each time.
 DRAW ?=
 
-.PHONY: book test check bench alone faults audit canary assignments slides pdf epub links lint home pair constraints clean help
+.PHONY: book unit test check bench alone faults audit canary assignments slides pdf epub links lint home pair constraints clean help
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ book: $(READY) $(NODE) ## Execute the notebooks and render the book to book/_bui
 	@$(BIN)/geolib models --fetch
 	@$(BIN)/geolib data
 	@$(BIN)/python -m tools build
+
+unit: $(READY) ## Run the quick tests: no model, no browser, no processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m unit
 
 test: lint $(NODE) ## Run the tests
 	@$(BIN)/geolib models --fetch
@@ -77,9 +80,19 @@ epub: $(READY) ## Make one EPUB of the built book, in book/_build/print
 links: $(READY) ## Try every link that leads out of the built book (needs the network)
 	@PYTHONPATH=. $(BIN)/jupyter-book build book/_build/stage --path-output book/_build/links --builder linkcheck --quiet
 
-lint: $(READY) ## Check style
+lint: $(READY) ## Check style, spelling, and that each .ipynb is in step with its .md
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	@$(BIN)/python -m tools pair --check
+
+dist: $(READY) ## Build the wheel and the source archive, and use the wheel in an empty environment
+	rm -rf dist $(VENV)-dist
+	$(BIN)/python -m pip install --quiet -c constraints.txt build
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv $(VENV)-dist
+	$(VENV)-dist/bin/python -m pip install --quiet -c constraints.txt dist/*.whl
+	cd dist && ../$(VENV)-dist/bin/geolib dimension --text "Mara picked 12 plums." --json
 
 home: $(READY) ## Write the address of your own copy everywhere (ADDRESS=https://github.com/OWNER/NAME)
 	@$(BIN)/python -m tools home $(ADDRESS)

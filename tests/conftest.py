@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,31 @@ settings.load_profile(os.environ.get("GEOLIB_DRAW") or "same")
 # Tests that a shell runs in the background have SIGINT ignored; some of them are about Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+WHOLE = {"embedded", "model", "tokenizer", "browser", "has_browser"}
+
+
+def pytest_collection_modifyitems(items):
+    """Mark as ``unit`` what needs no embedded model, no browser and no process, unless it is marked ``whole``."""
+    for item in items:
+        if not WHOLE & set(getattr(item, "fixturenames", ())) and not item.get_closest_marker("whole"):
+            item.add_marker("unit")
+
+
+@pytest.fixture(autouse=True)
+def _no_process(request, monkeypatch):
+    """Let no unit test start a process, so that `make unit` stays quick."""
+    if request.node.get_closest_marker("unit"):
+
+        def refuse(self, command, *arguments, **options):
+            if command[0] == "pandoc":  # jupytext asks for its version
+                return start(self, command, *arguments, **options)
+            self.returncode = -1
+            pytest.fail(f"a unit test started a process, {command!r}: mark it `whole`")
+
+        start = subprocess.Popen.__init__
+        monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from geolib.dimension import attention_dimension, encode_prompts, measure_prompt
 from geolib.parts import read_parquet
 from geolib.reasoning import load_run
 
+pytestmark = pytest.mark.whole
+
 
 def run(capsys, *arguments):
     """Exit status, standard output and standard error of one call."""

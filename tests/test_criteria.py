@@ -12,6 +12,8 @@ from geolib.reasoning import Estimate
 from geolib.reasoning.claims import CLAIMS, SMALLEST, _judged, _load
 from geolib.reasoning.runs import own_results
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).resolve().parent.parent
 LEDGER = ROOT / "book" / "changes.md"
 LINE = re.compile(

@@ -12,6 +12,8 @@ from tiny import TINY
 from tiny_folder import save_tiny
 from transformers import AutoConfig, AutoModelForCausalLM
 
+pytestmark = pytest.mark.whole
+
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 CHAPTERS = sorted(
     path for path in NOTEBOOKS.rglob("*.md") if re.search(r"^model_name = ", path.read_text("utf-8"), re.M)

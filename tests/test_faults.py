@@ -5,6 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+pytestmark = pytest.mark.whole
+
 SHORT = sorted(
     [
         "`geolib sweep` killed",

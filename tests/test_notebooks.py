@@ -111,6 +111,7 @@ def test_every_setting_is_a_field_of_the_form(source):
             assert all(isinstance(node.targets[0], ast.Name) for node in ast.parse(cell.source).body)
     text = source.read_text("utf-8")
     assert not re.search(r'if profile == |[^=] = profile == "full"|\}\[profile\]', text)
+    assert ("\nprofile = " in text) == bool(re.search(r"is_full\(profile\)|profile=profile", text)), "set and not read"
 
 
 @each_source
@@ -362,3 +363,11 @@ def test_the_setup_pins_nothing():
     requirement = home.repository(ROOT).requirement
     assert re.fullmatch(r"geometry-of-reasoning @ git\+https://github\.com/[\w.-]+/[\w.-]+@[\w./-]+", requirement)
     assert "==" not in home.setup_cell(home.repository(ROOT))
+
+
+def test_once_released_the_package_is_installed_by_its_name(tmp_path):
+    (tmp_path / "book").mkdir()
+    text = "address: https://github.com/me/fork\nbranch: main\nreleased: true\n"
+    (tmp_path / "book" / "repository.yml").write_text(text)
+    assert home.repository(tmp_path).requirement == home.PACKAGE
+    assert f'GEOLIB_SOURCE", "{home.PACKAGE}")' in home.setup_cell(home.repository(tmp_path))

@@ -75,7 +75,17 @@ def test_downloads_are_pinned():
 
 
 def test_bandit_finds_nothing():
-    command = [sys.executable, "-m", "bandit", "--quiet", "--severity-level", "medium", "--recursive", "geolib", "tools"]
+    command = [
+        sys.executable,
+        "-m",
+        "bandit",
+        "--quiet",
+        "--severity-level",
+        "medium",
+        "--recursive",
+        "geolib",
+        "tools",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 

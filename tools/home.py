@@ -23,11 +23,12 @@ class Repository(NamedTuple):
 
     address: str
     branch: str
+    released: bool = False  # whether pip finds the package by its name
 
     @property
     def requirement(self) -> str:
-        """What pip installs: the package from the repository, in whatever versions are there."""
-        return f"{PACKAGE} @ git+{self.address}@{self.branch}"
+        """What pip installs: the released package, or what is on the branch."""
+        return PACKAGE if self.released else f"{PACKAGE} @ git+{self.address}@{self.branch}"
 
     @property
     def pages(self) -> str:

@@ -25,6 +25,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("kind", CLASSES)
 def test_the_table_says_what_is(kind):
     """With another transformers than the table's, what differs is shown, and only a wrong count is an error."""

@@ -134,6 +134,7 @@ def test_one_huge_row_changes_nothing():
         assert skdim_id().lPCA().fit(huge).dimension_ == 1
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("dim", [1, 2, 3, 10, 100, 600])
 def test_ordinary_clouds_stay_whole(dim):
     gaussian = np.random.default_rng(0).standard_normal((3000, dim))
@@ -179,6 +180,7 @@ def test_intervals_follow_the_seed():
     assert estimate_dimension(points).interval is None
 
 
+@pytest.mark.whole
 def test_intervals_cover():
     """Of what 80 clouds give on average, nearly all intervals know; and none is far too wide."""
     found = [estimate_dimension(ball(150, 3, seed=s), ["TwoNN", "MLE"], n_boot=25, seed=s) for s in range(80)]
@@ -190,6 +192,7 @@ def test_intervals_cover():
         assert 0.8 < spread / np.log(values).std() < 1.8
 
 
+@pytest.mark.whole
 def test_nothing_global_changes():
     state = np.random.get_state()[1].copy()  # noqa: NPY002
     estimate_dimension(ball(60, 2), ["DANCo", "TwoNN"], n_boot=2)
@@ -347,6 +350,7 @@ def test_profile_leaves_the_model_as_it_was(broken):
     assert (model.training, modes) == (True, [False, True, True])
 
 
+@pytest.mark.whole
 def test_profile_holds_one_layer():
     prompts = np.random.default_rng(0).integers(3, 64, (12, 200)).tolist()
 
@@ -522,6 +526,7 @@ EVEN = {  # and the dimensions that they span
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", QUICK)
 @pytest.mark.parametrize(("points", "rank"), EVEN.values(), ids=EVEN)
 def test_no_value_is_above_what_even_points_span(points, rank, name):

@@ -176,6 +176,7 @@ def test_the_shell_counts_by_it(tiny, monkeypatch, capsys):
     assert shown["per_layer"] == {"0.1": attention_dimension(tiny[0], ids, rule="mass").per_layer[0, :, 0].tolist()}
 
 
+@pytest.mark.whole
 def test_the_shell_starts_with_it_and_names_it():
     code = "from geolib.dimension import RULES; RULES['half'] = lambda weights, eps: weights > eps / 2; "
     code += "from geolib.cli import main; main(['dimension', '--help'])"

@@ -159,6 +159,7 @@ def test_wrong_points_are_named(method, name):
         evaluate([[0, np.nan]])
 
 
+@pytest.mark.whole
 def test_the_package_needs_no_torch():
     code = "import sys, geolib.partition; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

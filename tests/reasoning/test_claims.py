@@ -20,6 +20,8 @@ from geolib.reasoning import (
 from geolib.reasoning.claims import CLAIMS, RULES, SMALLEST, estimate_of
 from geolib.reasoning.runs import add_facts, all_sets, own_results, write
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture(scope="module")
 def table():

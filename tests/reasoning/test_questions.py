@@ -317,6 +317,7 @@ def test_gsm8k_train():
     assert not any(mark in question.steps for question in questions for mark in ("<<", ">>", "####"))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["questions", "generated", "judge", "prompts"])
 def test_import_loads_no_torch(name):
     root = Path(module.__file__).parents[2]

@@ -142,6 +142,7 @@ def test_copies_are_no_evidence_for_a_regression():
         assert other.high - other.low == pytest.approx(one.high - one.low, rel=0.02)
 
 
+@pytest.mark.whole
 def test_logistic_intervals_hold_the_truth():
     """Answers follow exp(0.5) per standard deviation, given twice each; 95 of 100 intervals hold it, or nearly so."""
     rng, held, naive = np.random.default_rng(7), 0, 0
@@ -233,6 +234,7 @@ def layered(seed, n=60, layers=4):
     return rows
 
 
+@pytest.mark.whole
 def test_layer_profile_is_layer_by_layer():
     rows, rule = layered(0), {"rule": "relative", "eps": 0.05}
     controls = ("prompt_tokens", "sink_share")

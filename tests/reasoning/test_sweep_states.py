@@ -85,6 +85,7 @@ def same(rows, other):
 # What is refused
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
