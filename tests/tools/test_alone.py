@@ -8,6 +8,8 @@ import pytest
 from tools import alone
 from tools.__main__ import main
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -19,6 +19,8 @@ from tools import execute as run
 from tools.__main__ import main
 from tools.toc import BookError
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -14,6 +14,8 @@ from bs4 import BeautifulSoup
 from tools import pdf_epub, slides, stage, toc
 from tools.__main__ import main
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).resolve().parents[2]
 
 DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
