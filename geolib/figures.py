@@ -1,7 +1,14 @@
-"""One look for all figures. Each function draws what it is given and returns the figure; nothing is computed here."""
+"""One look for all figures. Each function draws what it is given and returns the figure; nothing is computed here.
 
+Where the environment variable ``GEOLIB_DARK`` is set, a notebook gets each figure twice: on a light ground, and on a
+dark one under a type of its own, :data:`DARK`, which the book's build shows to readers whose theme is dark.
+"""
+
+import base64
 import functools
+import io
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -13,26 +20,23 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from geolib.dimension.rules import check_eps
 
-# Okabe and Ito's palette: told apart with any colour vision, and in grey.
-BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#5F6B73"
-CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY)
+DARK = "application/vnd.geolib.dark+png"
+# Okabe and Ito's palette: told apart with any colour vision, and in grey. On a dark ground two of them are lighter.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#5F6B73")
+_NAMES = ("blue", "orange", "green", "red", "purple", "grey")
 _MARKERS = "osD^vP"
 
 _LOOK = {
     "figure.dpi": 144,
-    "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.edgecolor": "#3C454C",
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=CYCLE),
-    "grid.color": "#E3E7EA",
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "lines.linewidth": 1.6,
@@ -40,17 +44,50 @@ _LOOK = {
 }
 
 
+def _ground(paper, ink, axes, grid, palette):
+    inked = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
+    papers = dict.fromkeys(("figure.facecolor", "axes.facecolor"), paper)
+    lines = {"axes.edgecolor": axes, "grid.color": grid, "axes.prop_cycle": plt.cycler(color=palette)}
+    return _LOOK | dict.fromkeys(inked, ink) | papers | lines
+
+
+_LIGHT = _ground("white", "#14191D", "#3C454C", "#E3E7EA", PALETTE)
+_ON_DARK = _ground("#121212", "#CED6DD", "#8B98A3", "#2B3238", ("#56B4E9", *PALETTE[1:-1], "#9AA5AE"))
+
+
 def _figure(draw):
     """Draw in the house's look, and close the figure for pyplot: a notebook then shows it once, as a value."""
 
     @functools.wraps(draw)
     def drawn(*args, **kwargs):
-        with plt.rc_context(_LOOK):
-            figure = draw(*args, **kwargs)
-        plt.close(figure)
+        figure = _drawn(draw, _LIGHT, args, kwargs)
+        if os.environ.get("GEOLIB_DARK"):  # IPython asks the figure itself, before it makes the usual picture of it
+            figure._repr_mimebundle_ = lambda **_: {DARK: _png(_drawn(draw, _ON_DARK, args, kwargs))}
         return figure
 
     return drawn
+
+
+def _drawn(draw, look, args, kwargs):
+    with plt.rc_context(look):
+        figure = draw(*args, **kwargs)
+    plt.close(figure)
+    return figure
+
+
+def _png(figure):
+    file = io.BytesIO()
+    figure.savefig(file, format="png", bbox_inches="tight")  # as notebooks do
+    return base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _inks():
+    return plt.rcParams["axes.prop_cycle"].by_key()["color"]
+
+
+def _ink(name):
+    """Colour of this name on the present ground; "C0" would be looked up when the figure is shown, on any ground."""
+    return _inks()[_NAMES.index(name)]
 
 
 def _axes(columns=1, *, height=3.1, width=7.0, **kwargs):
@@ -99,7 +136,7 @@ def curves(x, lines: Mapping[str, Sequence[float]], *, xlabel, ylabel, title="",
     figure, (ax,) = _axes()
     for marker, (label, y) in zip(_MARKERS, lines.items(), strict=False):
         ax.plot(x, y, marker=marker, label=label)
-    for color, (label, (px, py)) in zip(CYCLE, (points or {}).items(), strict=False):
+    for color, (label, (px, py)) in zip(_inks(), (points or {}).items(), strict=False):
         ax.plot(px, py, "x", color=color, markersize=8, markeredgewidth=2, label=label)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title, yscale="log" if log else "linear")
     ax.xaxis.set_major_locator(MaxNLocator(integer=np.asarray(x).dtype.kind == "i"))
@@ -143,13 +180,17 @@ def attention_graph(tokens: Sequence[str], edges, *, title="", highlight=None):
     # Grey first, colour on top.
     for edge in sorted(edges.itertuples(), key=lambda edge: edge.query == highlight):
         own = edge.query == highlight
-        style = {"color": RED if own else GREY, "alpha": 0.95 if own else 0.35, "lw": 0.4 + 2.6 * edge.weight}
+        style = {
+            "color": _ink("red") if own else _ink("grey"),
+            "alpha": 0.95 if own else 0.35,
+            "lw": 0.4 + 2.6 * edge.weight,
+        }
         if edge.query == edge.key:
             ax.plot(edge.query, 0, "o", mfc="none", mec=style["color"], alpha=style["alpha"], ms=6, mew=style["lw"])
             continue
         span = edge.query - edge.key
         ax.add_patch(Arc(((edge.query + edge.key) / 2, 0), span, span, theta1=0, theta2=180, **style))
-    ax.plot(range(len(tokens)), np.zeros(len(tokens)), ".", color="#25323B", ms=3)
+    ax.plot(range(len(tokens)), np.zeros(len(tokens)), ".", color=plt.rcParams["text.color"], ms=3)
     ax.set(xlim=(-1, len(tokens)), ylim=(-0.6, len(tokens) / 2 + 0.5), title=title, yticks=[])
     size = 8 if len(tokens) <= 40 else 6
     ax.set_xticks(range(len(tokens)), [token.replace("$", r"\$") for token in tokens], rotation=90, fontsize=size)
@@ -179,7 +220,7 @@ def attention_map(tokens: Sequence[str], edges, *, eps):
     names = [token.replace("$", r"\$") for token in tokens]
     for ax, (title, shown) in zip(axes, panels.items(), strict=True):
         image = ax.imshow(shown, norm=LogNorm(1e-4, 1), cmap="YlGnBu")
-        ax.plot([-0.5, len(tokens) - 0.5], [-0.5, len(tokens) - 0.5], color=GREY, lw=0.6)
+        ax.plot([-0.5, len(tokens) - 0.5], [-0.5, len(tokens) - 0.5], color=_ink("grey"), lw=0.6)
         ax.set(title=title, xlabel="attended to (key)")
         ax.set_xticks(range(len(tokens)), names, rotation=90, fontsize=5)
         ax.set_yticks(range(len(tokens)), names, fontsize=5)
@@ -192,7 +233,7 @@ def attention_map(tokens: Sequence[str], edges, *, eps):
 
 @_figure
 def id_map(panels: Mapping[str, object], eps):
-    """ID at every layer for a range of thresholds, a panel per rule; nothing counted stays white.
+    """ID at every layer for a range of thresholds, a panel per rule; what counts nothing stays empty.
 
     Parameters
     ----------
@@ -247,10 +288,10 @@ def points(panels: Mapping[str, tuple], *, xlabel, ylabel, log=""):
     """
     figure, axes = _axes(len(panels), height=3.2)
     for ax, (title, (groups, lines)) in zip(axes, panels.items(), strict=True):
-        for (label, (x, y)), color, marker in zip(groups.items(), CYCLE, _MARKERS, strict=False):
+        for (label, (x, y)), color, marker in zip(groups.items(), _inks(), _MARKERS, strict=False):
             ax.plot(x, y, marker, color=color, ms=3, mew=0, alpha=0.55, label=label)
         for (label, (x, y)), style in zip(lines.items(), ("--", ":", "-."), strict=False):
-            ax.plot(x, y, ls=style, color=GREY, lw=1.2, label=label)
+            ax.plot(x, y, ls=style, color=_ink("grey"), lw=1.2, label=label)
         ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
         ax.set(**{f"{axis}scale": "log" for axis in log})
         ax.legend(fontsize=7)
@@ -268,11 +309,11 @@ def hulls(panels: Mapping[str, tuple]):
         mean, shape=[2].
     """
     figure, axes = _axes(len(panels), height=3.0, sharex=True, sharey=True)
-    for ax, color, (title, (corners, points, weights, mean)) in zip(axes, CYCLE, panels.items(), strict=False):
+    for ax, color, (title, (corners, points, weights, mean)) in zip(axes, _inks(), panels.items(), strict=False):
         ax.fill(*np.transpose(corners), facecolor=color, alpha=0.2)
         ax.fill(*np.transpose(corners), facecolor="none", edgecolor=color)
         ax.scatter(*np.transpose(points), s=300 * np.asarray(weights), color=color, lw=0, label="points, by weight")
-        ax.plot(*mean, "*", color=RED, ms=11, mec="w", mew=0.6, label="their weighted mean")
+        ax.plot(*mean, "*", color=_ink("red"), ms=11, mec="w", mew=0.6, label="their weighted mean")
         ax.set(title=title, aspect="equal")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     return figure
@@ -293,10 +334,10 @@ def share_by_change(panels: Mapping[str, object], *, baseline=None):
     for ax, (title, binned) in zip(axes, panels.items(), strict=True):
         error = np.clip([binned.share - binned.low, binned.high - binned.share], 0, None)
         if baseline is not None:
-            ax.axhline(baseline, color=GREY, ls="--", lw=1)
-        ax.errorbar(binned.change, binned.share, yerr=error, fmt="o", color=BLUE, capsize=3, ms=5)
+            ax.axhline(baseline, color=_ink("grey"), ls="--", lw=1)
+        ax.errorbar(binned.change, binned.share, yerr=error, fmt="o", color=_ink("blue"), capsize=3, ms=5)
         for row in binned.itertuples():
-            ax.annotate(f"{row.n}", (row.change, 0.02), ha="center", fontsize=8, color=GREY)
+            ax.annotate(f"{row.n}", (row.change, 0.02), ha="center", fontsize=8, color=_ink("grey"))
         ax.margins(x=0.08)
         ax.set(title=title, xlabel="change of ID against 0-shot", ylim=(0, 1))
     axes[0].set_ylabel("share correct")
@@ -321,13 +362,13 @@ def fits(x, target, panels: Mapping[str, tuple], edges):
         3, len(panels), figsize=(7, 5.4), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2, 2)
     )
     for (top, middle, bottom), (title, (vertices, regions, error)) in zip(rows.T, panels.items(), strict=True):
-        top.plot(x, target, color="#C5CCD1", lw=5, label="target")
-        top.plot(*vertices, color=BLUE, label="fit")
-        top.plot(*vertices[:, 1:-1], ".", color=RED, ms=3.5, label="breakpoint")
+        top.plot(x, target, color=_ink("grey"), alpha=0.35, lw=5, label="target")
+        top.plot(*vertices, color=_ink("blue"), label="fit")
+        top.plot(*vertices[:, 1:-1], ".", color=_ink("red"), ms=3.5, label="breakpoint")
         top.set_ylim(np.min(target) - 0.3, np.max(target) + 0.3)
         top.set_title(title)
-        middle.stairs(regions, edges, fill=True, color=ORANGE)
-        bottom.semilogy(x, error, color=BLUE, lw=1)
+        middle.stairs(regions, edges, fill=True, color=_ink("orange"))
+        bottom.semilogy(x, error, color=_ink("blue"), lw=1)
         bottom.set_xlabel("$x$")
     for ax, label in zip(rows[:, 0], ("fit", "regions per interval", "|error|"), strict=True):
         ax.set_ylabel(label)
@@ -350,8 +391,8 @@ def fit_and_met(t, target, panels: Mapping[str, Mapping[str, tuple]]):
         2, len(panels), figsize=(7, 3.9), sharex=True, sharey="row", squeeze=False, height_ratios=(2, 3)
     )
     for (top, bottom), (title, groups) in zip(rows.T, panels.items(), strict=True):
-        top.plot(t, target, color="#C5CCD1", lw=5)
-        for color, (label, (fit, met)) in zip(CYCLE, groups.items(), strict=False):
+        top.plot(t, target, color=_ink("grey"), alpha=0.35, lw=5)
+        for color, (label, (fit, met)) in zip(_inks(), groups.items(), strict=False):
             top.plot(t, np.transpose(fit), color=color, lw=0.5, alpha=0.6)
             bottom.plot(t, np.transpose(met), color=color, lw=0.7, alpha=0.6)
             bottom.plot([], [], color=color, label=label)
@@ -438,11 +479,11 @@ def bands(panels: Mapping[str, Mapping[str, tuple]], *, xlabel, ylabel, log="y")
     """
     figure, axes = _axes(len(panels), height=3.4)
     for ax, (title, lines) in zip(axes, panels.items(), strict=True):
-        styles = zip(CYCLE, _MARKERS, strict=True)
+        styles = zip(_inks(), _MARKERS, strict=True)
         dashes = iter(("--", ":", "-."))
         for label, (x, *ys) in lines.items():
             if len(ys) == 1:
-                ax.plot(x, ys[0], ls=next(dashes), color=GREY, lw=1.2, label=label)
+                ax.plot(x, ys[0], ls=next(dashes), color=_ink("grey"), lw=1.2, label=label)
                 continue
             color, marker = next(styles)
             ax.fill_between(x, ys[0], ys[2], color=color, alpha=0.2, lw=0)
@@ -477,11 +518,11 @@ def estimates(panels: Mapping[str, Mapping[str, object]], *, xlabel, log=False):
     for ax, (title, rows) in zip(axes, panels.items(), strict=True):
         places, found = np.arange(len(rows)), list(rows.values())
         value, low, high = np.transpose([(one.value, one.low, one.high) for one in found])
-        ax.axvline(found[0].null, color=GREY, ls="--", lw=1)
-        ax.errorbar(value, places, xerr=[value - low, high - value], fmt="o", color=BLUE, capsize=3, ms=5)
+        ax.axvline(found[0].null, color=_ink("grey"), ls="--", lw=1)
+        ax.errorbar(value, places, xerr=[value - low, high - value], fmt="o", color=_ink("blue"), capsize=3, ms=5)
         for place, one in zip(places, found, strict=True):
             at = ax.get_yaxis_transform()
-            ax.annotate(f"{one.n}", (1.01, place), xycoords=at, va="center", fontsize=7, color=GREY)
+            ax.annotate(f"{one.n}", (1.01, place), xycoords=at, va="center", fontsize=7, color=_ink("grey"))
         ax.set_yticks(places, rows)
         ax.set(title=title, xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5), xscale="log" if log else "linear")
         if log:  # plain numbers: odds ratios span few powers of ten
@@ -503,11 +544,11 @@ def by_layer(panels: Mapping[str, object], *, ylabel="rank correlation"):
     figure, axes = _axes(len(panels), sharey=True)
     for ax, (title, table) in zip(axes, panels.items(), strict=True):
         layer, stands = table.layer + 1, table.survives
-        ax.axhline(0, color=GREY, ls="--", lw=1)
-        ax.fill_between(layer, table.low, table.high, color=BLUE, alpha=0.2, lw=0)
-        ax.plot(layer, table.rho, "-", color=BLUE, lw=1)
-        ax.plot(layer[~stands], table.rho[~stands], "o", color=BLUE, mfc="w", ms=4)
-        ax.plot(layer[stands], table.rho[stands], "o", color=RED, ms=6, label="survives correction")
+        ax.axhline(0, color=_ink("grey"), ls="--", lw=1)
+        ax.fill_between(layer, table.low, table.high, color=_ink("blue"), alpha=0.2, lw=0)
+        ax.plot(layer, table.rho, "-", color=_ink("blue"), lw=1)
+        ax.plot(layer[~stands], table.rho[~stands], "o", color=_ink("blue"), mfc=plt.rcParams["axes.facecolor"], ms=4)
+        ax.plot(layer[stands], table.rho[stands], "o", color=_ink("red"), ms=6, label="survives correction")
         ax.set(title=title, xlabel="layer")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_ylabel(ylabel)

@@ -22,6 +22,8 @@ from matplotlib.ticker import MaxNLocator
 from geolib import figures
 from geolib.dimension.rules import check_eps
 
+BLUE, ORANGE, _, RED, _, GREY = figures.PALETTE
+
 
 @dataclass(frozen=True, repr=False)
 class Interactive:
@@ -93,7 +95,7 @@ def hover_mosaic(partition, *, label: str, still: Figure | None = None) -> Inter
     cells = "".join(f'<path d="{_path(panel(corners))}Z" fill="{to_hex(color)}"/>' for corners, color in shapes)
     drawing = panel.svg(
         f'<g class="geolib-cells" stroke="#25323b" stroke-width=".4">{cells}</g>'
-        f'<path class="geolib-mark" fill="none" stroke="{figures.RED}" stroke-width="3.5" pointer-events="none"/>',
+        f'<path class="geolib-mark" fill="none" stroke="{RED}" stroke-width="3.5" pointer-events="none"/>',
         xlabel="x₁",
         ylabel="x₂",
     )
@@ -160,13 +162,14 @@ def film(x, target, frames: Mapping[int, tuple], *, bins, label: str, still: Fig
 
     fit, bars, words = reel[-1]
     drawing = above.svg(
-        f'<path d="{_path(above(np.stack([x, target], axis=1)))}" stroke="#c5ccd1" stroke-width="7" fill="none"/>'
-        f'<path class="geolib-fit" d="{fit}" stroke="{figures.BLUE}" stroke-width="2" fill="none"/>'
-        f'<path class="geolib-dots" d="{_dots(fit)}" stroke="{figures.RED}" stroke-width="6" stroke-linecap="round"/>',
+        f'<path d="{_path(above(np.stack([x, target], axis=1)))}" stroke="{GREY}" stroke-opacity=".35"'
+        ' stroke-width="7" fill="none"/>'
+        f'<path class="geolib-fit" d="{fit}" stroke="{BLUE}" stroke-width="2" fill="none"/>'
+        f'<path class="geolib-dots" d="{_dots(fit)}" stroke="{RED}" stroke-width="6" stroke-linecap="round"/>',
         xlabel="",
         ylabel="target (grey), fit (blue), its breakpoints (red)",
     ) + below.svg(
-        f'<path class="geolib-bars" d="{bars}" fill="{figures.ORANGE}"/>', xlabel="x", ylabel="breakpoints per interval"
+        f'<path class="geolib-bars" d="{bars}" fill="{ORANGE}"/>', xlabel="x", ylabel="breakpoints per interval"
     )
     controls = (
         '<div class="geolib-controls" hidden><button type="button">Play</button>'
@@ -222,7 +225,7 @@ def by_threshold(eps, counts: Mapping[str, Sequence], *, label: str, still: Figu
         paths = [_path(panel(np.stack([layers, height[k]], axis=1))) for height in heights.values()]
         spans = (f"{name} from {table[k].min():g} to {table[k].max():g}" for name, table in tables.items())
         steps.append([*paths, f"Threshold {threshold:.2g}: {', '.join(spans)}."])
-    inks = zip(steps[start], tables, figures.CYCLE, ("", "8 4", "2 4"), strict=False)
+    inks = zip(steps[start], tables, figures.PALETTE, ("", "8 4", "2 4"), strict=False)
     lines = [
         f'<path class="geolib-line" d="{d}" stroke="{ink}" stroke-width="2.5" stroke-dasharray="{dash}" fill="none"/>'
         for d, _, ink, dash in inks
@@ -307,8 +310,8 @@ def head_by_head(
         for x, name in zip(xs, map(escape, names), strict=True)
     )
     drawing = (
-        f'<g fill="none" stroke="{figures.GREY}" stroke-opacity=".45">{drawn[False]}</g>'
-        f'<g fill="none" stroke="{figures.RED}">{drawn[True]}</g>{words}'
+        f'<g fill="none" stroke="{GREY}" stroke-opacity=".45">{drawn[False]}</g>'
+        f'<g fill="none" stroke="{RED}">{drawn[True]}</g>{words}'
     )
     width = round(20 + n * step)
     controls = "".join(

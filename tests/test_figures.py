@@ -1,5 +1,8 @@
 """Figures: what is drawn is what was given, once, in the house's look, and pyplot is left as it was."""
 
+import base64
+import io
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -34,6 +37,26 @@ def test_mosaic_draws_every_region():
 def test_one_region_has_a_colour_too():
     partition = plane_partition(ReluNetwork([np.zeros((1, 2))], [np.ones(1)]), ((-1, 1), (-1, 1)))
     assert len(figures.mosaic({"dead": partition}).axes[0].collections) == 1
+
+
+def test_a_notebook_gets_a_figure_on_a_dark_ground_too(monkeypatch):
+    """The same drawing: the ground and the inks differ, and what was returned keeps those of the light one."""
+
+    def ground(png):
+        corner = mpl.image.imread(io.BytesIO(png))[0, 0, :3]
+        return mpl.colors.to_hex(corner)
+
+    draw = {"x": [0, 1], "lines": {"a": [0, 1]}, "xlabel": "x", "ylabel": "y"}
+    monkeypatch.delenv("GEOLIB_DARK", raising=False)
+    assert not hasattr(figures.curves(**draw), "_repr_mimebundle_")
+    monkeypatch.setenv("GEOLIB_DARK", "1")
+    figure = figures.curves(**draw)
+    (data,) = [figure._repr_mimebundle_(include=None, exclude=None)[figures.DARK]]
+    assert ground(base64.b64decode(data)) == "#121212"
+    light = io.BytesIO()
+    figure.savefig(light, format="png")
+    assert ground(light.getvalue()) == "#ffffff"
+    assert figure.axes[0].lines[0].get_color() == figures.PALETTE[0]
 
 
 def test_curves():

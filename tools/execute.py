@@ -175,6 +175,7 @@ def _start(notebook: Notebook, build: Path, findings: dict, jobs: int) -> subpro
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "PYTHONHASHSEED": "0",
     }
+    environment["GEOLIB_DARK"] = "1"  # each figure on a dark ground too
     environment["PYTHONWARNINGS"] = "ignore:IProgress not found"  # progress bars do without widgets
     if results := other_results():
         environment["GEOLIB_RESULTS"] = str(results)  # whole, since the notebook runs elsewhere

@@ -19,7 +19,8 @@ STYLE = Path(__file__).with_name("print.css")
 NAME = "geometry-of-reasoning"
 LEFT_OUT = (
     "script, style, .headerlink, .thebelab-cell, .copybtn, input, label, button, noscript, .toggle-button,"
-    " details.above-input, details.below-input, .cell.tag_hide-input > .cell_input, a[target=_blank].colab"
+    " details.above-input, details.below-input, .cell.tag_hide-input > .cell_input, a[target=_blank].colab,"
+    " img.only-dark"
 )
 MATHJAX = """
 window.MathJax = {

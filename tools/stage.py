@@ -1,6 +1,7 @@
 """Lay out what jupyter-book renders: the pages, and the sources' cells with the executed outputs."""
 
 import base64
+import hashlib
 import io
 import json
 import os
@@ -12,12 +13,15 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from geolib import figures
+
 from .execute import Notebook, code_cells, last_seconds, other_results, read_executed
 from .home import COLAB, repository
 from .toc import BookError, read, read_yaml
 
 # One file that holds every TeX extension and all glyphs: no page has to ask for anything else.
 MATHJAX = "es5/tex-svg-full.js"
+DARK = "dark"  # the folder of pictures on a dark ground
 NOT_STAGED = ("_build", "node_modules", "package*.json", ".npmrc", "results")
 NOT_STAGED += ("repository.yml", "readme.png", "assignments")
 NOT_SEARCHED = ["404.html", "genindex.html", "search.html"]
@@ -54,6 +58,7 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
             raise BookError(f"{notebook.name}.md has changed while the book was built: build it again")
         for cell, ran in zip(cells, code_cells(executed), strict=True):
             shown = [output for output in ran["outputs"] if output.get("name") != "stderr"]  # only progress bars
+            _put_aside(shown, staged / DARK)
             cell.outputs = nbformat.from_dict(shown)
             cell.execution_count = ran["execution_count"]
         for number, cell in enumerate(page.cells):
@@ -91,6 +96,15 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
         sphinx.setdefault("config", {}).update(settings)
     (staged / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
     return staged
+
+
+def _put_aside(outputs: list[dict], folder: Path) -> None:
+    """Move what was drawn on a dark ground into a folder, under the name that MyST-NB gives to the picture itself."""
+    for data in (output.get("data", {}) for output in outputs):
+        if dark := data.pop(figures.DARK, None):
+            folder.mkdir(exist_ok=True)
+            name = hashlib.sha256(base64.b64decode(data["image/png"])).hexdigest()
+            (folder / f"{name}.png").write_bytes(base64.b64decode(dark))
 
 
 def _note(lacking: tuple[str, ...]) -> str:

@@ -1,7 +1,10 @@
 """What no setting of the theme can put right in built pages: an extension of Sphinx, at the end of a build."""
 
 import re
+import shutil
 from pathlib import Path
+
+from .stage import DARK
 
 # What the theme and its extensions write, and a browser or a screen reader stumbles over.
 MENDED = (
@@ -19,13 +22,39 @@ MENDED = (
     # The index of modules: what the image is for.
     (re.compile(r'(<img src="[^"]*minus\.png"[^>]*) alt="-"'), r'\1 alt="Show or hide what is in this module"'),
 )
+# A picture that MyST-NB has named by its digest.
+IMAGE = re.compile(r'<img (?![^>]*class=)[^>]*/([0-9a-f]{64})\.png"[^>]*>')
 PROOF_INDEX = "prf-prf.html"
 
 
 def setup(app):
     """Make the extension known to Sphinx."""
-    app.connect("build-finished", lambda app, failed: failed or mend(Path(app.outdir)))
+    app.connect("build-finished", _finish)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _finish(app, failed):
+    if not failed and app.builder.format == "html":
+        mend(Path(app.outdir))
+        show_dark(Path(app.srcdir) / DARK, Path(app.outdir))
+
+
+def show_dark(dark: Path, pages: Path) -> None:
+    """Put, beside each picture of which there is a dark one, that one: the theme shows what goes with the reader's."""
+    names = {path.stem for path in dark.glob("*.png")}
+    for name in names:
+        shutil.copy(dark / f"{name}.png", pages / "_images" / f"{name}-dark.png")
+    for page in pages.rglob("*.html") if names else ():
+        old = page.read_text("utf-8")
+        new = IMAGE.sub(lambda found: _both(found[0]) if found[1] in names else found[0], old)
+        if new != old:
+            page.write_text(new, encoding="utf-8")
+
+
+def _both(tag: str) -> str:
+    """Write the tag of a picture twice, for either theme."""
+    light, dark = (tag.replace("<img ", f'<img class="only-{theme}" ', 1) for theme in ("light", "dark"))
+    return light + dark.replace('.png"', '-dark.png"', 1)
 
 
 def mend(pages: Path) -> None:

@@ -383,6 +383,8 @@ def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):
         shutil.copy(ROOT / "book" / name, root / "book")
     if local:
         (root / "book" / "node_modules").symlink_to(ROOT / "book" / "node_modules")
+    drawn = 'from geolib import figures\nfigures.curves([1, 2], {"a": [1, 2]}, xlabel="x", ylabel="y")'
+    write(root, first=re.sub('import base64.*?CC["]\\)\\)\\n', f"{drawn}\n", FIRST, flags=re.DOTALL))
     assert main(["build", "--root", str(root)]) == 0, capsys.readouterr().err
     html = root / "book" / "_build" / "html"
     first, second = (html / "notebooks" / f"{name}.html" for name in ("first", "second"))
@@ -391,7 +393,10 @@ def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):
     assert f"open {html / 'index.html'}" in said
     assert "injected-parameters" not in first.read_text()
     assert "quick []" in first.read_text()
-    assert 'alt="A red square"' in first.read_text()
+    pictures = re.findall(r'<img class="only-(light|dark)" alt="A red square" src="([^"]+)"', first.read_text())
+    assert [theme for theme, _ in pictures] == ["light", "dark"], "one for each theme"
+    light, dark = ((html / "notebooks" / source).read_bytes() for _, source in pictures)
+    assert light != dark
     assert "<strong>Right. </strong>See <a" in second.read_text()
     at = home.repository(root)
     assert f"<loc>{at.pages}notebooks/first.html</loc>" in (html / "sitemap.xml").read_text()
