@@ -6,13 +6,15 @@ impact; and so do headings that skip a level, and what is wider than the screen,
 scroll. Needs Chromium (Debian: ``apt-get install chromium``), or a browser that the variable CHROMIUM names.
 """
 
-import functools
 import http.server
 import os
 import posixpath
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from html.parser import HTMLParser
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -87,7 +89,7 @@ def serve(pages: Path, base: str = "/") -> http.server.ThreadingHTTPServer:
         def translate_path(self, path):
             return super().translate_path(path.removeprefix(base.rstrip("/")) if path.startswith(base) else "/none")
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=pages))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=pages))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
 
@@ -151,6 +153,17 @@ def stuck(page) -> list[str]:
     return found
 
 
+def _look_at(port: int, views: list, *, base: str, axe: str) -> list[tuple[list[str], float]]:
+    """Look at some pages, one after the other, in a browser of their own."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        found = [look(browser, f"http://127.0.0.1:{port}{base}", *view, axe) for view in views]
+        browser.close()
+    return found
+
+
 def find_browser() -> str | None:
     """Say where the browser is."""
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -178,17 +191,13 @@ def check(root: Path = ROOT) -> int:
         lacks = NO_BROWSER if find_browser() is None else "there is no axe-core (npm)"
         wrong.append(f"{lacks}: only the links were looked at")
     else:
-        from playwright.sync_api import sync_playwright
-
-        server, axe = serve(pages, base), AXE.read_text("utf-8")
-        address = f"http://127.0.0.1:{server.server_address[1]}{base}"
-        with sync_playwright() as playwright:
-            browser = launch(playwright)
-            for scheme, width in VIEWS:
-                for name in names:
-                    found, first = look(browser, address, name, scheme, width, axe)
-                    wrong, waits = wrong + found, [*waits, first]
-            browser.close()
+        server, looked = serve(pages, base), partial(_look_at, base=base, axe=AXE.read_text("utf-8"))
+        views = [(name, scheme, width) for scheme, width in VIEWS for name in names]
+        workers = os.cpu_count() or 1
+        with ThreadPoolExecutor(workers) as pool:  # a browser each
+            shares = pool.map(partial(looked, server.server_address[1]), [views[i::workers] for i in range(workers)])
+            for found, first in sorted(chain.from_iterable(shares), key=lambda one: one[0]):
+                wrong, waits = wrong + found, [*waits, first]
         server.shutdown()
     if waits:
         print(f"first content after {sorted(waits)[len(waits) // 2]:.0f} ms in the median, {max(waits):.0f} at most")
