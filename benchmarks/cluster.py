@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 
+from geolib.experiments.cluster import Cluster
 from geolib.models import load
 from geolib.reasoning import Sweep, generate_questions
-from geolib.reasoning.cluster import Cluster
 
 LIMIT = 1.7
 BATCH = 8

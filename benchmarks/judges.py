@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from geolib import __version__
+from geolib.experiments.endpoint_judge import agreement, as_verdict, judge_by_rules
 from geolib.models import cache_dir, load
 from geolib.reasoning import Sweep, exploration_split, judge, load_questions
-from geolib.reasoning.judges import agreement, as_verdict, judge_by_rules
 
 ROOT = Path(__file__).parents[1]
 HAND = ROOT / "book" / "results" / "hand_judged.json"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geolib.parts import Parts
+from geolib.store import Parts
 
 N, K, BATCH, LAYERS = 12_800, 320, 16, 30
 

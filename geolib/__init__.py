@@ -6,7 +6,8 @@ The companion package of *The Geometry of Reasoning*. Its three parts are the bo
 - ``geolib.dimension``: the intrinsic dimension that self-attention gives to the MLP's input;
 - ``geolib.reasoning``: the GSM8K-Zero experiments.
 
-``geolib.models`` loads models, ``geolib.toy`` trains small ones, ``geolib.figures`` and ``geolib.interactive`` draw.
+``geolib.experiments`` operates many runs, ``geolib.models`` loads models, ``geolib.toy`` trains small ones,
+``geolib.figures`` and ``geolib.interactive`` draw.
 Subpackages load on first use, so that ``import geolib`` stays instant.
 """
 
@@ -14,7 +15,7 @@ import importlib
 
 __version__ = "0.1.0"
 
-_SUBMODULES = ("cli", "dimension", "figures", "interactive", "models", "partition", "reasoning", "toy")
+_SUBMODULES = ("cli", "dimension", "experiments", "figures", "interactive", "models", "partition", "reasoning", "toy")
 __all__ = ["__version__", *_SUBMODULES]
 
 

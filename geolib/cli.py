@@ -144,7 +144,7 @@ def dimension(model, text, path, eps, rule, tokens, statistics, chat, out, per_h
 
     from geolib import models
     from geolib.dimension import encode_prompts, measure_prompts, read_prompts
-    from geolib.parts import write_parquet
+    from geolib.store import write_parquet
 
     prompts = pd.DataFrame({"text": [text]}, dtype=object) if path is None else read_prompts(path)
     loaded, tokenizer = models.load(model)
@@ -329,7 +329,7 @@ def sweep(
     settings |= {"store": store or out / "batches", "progress": sys.stderr.isatty()}
     with contextlib.ExitStack() as stack:
         if engine == "ray":
-            from geolib.reasoning.cluster import Cluster
+            from geolib.experiments.cluster import Cluster
 
             settings["engine"] = stack.enter_context(Cluster(model, workers=workers, threads=threads or 1))
         loaded = models.load(model, device="cpu" if engine == "ray" else None)
@@ -374,8 +374,8 @@ def _command() -> str:
 
 def _sweep_once(loaded, available, source, drawn, out, settings, as_json):
     """Ask some questions, write the rows, and print the shares by number of examples."""
+    from geolib.experiments.runs import check_replaces, hashes, manifest_of, write
     from geolib.reasoning import Sweep
-    from geolib.reasoning.runs import check_replaces, hashes, manifest_of, write
 
     asked, shown = drawn
     kept = {name: settings[name] for name in ("shots", "only_wrong", "max_new_tokens")} | {"n_questions": len(asked)}
@@ -398,8 +398,8 @@ def _sweep_once(loaded, available, source, drawn, out, settings, as_json):
 def _run_and_publish(names, loaded, questions, source, out, settings, as_json):
     """Do runs of the book, and write each as it is finished."""
     from geolib.dimension import gate_names
-    from geolib.reasoning import Runs, publish
-    from geolib.reasoning.runs import check_replaces
+    from geolib.experiments import Runs, publish
+    from geolib.experiments.runs import check_replaces
 
     try:
         gates = gate_names(loaded[0])
@@ -441,9 +441,9 @@ def report(model, path, n_questions, shots, max_new_tokens, batch_size, out, sto
     available, source = available_questions(path)
     asked, shown = _draw("report", available, n_questions, 24, shots)
     from geolib import models
-    from geolib.parts import fingerprint, write_text
+    from geolib.experiments.report import report as written
     from geolib.reasoning import Sweep
-    from geolib.report import report as written
+    from geolib.store import fingerprint, write_text
 
     loaded, tokenizer = models.load(model)
     rows = Sweep(

@@ -40,8 +40,8 @@ from small_book import lay_out  # noqa: E402 - both are scripts' folders
 from tiny_folder import save_tiny  # noqa: E402
 
 from geolib import models  # noqa: E402
-from geolib.parts import read_parquet  # noqa: E402
 from geolib.reasoning import load_run  # noqa: E402
+from geolib.store import read_parquet  # noqa: E402
 
 # Children are forked from a process that has imported everything: what is killed is the work, not the imports.
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -372,7 +372,7 @@ class Suite:
         """Each response meets one of the faults first; the same call again asks for what has no verdict yet."""
         from endpoint_server import HTML, fails, good, hang, hang_up, sends, serving
 
-        from geolib.reasoning.judges import EndpointJudge, NoVerdictError
+        from geolib.experiments.endpoint_judge import EndpointJudge, NoVerdictError
 
         faults = [fails(429), fails(500), sends(HTML, "text/html"), sends(""), hang, hang_up]
         responses = [str(i) for i in range(40)]
@@ -392,9 +392,9 @@ class Suite:
 
     def _cluster(self, folder, address, meanwhile, **settings):
         """Run a sweep on a cluster; ``meanwhile`` is called with the engine as soon as there is a first batch."""
+        from geolib.experiments.cluster import Cluster
         from geolib.models import load
         from geolib.reasoning import Sweep, exploration_split, load_questions
-        from geolib.reasoning.cluster import Cluster
 
         asked, shown = exploration_split(load_questions(self.folder / "q.jsonl"), 24, n_examples=2)
         settings = {"shots": (0, 1, 2), "max_new_tokens": 100, "batch_size": 2, "progress": False} | settings
@@ -420,9 +420,9 @@ class Suite:
 
         from faulty import FAULTS, load_faulty
 
+        from geolib.experiments.cluster import Cluster
         from geolib.models import load
         from geolib.reasoning import Question, Sweep, load_questions
-        from geolib.reasoning.cluster import Cluster
 
         asked = load_questions(self.folder / "q.jsonl")[:10]
         mark = next(mark for mark, fault in FAULTS.items() if fault.__name__ == "killed")

@@ -17,8 +17,8 @@ from tiny_folder import save_tiny
 from geolib import __version__
 from geolib.cli import main
 from geolib.dimension import attention_dimension, encode_prompts, measure_prompts, read_prompts
-from geolib.parts import read_parquet
 from geolib.reasoning import load_run
+from geolib.store import read_parquet
 
 pytestmark = pytest.mark.whole
 
@@ -440,7 +440,7 @@ def test_what_needs_no_model_does_not_wait_for_torch(tmp_path, arguments):
 
 
 def test_without_a_terminal_long_work_says_how_far_it_is(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("geolib.parts._SAY", 0.0)
+    monkeypatch.setattr("geolib.store._SAY", 0.0)
     save_tiny(tmp_path / "model")
     arguments = ["--questions", write_questions(tmp_path / "q.jsonl", 4), "--shots", "0", "--batch-size", "2"]
     arguments += ["--model", str(tmp_path / "model"), "--max-new-tokens", "1", "--out", str(tmp_path / "out")]

@@ -10,7 +10,7 @@ import pytest
 
 from geolib.reasoning import Estimate
 from geolib.reasoning.claims import CLAIMS, SMALLEST, _judged, _load
-from geolib.reasoning.runs import own_results
+from geolib.reasoning.published import own_results
 
 pytestmark = pytest.mark.whole
 

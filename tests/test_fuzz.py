@@ -16,8 +16,8 @@ from tiny_folder import save_tiny
 
 from geolib import cli
 from geolib.dimension import attention_dimension, encode_prompts, read_prompts
-from geolib.parts import Parts, write_parquet
 from geolib.reasoning import Question, Sweep, build_prompt, judge, load_questions, load_run, question_ids
+from geolib.store import Parts, write_parquet
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from geolib import models
 from geolib.reasoning import load_questions
-from geolib.reasoning.runs import results_folder
+from geolib.reasoning.published import results_folder
 
 
 @pytest.fixture

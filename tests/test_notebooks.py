@@ -58,6 +58,7 @@ def test_paired_notebook_has_the_code_and_no_outputs(source):
     assert all(cell.outputs == [] and cell.execution_count is None for cell in paired)
 
 
+@pytest.mark.whole
 def test_where_pip_cannot_install_the_set_up_says_so(monkeypatch):
     """In a kernel of its own: pip's reason, one line, and no cell after it is run."""
     monkeypatch.setenv("GEOLIB_SOURCE", "/no/such/wheel")

@@ -84,6 +84,7 @@ def resolved(pins, platforms, python):
     return subprocess.run([*command, "--target", "nowhere", *pins], capture_output=True, text=True, cwd="/")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("machine", "python"),
     [*((machine, "3.12") for machine in MACHINES), ("Linux x86-64", "3.14"), ("macOS arm64", "3.14")],
@@ -109,6 +110,7 @@ def test_newer_pythons_are_allowed():
     assert [version for version in ("3.10", "3.11", "3.14", "3.15") if version in allowed] == ["3.11", "3.14", "3.15"]
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(platform.system() != "Linux" or platform.machine() != "x86_64", reason="it has no other wheel")
 def test_a_peer_without_wheels_elsewhere_would_be_found():
     """The check can fail: regioncam is what the two commands once needed."""
@@ -118,6 +120,7 @@ def test_a_peer_without_wheels_elsewhere_would_be_found():
     assert resolved([f"{name}=={PINS[name]}"], MACHINES["macOS arm64"], "3.12").returncode
 
 
+@pytest.mark.whole
 def test_text_is_the_same_bytes_everywhere():
     """Under core.autocrlf a checkout would turn line ends: scripts would not start, and frozen hashes differ."""
     files = [".ci/run", "geolib/reasoning/judge.py", "book/plan.md", "book/results/bare.parquet"]
@@ -160,12 +163,14 @@ def test_conda_makes_the_same_environment():
     assert "-c constraints.txt -e '.[$(EXTRAS)]'" in makefile
 
 
+@pytest.mark.whole
 def test_import_is_light():
     loaded = set(python("import sys, geolib; print(*sys.modules)").split())
     assert "geolib" in loaded
     assert not loaded & {"torch", "transformers", "numpy", "pandas", "matplotlib", "click"}
 
 
+@pytest.mark.whole
 def test_partition_needs_numpy_only():
     before = set(python("import sys, numpy; print(*sys.modules)").split())
     loaded = set(python("import sys, geolib.partition; print(*sys.modules)").split())
@@ -173,6 +178,7 @@ def test_partition_needs_numpy_only():
     assert tops - {"geolib"} <= set(sys.stdlib_module_names)
 
 
+@pytest.mark.whole
 def test_submodules_are_there_on_first_use():
     assert python("import geolib; print(geolib.partition.max_regions(50, 2))") == "1276"
     with pytest.raises(AttributeError, match="module 'geolib' has no attribute 'nothing'"):
@@ -188,13 +194,13 @@ def test_gates_are_found_where_they_once_were(name):
 
 # Who may import whom: cli -> report -> reasoning -> dimension -> models; partition, toy and figures stand alone.
 ALLOWED = {
-    "cli": {"report", "reasoning", "dimension", "models", "partition", "parts", "checks"},
-    "report": {"reasoning", "dimension", "figures"},
-    "reasoning": {"reasoning", "dimension", "models", "checks", "parts"},
-    "dimension": {"dimension", "models", "checks", "parts"},
+    "cli": {"experiments", "reasoning", "dimension", "models", "partition", "store", "checks"},
+    "experiments": {"experiments", "reasoning", "dimension", "models", "figures", "store", "checks"},
+    "reasoning": {"reasoning", "dimension", "models", "checks", "store"},
+    "dimension": {"dimension", "models", "checks", "store"},
     "models": set(),
     "checks": set(),  # the two leaves that every part may stand on
-    "parts": set(),
+    "store": set(),
     "statements": set(),
     "partition": {"partition", "checks"},
     "toy": {"dimension", "checks"},
@@ -218,11 +224,12 @@ def test_imports_point_one_way(path):
             )
     ours = {name.split(".")[1] for name in imported if name.startswith("geolib.")} - {"__version__"}
     assert ours <= ALLOWED[part]
-    if part in ("toy", "figures", "interactive", "report", "cli"):  # the rules need NumPy only; the rest, torch
+    if part in ("toy", "figures", "interactive", "cli"):  # the rules need NumPy only; the rest, torch
         top = [node.module for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
         assert {name for name in top if name.startswith("geolib.dimension")} <= {"geolib.dimension.rules"}
 
 
+@pytest.mark.whole
 def test_the_rules_are_read_without_torch():
     loaded = set(python("import sys, geolib.cli, geolib.dimension.rules; print(*sys.modules)").split())
     assert not loaded & {"torch", "transformers", "pandas"}

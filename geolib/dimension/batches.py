@@ -15,7 +15,7 @@ from geolib.dimension.attention import measuring
 from geolib.dimension.interface import check_fit, check_model, device_of, read
 from geolib.dimension.rules import RULES, SHIPPED, Rule, check_eps, check_rule, column
 from geolib.dimension.texts import SLOT, place, render, template_ids, text_ids
-from geolib.parts import check_storable, fingerprint, plain, run_in_parts
+from geolib.store import check_storable, fingerprint, plain, run_in_parts
 
 _MEASURE = 1  # part of every row's key: raise it when what a row means, or how it is computed, changes
 _TEXT = ("text", "prompt", "question")  # what the text may be called in a line; the first that is there
@@ -177,9 +177,9 @@ def measure_prompts(
     batch_tokens : int
         The most tokens in a batch, padding counted: what memory goes with. A prompt that is longer is a batch alone.
     store : path, optional
-        Folder in which finished batches are kept (:mod:`geolib.parts`). Whoever calls again with the same arguments
+        Folder in which finished batches are kept (:mod:`geolib.store`). Whoever calls again with the same arguments
         gets the rows of an undisturbed run, bit for bit on the same machine, whatever became of the first call. A row's
-        key covers whatever changes the function that the model computes (:func:`geolib.parts.fingerprint`); a model
+        key covers whatever changes the function that the model computes (:func:`geolib.store.fingerprint`); a model
         with hooks, which no key can tell, is refused.
     progress : bool
         Whether to show a progress bar.

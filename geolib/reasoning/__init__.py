@@ -7,16 +7,15 @@ from geolib.reasoning.judge import Verdict, judge
 # All but the judge, whose module has its function's name, is imported on first use: whoever asks for questions must not
 # wait for torch.
 _LATER = {
-    "analysis": "Paired association binned_share holm id_change mean_change paired_share permutation_test",
-    "choosing": "choice_of mean_rises rises",
+    "analysis": "Paired association binned_share holm id_change mean_change mean_rises paired_share permutation_test",
     "claims": "findings verdicts",
     "generated": "generate_questions",
     "prompts": "Condition Frame build_prompt frame question_ids",
     "protocol": "Split example_sets exploration_split few_shot_sweep split worked_examples",
+    "published": "add_facts all_sets choice_of load_run",
     "questions": "Question available_questions load_questions question_facts",
     "regressions": "Effect Mediation layer_profile logistic mediation same_question top_less_bottom",
     "resampling": "Estimate",
-    "runs": "Part Runs add_facts all_sets load_run publish",
     "sweep": "Sweep",
 }
 _HOMES = {name: home for home, names in _LATER.items() for name in names.split()}

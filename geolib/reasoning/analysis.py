@@ -328,3 +328,9 @@ def paired_share(
 
 def _listed(rows: pd.DataFrame) -> str:
     return ", ".join(column for column in rows if column.startswith("id_")) or "none"
+
+
+def mean_rises(rows: pd.DataFrame, *, layer: int = -2, eps: float = 0.1, rule: str = "relative") -> np.ndarray:
+    """Mean rise of each candidate as the only example, from rows that are there; parameters as for :func:`rises`."""
+    change = id_change(rows, layer=layer, eps=eps, rule=rule)
+    return change[change.shots == 1].groupby("example_set").change.mean().to_numpy()

@@ -24,7 +24,7 @@ class Settings:
     eps, max_new_tokens, temperature, seed, sharpness, watched
         As for :class:`~geolib.reasoning.Sweep`.
     model_sha256 : str
-        :func:`geolib.parts.fingerprint` of the model that is meant.
+        :func:`geolib.store.fingerprint` of the model that is meant.
     probe : tuple of int
         Token ids of a long prompt, on which the measurement is compared to the model's own attention first.
     rules : tuple of str

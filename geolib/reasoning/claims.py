@@ -14,10 +14,9 @@ import pandas as pd
 
 from geolib.dimension.rules import column
 from geolib.reasoning.analysis import association, id_change, mean_change, paired_share
-from geolib.reasoning.choosing import choice_of
+from geolib.reasoning.published import CONTROLS, GROUPS, add_facts, all_sets, choice_of, load_run, results_folder
 from geolib.reasoning.regressions import same_question
 from geolib.reasoning.resampling import N_BOOT, Estimate
-from geolib.reasoning.runs import CONTROLS, GROUPS, add_facts, all_sets, load_run, results_folder
 
 RULES = ("absolute", "relative")  # by which the published runs were counted: readings do not grow with the table
 LAST = {"second to last layer": -2, "last layer": -1}

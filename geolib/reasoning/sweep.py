@@ -18,12 +18,12 @@ from geolib.dimension.batches import changed_rules
 from geolib.dimension.interface import check_fit, check_model, layer_count
 from geolib.dimension.rules import RULES, SHIPPED, check_eps
 from geolib.dimension.texts import text_ids
-from geolib.parts import check_storable, fingerprint, run_in_parts
 from geolib.reasoning.answers import Answerer, Settings, ends, room, stops
 from geolib.reasoning.decode import RefusedError
 from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition, frame_and_place, slot_ids
 from geolib.reasoning.questions import Question
+from geolib.store import check_storable, fingerprint, run_in_parts
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +76,10 @@ class Sweep:
     store : path, optional
         Folder of finished batches (Parquet). A run over the same store continues where the last one stopped, and
         computes nothing twice; several processes may share it. A row's key covers whatever changes the function that
-        the model computes (:func:`geolib.parts.fingerprint`); a model with hooks, which no key can tell, is refused.
+        the model computes (:func:`geolib.store.fingerprint`); a model with hooks, which no key can tell, is refused.
         Tokenizers that make the same tokens of a prompt, and end answers alike, are taken for one.
     engine : Cluster, optional
-        Who answers: without one, ``model`` does; with a :class:`~geolib.reasoning.cluster.Cluster`, its workers.
+        Who answers: without one, ``model`` does; with a :class:`~geolib.experiments.cluster.Cluster`, its workers.
     progress : bool
         Whether to show a progress bar.
     """

@@ -16,7 +16,7 @@ from tiny_folder import save_tiny
 
 from geolib.dimension import attention_dimension, batches, encode_prompts, measure_prompts, read_prompts
 from geolib.dimension.batches import _batches
-from geolib.parts import write_parquet
+from geolib.store import write_parquet
 
 EPS = (0.1, 0.02)
 BOTH = ("absolute", "relative")

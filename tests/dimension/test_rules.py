@@ -24,8 +24,8 @@ from geolib.dimension import (
     token_dimension,
 )
 from geolib.dimension.rules import check_eps, check_rule, column
+from geolib.experiments.report import report
 from geolib.reasoning import Question, Sweep, build_prompt, id_change
-from geolib.report import report
 from geolib.toy import train_grid
 
 QUESTIONS = [Question(index=i, text=f"{i} pears, how many?", answer=i) for i in range(5)]

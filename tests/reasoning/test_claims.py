@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geolib.parts import write_parquet
+from geolib.experiments.runs import write
 from geolib.reasoning import (
     Estimate,
     association,
@@ -18,7 +18,8 @@ from geolib.reasoning import (
     verdicts,
 )
 from geolib.reasoning.claims import CLAIMS, RULES, SMALLEST, estimate_of
-from geolib.reasoning.runs import add_facts, all_sets, own_results, write
+from geolib.reasoning.published import add_facts, all_sets, own_results
+from geolib.store import write_parquet
 
 pytestmark = pytest.mark.whole
 

@@ -40,10 +40,10 @@ from geolib.dimension import (
     mlp_reach,
 )
 from geolib.dimension.rules import Rule
-from geolib.parts import fingerprint
 from geolib.reasoning import Condition, Question, Sweep, build_prompt, generate_questions
 from geolib.reasoning.answers import Answerer, Settings
 from geolib.reasoning.decode import SharedPrefix
+from geolib.store import fingerprint
 from tests.tiny import TINY
 
 QUESTIONS = generate_questions(6, seed=3)

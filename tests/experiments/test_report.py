@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from geolib import cli
+from geolib.experiments.report import report
 from geolib.reasoning import association, id_change
-from geolib.report import report
 
 ABOUT = {"model": "a <model>", "questions": "generated"}
 

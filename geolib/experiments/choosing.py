@@ -11,32 +11,11 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from geolib.checks import finite_array, integer
-from geolib.reasoning.analysis import id_change
+from geolib.reasoning.analysis import mean_rises
 from geolib.reasoning.prompts import Condition, frame_and_place
+from geolib.reasoning.published import ALONE
 from geolib.reasoning.questions import Question
 from geolib.reasoning.sweep import Sweep
-
-# Example sets of the run "choosing": choices for all questions; the first candidate as the only example; the nearest
-# examples, a set for each question.
-CHOICES = {
-    10: "highest rise, relative",
-    11: "highest rise, absolute",
-    12: "lowest rise, relative",
-    13: "similar length",
-    14: "random 1",
-    15: "random 2",
-    16: "random 3",
-}
-ALONE, NEAREST = 100, 1000
-
-
-def choice_of(example_set: int) -> str:
-    """Name of the choice that an example set of the run is; "" for any other.
-
-    >>> choice_of(10), choice_of(NEAREST + 17), choice_of(0)
-    ('highest rise, relative', 'nearest', '')
-    """
-    return "nearest" if example_set >= NEAREST else CHOICES.get(example_set, "")
 
 
 def choices(rows: pd.DataFrame, lengths, k: int) -> dict[int, tuple[int, ...]]:
@@ -113,12 +92,6 @@ def rises(
     settings = {"max_new_tokens": 1, "progress": False} | settings
     sweep = Sweep(model=model, tokenizer=tokenizer, questions=questions, conditions=conditions, eps=eps, **settings)
     return mean_rises(sweep.run(), layer=layer, eps=eps, rule=rule)
-
-
-def mean_rises(rows: pd.DataFrame, *, layer: int = -2, eps: float = 0.1, rule: str = "relative") -> np.ndarray:
-    """Mean rise of each candidate as the only example, from rows that are there; parameters as for :func:`rises`."""
-    change = id_change(rows, layer=layer, eps=eps, rule=rule)
-    return change[change.shots == 1].groupby("example_set").change.mean().to_numpy()
 
 
 def lengths(tokenizer, candidates: Sequence[Question]) -> np.ndarray:

@@ -20,8 +20,7 @@ from endpoint_server import HTML, KEY, fails, good, hang, hang_up, says, sends, 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geolib.reasoning import Verdict, judge
-from geolib.reasoning.judges import (
+from geolib.experiments.endpoint_judge import (
     Agreement,
     Case,
     EndpointJudge,
@@ -30,6 +29,7 @@ from geolib.reasoning.judges import (
     as_verdict,
     judge_by_rules,
 )
+from geolib.reasoning import Verdict, judge
 from geolib.reasoning.protocol import EXPLORATION_EXAMPLES, EXPLORATION_QUESTIONS
 
 RESPONSES = [

@@ -12,9 +12,9 @@ import torch
 from faulty import FAULTS, load_faulty
 from tiny_folder import save_tiny
 
+from geolib.experiments.cluster import Cluster, ClusterError
 from geolib.models import load
 from geolib.reasoning import Question, Sweep
-from geolib.reasoning.cluster import Cluster, ClusterError
 
 QUESTIONS = [Question(f"Ann has {n} pens and {n + 2} cups. Pens?", float(n), n) for n in range(20)]
 EXAMPLES = [Question(f"Tom has {n} pens. Pens?", float(n), n) for n in range(2)]

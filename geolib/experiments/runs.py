@@ -1,4 +1,4 @@
-"""The runs of Part III: who is asked what, under which conditions; and what is published of them.
+"""The runs of Part III: who is asked what, under which conditions; and how they are published.
 
 Each run is a list of sweeps over questions that the paper's protocol selects: 300 that the model gets wrong with no
 example, or 150 that it gets right. All share one store, so that no answer is computed twice.
@@ -8,9 +8,7 @@ import contextlib
 import datetime
 import hashlib
 import inspect
-import io
 import json
-import os
 import platform
 import subprocess  # nosec B404 - git alone
 from collections.abc import Sequence
@@ -24,22 +22,17 @@ import pandas as pd
 
 from geolib import __version__
 from geolib.checks import integer
-from geolib.parts import fingerprint, read_parquet, write_parquet, write_text
-from geolib.reasoning import choosing
+from geolib.experiments import choosing
 from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition
 from geolib.reasoning.protocol import NAMES as NAMES
 from geolib.reasoning.protocol import SHOTS, check_run, example_sets, split, worked_examples
+from geolib.reasoning.published import CONTROLS, GROUPS, HINT, LEAD, NEAREST, TEMPERATURE, load_run
 from geolib.reasoning.questions import Question, question_facts
 from geolib.reasoning.sweep import Sweep
+from geolib.store import fingerprint, write_parquet, write_text
 
 N_WRONG, N_RIGHT, N_SETS = 300, 150, 4
-LEAD = "Please read the following carefully and reply."
-CONTROLS = ("random", "shuffled", "prose")
-HINT = "Let's think step by step."
-TEMPERATURE = 0.7
-# Layers whose attention is sharpened or flattened, as shares of the depth; by how much.
-GROUPS = {"all": (0, 1), "first third": (0, 1 / 3), "middle third": (1 / 3, 2 / 3), "last third": (2 / 3, 1)}
 FACTORS = (0.5, 0.8, 1.25, 2.0)
 # Examples that are chosen, and questions whose prompts they are chosen by.
 N_SHOWN, N_EXPLORED = 3, 16
@@ -239,7 +232,7 @@ class Runs:
         sets = choosing.choices(self._explored_rows(explored), choosing.lengths(self.tokenizer, pool), N_SHOWN)
         for_all = [shown(places, number) for number, places in sets.items()]
         nearest = zip(held_out, choosing.nearest(pool, held_out, N_SHOWN), strict=True)
-        own = [shown(places, choosing.NEAREST + question.index) for question, places in nearest]
+        own = [shown(places, NEAREST + question.index) for question, places in nearest]
         return [
             *explored,
             Part(asked="held out", conditions=[Condition(), *for_all]),
@@ -431,96 +424,3 @@ def write(rows: pd.DataFrame, manifest: dict, folder) -> dict:
     manifest = manifest | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     write_text(json.dumps(manifest, indent=1) + "\n", path.with_suffix(".json"))
     return manifest
-
-
-def results_folder() -> Path:
-    """Where published runs are: the folder that GEOLIB_RESULTS names, else that of the checkout, else the wheel's."""
-    return Path(os.environ.get("GEOLIB_RESULTS") or own_results()).expanduser()
-
-
-def own_results() -> Path:
-    """Where the book's own runs are, whatever GEOLIB_RESULTS says."""
-    package = Path(__file__).parents[1]
-    folders = [package.parent / "book" / "results", package / "results"]
-    return next(filter(Path.is_dir, folders), folders[0])
-
-
-def add_facts(rows: pd.DataFrame, manifest: dict, folder=None) -> pd.DataFrame:
-    """Add what is known of the questions that rows are about: columns of :func:`question_facts`.
-
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        With a column ``question``.
-    manifest : dict
-        Of the run they come from, as :func:`load_run` returns it.
-    folder : path, optional
-        Where ``questions.parquet`` is looked for; then in the book's own results.
-
-    Returns
-    -------
-    pandas.DataFrame
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file that is about these questions; ``geolib sweep --run bare`` makes one.
-    """
-    for place in (folder, own_results()):
-        try:
-            facts, about = load_run("questions", place)
-        except FileNotFoundError:
-            continue
-        if about.get("questions_sha256") == manifest.get("questions_sha256"):
-            if facts["question"].duplicated().any():
-                raise ValueError(
-                    f"add_facts: questions.parquet in {place} holds a question twice, but once was expected"
-                )
-            return rows.join(facts.set_index("question"), on="question")
-    raise FileNotFoundError(
-        "add_facts: no questions.parquet is about this run's questions; geolib sweep --run bare does"
-    )
-
-
-def all_sets(folder=None) -> pd.DataFrame:
-    """Rows of every set of examples that was asked: the run "shots", and "other-sets" where the folder holds it."""
-    rows, about = load_run("shots", folder)
-    try:
-        others, other = load_run("other-sets", folder)
-    except FileNotFoundError:
-        return rows
-    for what in ("model_sha256", "questions_sha256"):
-        if about.get(what) != other.get(what):
-            raise ValueError(f"all_sets: runs 'shots' and 'other-sets' differ in {what}, but one was expected")
-    return pd.concat([rows, others[others.shots > 0]], ignore_index=True)
-
-
-def load_run(name: str, folder=None) -> tuple[pd.DataFrame, dict]:
-    """Read a published run.
-
-    Returns
-    -------
-    rows : pandas.DataFrame
-    manifest : dict
-
-    Raises
-    ------
-    FileNotFoundError
-        It is not there.
-    ValueError
-        The file is damaged, or not the one that its manifest describes.
-    """
-    folder = Path(folder or results_folder())
-    path = folder / f"{name}.parquet"
-    if not path.exists() or not path.with_suffix(".json").exists():
-        raise FileNotFoundError(f"load_run: there is no run {name!r} in {folder}")
-    where = f"load_run: {path.with_suffix('.json')}"
-    try:
-        manifest = json.loads(path.with_suffix(".json").read_text("utf-8"))
-        named, digest = manifest["run"], manifest["sha256"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        raise ValueError(f'{where} is no manifest, but an object with "run" and "sha256" was expected') from None
-    raw = path.read_bytes()
-    if named != name or digest != hashlib.sha256(raw).hexdigest():
-        raise ValueError(f"{where} describes another file than {path.name}, which is damaged or out of place")
-    return read_parquet(io.BytesIO(raw)), manifest

@@ -11,19 +11,11 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from geolib.dimension import attention_dimension
-from geolib.reasoning import Question, Sweep, build_prompt, choice_of, generate_questions, mean_rises, rises
-from geolib.reasoning.choosing import (
-    CHOICES,
-    NEAREST,
-    alone,
-    at_random,
-    choices,
-    highest,
-    lengths,
-    nearest,
-    of_like_length,
-)
+from geolib.experiments import rises
+from geolib.experiments.choosing import alone, at_random, choices, highest, lengths, nearest, of_like_length
+from geolib.reasoning import Question, Sweep, build_prompt, choice_of, generate_questions, mean_rises
 from geolib.reasoning.prompts import Condition
+from geolib.reasoning.published import CHOICES, NEAREST
 from tests.tiny import TINY
 
 CANDIDATES = generate_questions(7, seed=8)

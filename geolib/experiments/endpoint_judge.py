@@ -27,8 +27,8 @@ from statsmodels.stats.inter_rater import cohens_kappa
 
 from geolib.checks import above_zero, integer, one_line
 from geolib.models import cache_dir
-from geolib.parts import Parts, run_in_parts
 from geolib.reasoning.judge import Verdict, judge
+from geolib.store import Parts, run_in_parts
 
 
 class Case(NamedTuple):

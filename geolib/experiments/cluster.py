@@ -26,9 +26,9 @@ import torch
 
 from geolib import models
 from geolib.checks import above_zero, integer, one_line
-from geolib.parts import fingerprint
 from geolib.reasoning.answers import Answerer, Settings, room
 from geolib.reasoning.decode import RefusedError
+from geolib.store import fingerprint
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from geolib.dimension import gate_names
-from geolib.reasoning import Question, Runs, available_questions, generate_questions, load_questions, load_run, publish
-from geolib.reasoning.choosing import CHOICES, choice_of
-from geolib.reasoning.runs import NAMES, _draw, results_folder
+from geolib.experiments import Runs, publish
+from geolib.experiments.runs import NAMES, _draw
+from geolib.reasoning import Question, available_questions, generate_questions, load_questions, load_run
+from geolib.reasoning.published import CHOICES, choice_of, results_folder
 from tests.tiny import TINY
 
 QUESTIONS = generate_questions(210, seed=5)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tiny import TINY
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from geolib.parts import Parts, fingerprint, plain, read_parquet, run_in_parts, write_parquet
+from geolib.store import Parts, fingerprint, plain, read_parquet, run_in_parts, write_parquet
 
 BATCHES = [[{"key": f"{name}{i}"} for i in range(3)] for name in "abcd"]
 KEYS = [item["key"] for batch in BATCHES for item in batch]
