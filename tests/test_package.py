@@ -235,13 +235,34 @@ def test_the_rules_are_read_without_torch():
     assert not loaded & {"torch", "transformers", "pandas"}
 
 
-def test_geolib_stays_small():
-    """Lines of code: what is left without docstrings, comments and empty lines.
+# Lines of code: what is left without docstrings, comments and empty lines. Past a limit, look for what can go first: a
+# limit is raised in a commit of its own that says what was removed.
+BUDGETS = {
+    "geolib/partition": 1400,
+    "geolib/dimension": 1850,
+    "geolib/reasoning": 2300,
+    "geolib/experiments": 850,
+    "geolib/figures.py": 360,
+    "geolib/interactive.py": 260,
+    "geolib/toy.py": 250,
+    "geolib/cli.py": 430,
+    "geolib/models.py": 285,
+    "geolib/store.py": 375,
+    "tools": 1720,
+}
 
-    Three parts of some 1,700 lines each, their figures, the shell, and the cluster. Past the limit, look for what can
-    go first: for the claims (250 lines) the judging by a local model went, which nothing used.
-    """
-    assert sum(code_lines(path.read_text()) for path in (ROOT / "geolib").rglob("*.py")) < 8400
+
+@pytest.mark.parametrize("place", BUDGETS)
+def test_the_house_stays_small(place):
+    path = ROOT / place
+    files = [path] if path.suffix else sorted(path.rglob("*.py"))
+    assert sum(code_lines(file.read_text()) for file in files) <= BUDGETS[place]
+
+
+def test_what_is_in_no_budget_is_next_to_nothing():
+    places = [ROOT / place for place in BUDGETS]
+    rest = [f for f in (ROOT / "geolib").rglob("*.py") if not any(f == p or p in f.parents for p in places)]
+    assert sum(code_lines(file.read_text()) for file in rest) <= 120
 
 
 def code_lines(source):
