@@ -32,6 +32,8 @@ from geolib.experiments.endpoint_judge import (
 from geolib.reasoning import Verdict, judge
 from geolib.reasoning.protocol import EXPLORATION_EXAMPLES, EXPLORATION_QUESTIONS
 
+pytestmark = pytest.mark.whole
+
 RESPONSES = [
     "She sold 48 clips.",
     "48 + 24 = 72, so she sold 72.",
