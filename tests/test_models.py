@@ -97,6 +97,7 @@ def test_damage_is_noticed(cache, damage):
     assert not models._is_whole(cache)
 
 
+@pytest.mark.whole
 def test_damage_is_repaired(cache, caplog):
     expected = models._sha256(cache / "model.safetensors")
     flip_a_bit(cache / "model.safetensors")

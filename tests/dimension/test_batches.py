@@ -183,6 +183,7 @@ def _measure_slowly(folder, store):
     measure_prompts(load(folder, device="cpu")[0], MANY, **SLOW, store=store)
 
 
+@pytest.mark.whole
 def test_a_killed_run_goes_on(tiny, tmp_path, monkeypatch):
     folder, store = tmp_path / "model", tmp_path / "store"
     save_tiny(folder)

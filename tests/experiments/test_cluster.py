@@ -16,6 +16,8 @@ from geolib.experiments.cluster import Cluster, ClusterError
 from geolib.models import load
 from geolib.reasoning import Question, Sweep
 
+pytestmark = pytest.mark.whole
+
 QUESTIONS = [Question(f"Ann has {n} pens and {n + 2} cups. Pens?", float(n), n) for n in range(20)]
 EXAMPLES = [Question(f"Tom has {n} pens. Pens?", float(n), n) for n in range(2)]
 

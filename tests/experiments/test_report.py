@@ -104,6 +104,7 @@ def test_rows_without_the_id_that_is_shown_are_refused():
         report(rows().filter(regex="^(?!id_)"), ABOUT)
 
 
+@pytest.mark.whole
 def test_from_the_shell(tmp_path, capsys):
     out = tmp_path / "page.html"
     command = ["report", "-n", "3", "--shots", "0", "1", "--max-new-tokens", "6", "--out", str(out)]

@@ -250,6 +250,7 @@ def test_public_homes_are_pinned(source, repository):
     assert re.fullmatch(url, HOMES[source].url)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("source", "instead"),
     [
@@ -267,6 +268,7 @@ def test_no_network(tmp_path, source, instead):
     )
 
 
+@pytest.mark.whole
 def test_generated_questions_stand_in(caplog):
     with caplog.at_level(logging.INFO, logger="geolib"):
         questions, source = available_questions()
