@@ -351,6 +351,7 @@ def _fit(name, size, cloud, near, seed):
         "PH": {"random_state": seed},
     }.get(name, {})
     fitted = getattr(estimators, name)(**settings)
+    fitted._warned, fitted._loc_angles = True, _angles  # nothing is printed; of these only DANCo takes angles
     given = {}
     if name in ("MLE", "MOM", "TLE", "ESS"):
         given = {"n_neighbors": size, "precomputed_knn_arrays": tuple(part[:, :size] for part in near)}
@@ -369,6 +370,13 @@ def _fit(name, size, cloud, near, seed):
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"estimate_dimension: {name} gives {value} for points, expected a positive number")
     return value
+
+
+def _angles(point, neighbours):
+    """Angles between neighbours as DANCo sees them: cosines that rounding puts beyond -1 are no NaN."""
+    directions = neighbours - point
+    directions /= np.linalg.norm(directions, axis=1)[:, None]
+    return np.arccos(np.clip(directions @ directions.T, -1, 1)[np.triu_indices(len(directions), 1)])
 
 
 def _checked(name, size, cloud, near, seed, rank):

@@ -66,11 +66,19 @@ def skdim_id():
     ],
 )
 def test_known_dimensions(points, dim, flat):
-    found = estimate_dimension(points, [name for name in QUICK if dim > 1 or name != "DANCo"])  # a line has no angles
+    found = estimate_dimension(points, QUICK)
     local = [name for name in QUICK if name not in ("lPCA", "FisherS", "DANCo")]
     assert {name: found[name].value for name in local} == pytest.approx(dict.fromkeys(local, dim), rel=0.2)
     assert found["lPCA"].value == (dim if flat else dim + 1)  # the flat space around it
     assert {e.n_used for e in found.values()} == {1000}
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_neighbours_on_opposite_sides_make_an_angle(dim, capsys):
+    """Rounding makes their cosine a little less than -1: DANCo gave NaN, and scikit-dimension printed a warning."""
+    points = np.unique(np.random.default_rng(0).integers(0, (400, 40, 12)[dim - 1], (200, dim)), axis=0)
+    assert estimate_dimension(points @ np.eye(dim, 5), "DANCo").value == pytest.approx(dim, rel=1e-3)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_slow_ones_too():
