@@ -171,7 +171,8 @@ class _IntegerMaps:
 
     def __init__(self, network, inputs):
         self._network, self.work = network, 0  # numbers multiplied so far
-        self._slope, self._one = float(network.negative_slope).as_integer_ratio()
+        slope, one = float(network.negative_slope).as_integer_ratio()
+        self._one, self._gains = one, np.array([slope, one], dtype=object)  # integers of any size
         self._hidden, self._layers, self._rows = {b"": inputs}, {}, {}
 
     def row(self, active, neuron):
@@ -180,9 +181,8 @@ class _IntegerMaps:
         for layer, signs in enumerate(active):
             before, name = name, name + signs.tobytes()
             if name not in self._hidden:
-                gains = np.where(signs, self._one, self._slope).astype(object)
                 rows, scale = self._apply(layer, *self._hidden[before])
-                self._hidden[name] = gains[:, None] * rows, scale * self._one
+                self._hidden[name] = self._gains[signs.astype(int)][:, None] * rows, scale * self._one
         if (name, neuron) not in self._rows:
             (row,), scale = self._apply(len(active), *self._hidden[name], neuron)
             self._rows[name, neuron] = row, scale

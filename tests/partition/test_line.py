@@ -532,6 +532,17 @@ def test_snapped_counts_only_what_is_not_zero():
     assert (at_the_end.n_regions, at_the_end.snapped) == (1, 1)
 
 
+@pytest.mark.parametrize("slope", [1e-3, 1e-9, 1e-12])
+def test_slopes_of_any_size_are_taken_exactly(slope):
+    # The second layer is 0 at 0, where all of the first are: in the plane and on a line, this is decided in integers.
+    network = ReluNetwork([np.eye(2), [[1, -1]]], [[0, 0], [0]], negative_slope=slope)
+    partition = plane_partition(network, ((-1, 1), (-1, 1)))
+    # The quadrants; x = y halves the first and the third.
+    assert (partition.n_regions, partition.snapped, partition.n_pieces) == (6, 0, 6)
+    partition = line_partition(network, [-1, -1.5], [2, 3])
+    assert (partition.n_regions, partition.snapped) == (2, 0)
+
+
 def test_what_float64_computes_as_zero_is_not_always_zero():
     # Three times the float 0.1 is not the float 0.3, but both zeros are computed as the float 0.1.
     assert layer([[1], [3]], [-0.1, -0.3], [0], [1]).snapped == 1
