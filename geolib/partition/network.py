@@ -98,8 +98,8 @@ class ReluNetwork:
             If `sequential` is not a Sequential, holds a layer of another type (a subclass, or a parametrised or
             quantised layer), or its weights are not real numbers in memory.
         ValueError
-            If layers do not alternate, no activation is there, slopes differ, hooks are there, or the module computes
-            something else than its copy.
+            If layers do not alternate, no activation is there, slopes differ, hooks or a replaced `forward` are there,
+            or the module computes something else than its copy.
         """
         from torch import nn
 
@@ -267,9 +267,11 @@ def _compare(network, sequential):
     from torch.nn.functional import leaky_relu, linear
 
     for i, module in enumerate((*sequential, sequential)):
+        where = "the Sequential" if module is sequential else f"layer {i}"
         if module._forward_hooks or module._forward_pre_hooks:
-            where = "the Sequential" if module is sequential else f"layer {i}"
             raise ValueError(f"from_torch: {where} has hooks, as weight_norm or pruning add them; expected none")
+        if "forward" in vars(module):  # points may not tell: it may depend on their type or size
+            raise ValueError(f"from_torch: {where} has a forward of its own, expected its class's")
     rng = np.random.default_rng(0)
     points = rng.normal(size=(64, network.input_dim)) * 10 ** rng.uniform(-2, 2, (64, 1))
     layers = [*zip(network.weights, network.biases, strict=True), *filter(None, [network.readout])]
