@@ -114,7 +114,8 @@ def estimate_dimension(points, estimator="TwoNN", *, n_neighbors=None, n_boot=0,
     such a grid, nor from float64 after arithmetic such as centring: then give the points as they came.
 
     *More than all.* Points that span r dimensions have no more than these. The span is the number of singular values of
-    the centred points that exceed their rounding: the norm of all points times the unit of their type. As n points span
+    the centred points that exceed their rounding: the norm of all points times the unit of their type (of 16-bit types,
+    with each column on the scale of its own rounding, so that a large one hides no others). As n points span
     no more than n - 1 dimensions wherever they were drawn, those that span so many are only held to their coordinates.
     A value that sampling noise may have put above r, by no more than a fifth and 5 / sqrt(n) of it, is returned as it
     is; one that is farther above is refused.
@@ -213,7 +214,7 @@ def _clean(points, unit):
         distinct = distinct[_apart(scaled, _reach(scaled, unit))]
     n_duplicates = len(points) - len(distinct)
     if len(distinct) < 3:
-        return distinct, n_duplicates, 0, 0.0
+        return distinct, n_duplicates, 0, np.zeros(1)
     with np.errstate(over="ignore", divide="ignore"):  # a row too large to be squared is extreme
         centred = distinct - np.median(distinct, axis=0)
         scale = np.median(np.abs(centred).max(axis=1))
@@ -222,7 +223,10 @@ def _clean(points, unit):
     middle = np.median(logs)
     spread = 1.4826 * np.median(np.abs(logs - middle))
     ordinary = logs <= middle + max(5 * spread, math.log(2))
-    rounding = unit * np.linalg.norm(distinct[ordinary] / scale) / math.exp(middle)
+    rounding = np.linalg.norm(distinct[ordinary] / scale, axis=0)
+    # Sums are off by what their largest terms are, in every column alike. What 16 bits hold was rounded at the end.
+    rounding = np.full_like(rounding, np.linalg.norm(rounding) / rounding.size**0.5) if unit < 1e-4 else rounding
+    rounding *= unit / math.exp(middle)
     return centred[ordinary] / math.exp(middle), n_duplicates, int((~ordinary).sum()), rounding
 
 
@@ -417,8 +421,9 @@ def _tie(near, inner, outer, most, share):
 
 
 def _rank(cloud, rounding):
-    """How many dimensions the points span by more than their rounding, the norm of the matrix of all its errors."""
-    return max(1, int((np.linalg.svd(cloud - cloud.mean(axis=0), compute_uv=False) > rounding).sum()))
+    """How many dimensions the points span by more than the matrix of all errors, given the norms of its columns."""
+    cloud = (cloud - cloud.mean(axis=0)) / np.maximum(rounding, np.finfo(float).tiny)
+    return max(1, int((np.linalg.svd(cloud, compute_uv=False) > math.sqrt(rounding.size)).sum()))
 
 
 def _points(points):

@@ -562,6 +562,20 @@ def test_evenly_spaced_points_are_refused_by_name():
         estimate_dimension(EVEN["line"][0], "MLE")
 
 
+@pytest.mark.parametrize(("dtype", "size"), [(torch.bfloat16, 3000), (torch.float16, 30_000)])
+def test_a_column_of_large_numbers_hides_no_others(dtype, size):
+    """As the massive activations of a model in 16 bits: their rounding is as large as all that the others are."""
+    rng = np.random.default_rng(0)
+    points = rng.standard_normal((500, 5)) @ rng.standard_normal((5, 60))
+    points = np.column_stack([points, size + 40 * rng.standard_normal(500)])
+    points = torch.tensor(points).to(dtype).float().numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # steps of the column are as large as distances: it says so
+        found = estimate_dimension(points, ["TwoNN", "MLE"])
+    assert 3.5 < found["TwoNN"].value < 7.5
+    assert 3.5 < found["MLE"].value < 7.5
+
+
 def test_a_value_is_held_to_what_the_points_span():
     """A constant or a repeated column is no dimension more: what 2 coordinates cannot give, 10 of these cannot."""
     loose = PLANE + 0.2 * np.random.default_rng(0).random((225, 2))
