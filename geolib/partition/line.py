@@ -102,9 +102,9 @@ class LinePartition(Partition):
         return tuple(layers)
 
     def _output_slopes(self, regions):
-        """Slopes of the output on some regions, in t / 2 lest they overflow, and their noise: shape=[n, n_outputs]."""
-        network = self.network
-        slopes = (self.end / 2 - self.start / 2)[None]
+        """Slopes of the output on some regions, times a power of 2, and their noise: shape=[n, n_outputs]."""
+        network, ends = self.network._rescaled, np.stack([self.start, self.end])
+        slopes = np.diff(np.ldexp(ends, -np.frexp(np.abs(ends).max())[1]), axis=0)
         noise = np.zeros_like(slopes)
         for W, active in zip(network.weights, self.active, strict=True):
             slope = gain(network, active[regions])
@@ -196,8 +196,9 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
     limit = integer("line_partition: limit", limit, 1)
     t, blur = np.array([0.0, 1.0]), np.zeros(2)  # nodes, and how far rounding may have moved them
     z, bends, flips, zeros, snapped = np.stack([start, end]), None, [], [], 0
-    maps = LineMaps(network, start, end, flips)
-    for k, (W, b) in enumerate(zip(network.weights, network.biases, strict=True)):
+    scaled = network._rescaled
+    maps = LineMaps(scaled, start, end, flips)
+    for k, (W, b) in enumerate(zip(scaled.weights, scaled.biases, strict=True)):
         with np.errstate(over="ignore", invalid="ignore"):  # the noise will tell
             if bends is None:
                 z, noise, run = z @ W.T + b, carry(W, b, ROUNDING * np.abs(z).max(axis=0, keepdims=True)), 1

@@ -204,6 +204,24 @@ class ReluNetwork:
         """
         return map_of(self, tuple(z > 0 for z in self._preactivations("affine_map", x)))
 
+    @cached_property
+    def _rescaled(self):
+        """The same regions and pieces: each layer times a power of 2, lest products of weights over- or underflow.
+
+        The largest number of a layer comes near 1, unless its smallest would lose digits; of the readout, only slopes.
+        """
+        layers, total = [], 0
+        readout = [] if self.readout is None else [(self.readout[0], np.zeros_like(self.readout[1]))]
+        for W, b in (*zip(self.weights, self.biases, strict=True), *readout):
+            slopes, offsets = np.frexp(W[W != 0])[1], np.frexp(b[b != 0])[1] - total
+            largest = np.concatenate([slopes, offsets, [1] * (not (W.any() or b.any()))]).max()
+            size = min(largest - 1, max(slopes.min(initial=0) + 1021, 0), offsets.min(initial=0) + 1021)
+            size = int(max(size, largest - 1000))
+            total += size
+            layers.append((np.ldexp(W, -size), np.ldexp(b, -total)))
+        readout = layers.pop() if readout else None
+        return ReluNetwork(*zip(*layers, strict=True), readout=readout, negative_slope=self.negative_slope)
+
     def _preactivations(self, caller, x):
         h = finite_array(f"{caller}: x", x)
         if h.ndim == 0 or h.shape[-1] != self.input_dim:

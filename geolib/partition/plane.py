@@ -205,7 +205,7 @@ def plane_partition(network, window, *, origin=None, axes=None, limit=2_000_000,
         raise TypeError(f"plane_partition: network is {type(network).__name__}, expected a ReluNetwork")
     window = _check_window(window)
     origin, axes = _check_plane(network.input_dim, origin, axes)
-    mesh, maps = Mesh(integer("plane_partition: limit", limit, 1)), _Maps(network, window, origin, axes)
+    mesh, maps = Mesh(integer("plane_partition: limit", limit, 1)), _Maps(network._rescaled, window, origin, axes)
     for _ in network.widths:
         maps.add_layer(mesh)
     partition = PlanePartition(network, window, origin, axes, mesh, maps)

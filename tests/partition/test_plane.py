@@ -877,11 +877,14 @@ def test_wrong_networks_are_named():
 @pytest.mark.parametrize(
     ("network", "plane", "where"),
     [
-        (ReluNetwork([1e300 * np.eye(2)] * 2, [[0, 0]] * 2), {}, "layer 1"),
-        (ReluNetwork([[[1e308, 1e308]]], [[0]]), {}, "layer 0"),
         (NETWORK, {"axes": 1e200 * np.eye(2), "origin": [1e308, 0]}, "layer 0"),
         (NETWORK, {"window": ((-1.7e308, 1.7e308), (0, 1))}, "layer 0"),
-        (ReluNetwork([1e200 * np.eye(2)], [[0, 0]], readout=([[1e200, 0]], [0])), {}, "the output"),
+        (ReluNetwork([np.eye(2), [[1e300, 1e-300]]], [[0, 0], [0]]), {"axes": 1e150 * np.eye(2)}, "layer 1"),
+        (
+            ReluNetwork([np.eye(2)], [[0, 0]], readout=([[1e300, 1e-300]], [0])),
+            {"axes": 1e150 * np.eye(2)},
+            "the output",
+        ),
     ],
 )
 def test_numbers_that_overflow_are_refused(network, plane, where):
