@@ -82,6 +82,16 @@ def test_identical_tokens_collapse():
     assert (measured.rank, measured.bound, measured.paper_bound) == (0, 12, 21)
 
 
+@pytest.mark.parametrize("token", [14, 17872])
+def test_one_token_again_and_again_is_one_point(token):
+    """In the last layer rounding has moved equal states farthest: this was rank 6 and 9."""
+    from geolib.models import load
+
+    model, _ = load()
+    for heads in attention_heads(model, [token] * 200, layer=[0, -2, -1]):
+        assert token_dimension(heads).rank == 0
+
+
 def test_repeated_tokens_count_once():
     values, out_proj = generic(2, 3, 4, 20)
     repeated = values[:, [0, 1, 0, 2, 1, 1]]
