@@ -71,7 +71,9 @@ class AttentionDimension:
         Weight on the first token that is not padding. This and the following are there when ``statistics`` was
         asked for, and NaN where the token is padding.
     entropy : array-like, shape=[batch, layers, heads, tokens], or None
-        Entropy of the row in nats (of its weights over their sum, where a model's own sinks take a part).
+        Shannon's entropy of the row in nats (of its weights over their sum, where a model's own sinks take a part).
+    renyi2 : array-like, shape=[batch, layers, heads, tokens], or None
+        Rényi's entropy of order 2 of the same weights p in nats, -log sum_j p_j^2: at most ``entropy``.
     mass_above : array-like, shape as ``per_head``, or None
         Sum of the weights that ``per_head`` counts.
     """
@@ -82,6 +84,7 @@ class AttentionDimension:
     rule: str
     sink_share: np.ndarray | None = None
     entropy: np.ndarray | None = None
+    renyi2: np.ndarray | None = None
     mass_above: np.ndarray | None = None
 
     @property
@@ -136,7 +139,7 @@ def attention_dimension(
     tokens : {"last", "all"}
         Rows to count: the last token that is not padding, or every token.
     statistics : bool
-        Whether to measure the sink's share, the entropy and the mass above eps too.
+        Whether to measure the sink's share, the entropies and the mass above eps too.
     position_ids : array-like, shape=[batch, tokens], optional
         Handed to the model. Without them it counts positions as it does in any call: from the first column, so that
         left padding shifts the tokens of a model with learned absolute positions (gpt2). Rotary ones do not care.

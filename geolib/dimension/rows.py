@@ -191,18 +191,20 @@ def count_weights(weights, eps, rules):
 
 
 def row_statistics(weights, first, eps, rules):
-    """Measure what else describes a row: the first token's weight, the entropy in nats, the mass above each threshold.
+    """Measure what else describes a row: the first token's weight, entropies in nats, the mass above each threshold.
 
     ``first``, shape=[batch], is the index of the first token that is not padding; where it is none of the keys, because
-    they hold it no longer or not yet, its weight is 0. The entropy is that of the weights divided by their sum, which
-    is 1 unless the model has sinks of its own.
+    they hold it no longer or not yet, its weight is 0. The entropies, Shannon's and Rényi's of order 2, are those of
+    the weights divided by their sum, which is 1 unless the model has sinks of its own.
     """
     first = first.to(weights.device).view(-1, 1, 1)
     where = first.clamp(0, weights.shape[-1] - 1)
+    shares = weights / weights.sum(-1, keepdim=True)
     masses = [torch.stack([(weights * above).sum(-1) for above in group]) for group in _above(weights, eps, rules)]
     return {
         "sink_share": weights.gather(-1, where[..., None].expand(*weights.shape[:3], 1))[..., 0] * (first == where),
-        "entropy": torch.special.entr(weights / weights.sum(-1, keepdim=True)).sum(-1),
+        "entropy": torch.special.entr(shares).sum(-1),
+        "renyi2": -shares.square().sum(-1).clamp(max=1).log(),
         "mass_above": torch.stack(masses),
     }
 

@@ -174,10 +174,12 @@ def test_statistics_are_those_of_the_eager_maps(kind):
         expected = {
             "sink_share": torch.stack([rows[0, ..., 0], rows[1, ..., 7]]),
             "entropy": -torch.xlogy(shares, shares).sum(-1),
+            "renyi2": -shares.square().sum(-1).log(),
         }
         for name, value in expected.items():
             np.testing.assert_allclose(getattr(measured, name)[kept], value.numpy()[kept], atol=2e-5)
             assert np.isnan(getattr(measured, name)[~kept]).all()
+        assert (measured.renyi2[kept] <= measured.entropy[kept] + 1e-6).all()
         np.testing.assert_allclose(measured.effective_support, np.exp(measured.entropy))
         for e, eps in enumerate(measured.eps):
             above = (rows * (rows > eps)).sum(-1).numpy()
