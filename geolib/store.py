@@ -366,7 +366,7 @@ def fingerprint(model: torch.nn.Module) -> str:
     The rule: it covers whatever changes the function that the model computes and can be told. Besides configuration
     and weights these are the classes, plain settings (numbers, texts, tensors) and unsaved buffers of its modules where
     they are not those of a model made afresh: adapters, which of them are active, off, merged or scaled, quantised and
-    replaced modules; and autocast.
+    replaced modules; autocast; and the precision of float32 products.
     What cannot be told, such as hooks, :func:`check_storable` refuses.
 
     Parameters
@@ -435,6 +435,10 @@ def _differences(model) -> dict:
     kind = next((weight.device.type for weight in model.parameters() if not weight.is_meta), "cpu")
     if torch.is_autocast_enabled(kind):
         changed["autocast"] = str(torch.get_autocast_dtype(kind))
+    # torch.set_float32_matmul_precision lets products of float32 be rounded like those of a shorter type.
+    products = getattr(torch.backends.cuda if kind == "cuda" else torch.backends.mkldnn, "matmul", None)
+    if (precision := getattr(products, "fp32_precision", "none")) not in ("none", "ieee"):
+        changed["products"] = precision
     return changed
 
 

@@ -475,6 +475,12 @@ def states(model):
     yield "replaced module"
     with torch.autocast("cpu", dtype=torch.bfloat16):
         yield "autocast"
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield "precision"
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_a_store_keeps_the_states_of_a_model_apart(tmp_path):
