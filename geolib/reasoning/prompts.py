@@ -72,6 +72,7 @@ class Condition:
                 raise TypeError(f"Condition: {name} is a {type(line).__name__}, but text was expected")
             if line != " ".join(line.split()):
                 raise ValueError(f"Condition: {name} is {line!r}, but one line without outer spaces was expected")
+            whole_text(f"Condition: {name}", line)
         for name in ("example_set", "seed"):
             number = getattr(self, name)
             if isinstance(number, bool) or not isinstance(number, Integral) or number < 0:

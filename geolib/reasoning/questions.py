@@ -13,10 +13,11 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geolib.checks import whole_text
+from geolib.checks import one_line, whole_text
 from geolib.models import MissingFileError, cache_dir, fetch
 from geolib.reasoning.judge import _quantities, _tidy
 
@@ -74,12 +75,22 @@ class Question:
         Its line in the file, from 0; or its place among the generated questions.
     steps : str
         The worked solution, up to the answer; "" where there is none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The answer is no finite number: rather now than when a model has been asked.
     """
 
     text: str
     answer: float
     index: int
     steps: str = ""
+
+    def __post_init__(self):
+        if not _is_finite(self.answer):
+            kind = ValueError if isinstance(self.answer, Real) else TypeError
+            raise kind(f"Question: answer is {one_line(self.answer)}, but a finite number was expected")
 
 
 def question_facts(questions: Sequence[Question]) -> "pd.DataFrame":
@@ -244,7 +255,7 @@ def _solution(answer) -> tuple[float | None, str]:
 
 def _is_finite(value) -> bool:
     try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # an integer beyond all floats
         return False
 

@@ -239,6 +239,7 @@ def test_conditions_are_frozen_and_compare():
         ({"examples": 3}, TypeError, "examples is not a sequence of Question"),
         ({"lead": 3}, TypeError, "lead is a int, but text was expected"),
         ({"hint": "a\nb"}, ValueError, r"hint is 'a\nb', but one line without outer spaces was expected"),
+        ({"lead": "a \ud800"}, ValueError, r"lead holds '\ud800', which is half a character and no text"),
         ({"seed": -1}, ValueError, "seed is -1, but a whole number from 0 on was expected"),
         ({"seed": 0.5}, ValueError, "seed is 0.5, but a whole number from 0 on was expected"),
         ({"example_set": True}, ValueError, "example_set is True, but a whole number from 0 on was expected"),

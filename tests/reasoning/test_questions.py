@@ -5,14 +5,17 @@ import hashlib
 import http.server
 import json
 import logging
+import math
 import os
 import re
 import subprocess
 import sys
 import threading
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from geolib.models import MissingFileError
@@ -70,6 +73,20 @@ def test_a_path_of_ones_own(write):
 
 def test_worked_solutions(write):
     assert load_questions(write(WORKED), source="gsm8k-train") == SOLVED
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [("4", TypeError), (None, TypeError), (True, ValueError), (math.nan, ValueError), (10**400, ValueError)],
+)
+def test_an_answer_is_a_finite_number(answer, error):
+    with pytest.raises(error, match=r"^Question: answer is .*, but a finite number was expected$"):
+        Question("How many?", answer, 0)
+
+
+@pytest.mark.parametrize("answer", [4, -2.5, np.float32(4), np.int64(4), Fraction(1, 3)])
+def test_any_finite_number_is_an_answer(answer):
+    assert Question("How many?", answer, 0).answer == answer
 
 
 @pytest.mark.parametrize(
