@@ -103,6 +103,9 @@ def load(name: str = EMBEDDED, *, device=None, dtype=None):
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(f"load: device is {device!r}, expected one that torch has here ({error})") from None
+    kind = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype not in (None, "auto") and not (isinstance(kind, torch.dtype) and kind.is_floating_point):
+        raise ValueError(f"load: dtype is {dtype!r}, expected a floating-point type of torch's")
     # Some releases of transformers take it for True, and log at the first decoding that they ignore it.
     settings = {"clean_up_tokenization_spaces": False} if name == EMBEDDED else {}
     try:

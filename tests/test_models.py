@@ -331,6 +331,14 @@ def test_what_lies_about_in_a_folder_is_not_read(tmp_path):
         models.load(tmp_path)
 
 
+@pytest.mark.parametrize("dtype", ["float31", "load", 5, torch.int8])
+def test_a_type_that_no_weights_have(tmp_path, dtype):
+    save_tiny(tmp_path)
+    with pytest.raises(ValueError, match=r"^load: dtype is .*, expected a floating-point type of torch's$"):
+        models.load(tmp_path, device="cpu", dtype=dtype)
+    assert models.load(tmp_path, device="cpu", dtype="bfloat16")[0].dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("device", ["nope", "meta:x", 3.5])
 def test_a_device_that_is_not_there(tmp_path, device):
     save_tiny(tmp_path)
