@@ -39,6 +39,7 @@ from geolib.dimension.rows import AttentionMap, LogSumExp, count_weights, keep, 
 from geolib.dimension.rules import RULES, check_eps, check_rule
 
 _NAME = "geolib_counting"
+_UNHEARD = f"was not heard to attend: no pass ran here, or it {NOT_ROUTED}"
 _OFFLOADED = "offloads keys and values, for which torch has no accelerator"
 
 # What an attention function may be handed besides query, key, value and mask without a change to the weights. Anything
@@ -251,7 +252,7 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", statistics=Fals
         _RECORDERS.reset(running)
     layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     if not recorder.rows:
-        raise _uncountable(model, "has not read its prompt to the end" if recorder.passed else NOT_ROUTED)
+        raise _uncountable(model, "has not read its prompt to the end" if recorder.passed else _UNHEARD)
     if len(recorder.rows) != layers:
         raise _uncountable(model, f"passed {len(recorder.rows)} of its {layers} layers through softmax attention")
 
@@ -418,6 +419,8 @@ class _Recorder:
 
     def results(self) -> dict[str, AttentionDimension]:
         """One :class:`AttentionDimension` per rule."""
+        if not self.rows:
+            raise ValueError("attention_dimension: result is asked for before the model has read its prompt")
         layers = [
             {name: torch.cat([part[name] for part in parts], -1) for name in parts[0]} for parts in self.rows.values()
         ]

@@ -61,10 +61,12 @@ def as_rows(name, value) -> torch.Tensor:
     try:
         if masked(value):
             raise TypeError
-        rows = torch.as_tensor(value)
+        # A copy of what pandas or NumPy hold, which may be indexed by other labels, or closed to writing.
+        rows = torch.as_tensor(value if isinstance(value, torch.Tensor | list | tuple) else np.array(value))
     except (TypeError, ValueError, RuntimeError):
         expected = "integers of shape [batch, tokens] were expected"
         raise TypeError(f"{name} is {one_line(value)}, but {expected}") from None
+    rows = rows.long() if "uint" in str(rows.dtype) else rows  # torch can do little with these
     return rows[None] if rows.ndim == 1 else rows
 
 

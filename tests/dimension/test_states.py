@@ -7,6 +7,7 @@ import warnings
 
 import accelerate
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from eager import eager_maps
@@ -533,3 +534,32 @@ def test_masked_ids_are_refused():
     ):
         with pytest.raises(TypeError, match=r"^\w+: .*masked.*expected[^\n]*$"):
             call()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.uint32, np.uint64])
+def test_ids_of_types_without_a_sign(kind):
+    model, ids = tiny("llama", {}), [[5, 6, 7, 8]]
+    measured = attention_dimension(model, np.array(ids, kind), np.array([[0, 1, 1, 1]], kind))
+    np.testing.assert_array_equal(measured.per_head, attention_dimension(model, ids, [[0, 1, 1, 1]]).per_head)
+    with pytest.raises(ValueError, match=r"^attention_dimension: input_ids has ids from 5 to 255, but the vocabulary"):
+        attention_dimension(model, np.array([[5, 255]], kind))
+
+
+def test_a_series_of_ids_is_read_in_its_order():
+    ids = pd.Series([5, 6, 7], index=[2, 0, 1])
+    expected = attention_dimension(tiny("llama", {}), [5, 6, 7]).per_head
+    np.testing.assert_array_equal(attention_dimension(tiny("llama", {}), ids).per_head, expected)
+
+
+def test_a_measurement_of_nothing_says_so():
+    model = tiny("llama", {})
+    with (
+        pytest.raises(ValueError, match=r"LlamaForCausalLM, which was not heard to attend: no pass ran"),
+        measuring(model),
+    ):
+        pass
+    with (
+        pytest.raises(ValueError, match=r"^attention_dimension: result is asked for before"),
+        measuring(model) as early,
+    ):
+        early.result()
