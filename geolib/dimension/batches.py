@@ -107,8 +107,8 @@ def encode_prompts(tokenizer, texts: Sequence[str], *, chat: bool = False) -> pd
         A Series keeps its index.
     chat : bool
         Whether to put every text, without outer white space, into the tokenizer's chat template, as the one turn of a
-        user, up to where the model's answer begins. The text is tokenised by itself. A template that prints today's
-        date gets 26 July 2024, so that a prompt stays the same.
+        user, up to where the model's answer begins. The text is tokenised by itself, with the space before it if the
+        template has one. A template that prints today's date gets 26 July 2024, so that a prompt stays the same.
 
     Returns
     -------

@@ -36,19 +36,31 @@ def text_ids(function, tokenizer, texts, *, place="inside") -> list[list[int]]:
     """
     _check(function, tokenizer)
     settings = {"split_special_tokens": True, "verbose": False} | ({"add_special_tokens": False} if place else {})
+    if place and place[0] == " ":
+        texts, place = [f" {text}" for text in texts], place[1:]
     return _plain(tokenizer, place)(texts, **settings).input_ids
 
 
 def place(tokenizer, before) -> str:
-    """Where in a prompt a text stands that comes after `before`: at its start, behind a mark, or inside a text."""
+    """Where in a prompt a text stands that comes after `before`: at its start, behind a mark, or inside a text.
+
+    A space at the end of `before` opens the place: tokenizers make one token of it and the word that follows.
+    """
     marks = tokenizer.added_tokens_decoder.values()
-    marked = any((before.rstrip() if mark.rstrip else before).endswith(mark.content) for mark in marks)
-    return "start" if not before else "behind" if marked else "inside"
+    stripping = any(mark.rstrip and before.rstrip().endswith(mark.content) for mark in marks)
+    space = "" if stripping else " " * before.endswith(" ")
+    before = before.removesuffix(space)
+    marked = stripping or any(before.endswith(mark.content) for mark in marks)
+    return space + ("start" if not before else "behind" if marked else "inside")
 
 
 def template_ids(function, tokenizer, parts) -> list[list[int]]:
-    """Token ids of the parts of a rendered template; between each two of them stands something else."""
+    """Token ids of the parts of a rendered template; between each two of them stands something else.
+
+    A space before that is not among them: it belongs to what stands there (:func:`place`).
+    """
     _check(function, tokenizer)
+    parts = [*(part[: -1 if place(tokenizer, part)[0] == " " else None] for part in parts[:-1]), parts[-1]]
     marks = tokenizer.added_tokens_decoder.values()
     ids = [tokenizer(parts[0], add_special_tokens=False).input_ids]
     for part in parts[1:]:
@@ -80,6 +92,9 @@ def _plain(tokenizer, place):
         for token in settings["added_tokens"]:
             # Others are pieces of text: a run of spaces, an empty line, a word.
             token["special"] |= any(not (sign.isalnum() or sign.isspace() or sign == "▁") for sign in token["content"])
+        if isinstance(pieces := settings["model"].get("vocab"), list):  # of Unigram, by which a mark is a piece too
+            marks = {token["content"] for token in settings["added_tokens"] if token["special"]}
+            settings["model"]["vocab"] = [[piece, -1e9 if piece in marks else score] for piece, score in pieces]
         for name in ("normalizer", "pre_tokenizer") if place in ("inside", "behind") else ():
             settings[name] = _without_prefix(settings[name], place)
         plain = copy.copy(tokenizer)

@@ -133,7 +133,8 @@ def build_prompt(tokenizer, question: str, examples: Sequence[Question] | Condit
 def question_ids(tokenizer, text: str) -> list[int]:
     """Tokens of a question by itself, without outer white space; a special token written in it is mere text.
 
-    Plain text has a space before every question, so without a chat template it is tokenised with that space.
+    Plain text has a space before every question, so without a chat template it is tokenised with that space; so it is
+    where the chat template has one.
     """
     return slot_ids(tokenizer, text, _place_of_question(tokenizer))
 

@@ -1,5 +1,6 @@
 """Prompts: the question's tokens are the same everywhere, prompts are nested, and lengths agree token by token."""
 
+import json
 import os
 import re
 from dataclasses import FrozenInstanceError, replace
@@ -323,6 +324,30 @@ def test_no_space_is_put_in_at_a_joint(prefix):
     assert build_prompt(tokens, "Tom has 3.", examples[:1]) == tokens(plain, add_special_tokens=False).input_ids
 
 
+@pytest.mark.parametrize("prefix", ["prepend", "always", "first", "never"])
+def test_a_space_of_the_template_is_one_token_with_the_word_behind_it(prefix):
+    tokens = spaced(prefix)
+    settings = json.loads(tokens.backend_tokenizer.to_str())
+    settings["model"]["vocab"]["▁T"] = len(settings["model"]["vocab"])
+    settings["model"]["merges"] = [["▁", "T"]]
+    tokens._tokenizer = Tokenizer.from_str(json.dumps(settings))
+    turns = [{"role": "user", "content": "Tom has 3."}]
+    whole = tokens.apply_chat_template(turns, return_dict=False)
+    assert whole.count(tokens.convert_tokens_to_ids("▁T")) == 1
+    before, after = frame(tokens, Condition())
+    assert build_prompt(tokens, "Tom has 3.") == [*before, *question_ids(tokens, "Tom has 3."), *after] == whole
+    assert encode_prompts(tokens, ["Tom has 3."], chat=True)[0] == whole
+
+
+def test_a_mark_that_is_a_piece_of_unigram_is_text_where_somebody_writes_it():
+    pieces = [("<unk>", 0.0), ("<s>", 0.0), ("▁", -2.0), *((chr(sign), -3.0) for sign in range(33, 127))]
+    unigram = Tokenizer(models.Unigram(pieces, 0))
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    unigram.add_special_tokens(["<unk>", "<s>"])
+    tokens = PreTrainedTokenizerFast(tokenizer_object=unigram, bos_token="<s>", unk_token="<unk>")
+    assert tokens.convert_ids_to_tokens(encode_prompts(tokens, ["a <s>b"])[0]) == [*"a▁<s>b"]
+
+
 # Content that opens the prompt, stands right behind a mark, behind one that eats a line break, and before such ones.
 TURNS = {
     "behind": "{{ bos_token }}{% for m in messages %}{{ m['content'] }}</s>A:{% endfor %}",
@@ -357,7 +382,7 @@ def test_ids_are_those_of_the_whole_text_at_marks(prefix, template):
         )
         condition = Condition(lead=lead, hint=hint)
         assert build_prompt(tokens, "Tom has 3.", condition) == whole
-        spaced_out = template == "start" if prefix == "first" else prefix != "never" and template != "inside"
+        spaced_out = template == "inside" or (template == "start" if prefix == "first" else prefix != "never")
         if lead and spaced_out:  # the question's tokens are others than without a lead
             with pytest.raises(ValueError, match=r"^frame: condition is 'examples, lead' with 0 examples, where the"):
                 frame(tokens, condition)
@@ -378,7 +403,7 @@ def test_added_marks_are_text_where_somebody_writes_them():
     marked.add_tokens([AddedToken(mark, normalized=False) for mark in ("<think>", "</think>", "[TOOL]", "word", "  ")])
     for text in ("why <think>? </think>[TOOL]", "<think>"):
         expected = bare(text, add_special_tokens=False).input_ids
-        assert question_ids(marked, text) == expected
+        assert question_ids(marked, text) == bare(f" {text}", add_special_tokens=False).input_ids  # as in the template
         assert encode_prompts(marked, [text])[0] == expected
         assert encode_prompts(marked, [text], chat=True)[0] == encode_prompts(bare, [text], chat=True)[0]
     template = marked.chat_template
