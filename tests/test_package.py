@@ -238,8 +238,8 @@ def test_the_rules_are_read_without_torch():
 # Lines of code: what is left without docstrings, comments and empty lines. Past a limit, look for what can go first: a
 # limit is raised in a commit of its own that says what was removed.
 BUDGETS = {
-    "geolib/partition": 1400,
-    "geolib/dimension": 1850,
+    "geolib/partition": 1420,
+    "geolib/dimension": 1870,
     "geolib/reasoning": 2300,
     "geolib/experiments": 850,
     "geolib/figures.py": 360,
