@@ -211,7 +211,7 @@ def _clean(points, unit):
     distinct = points[np.sort(np.unique(rows, return_index=True)[1])]
     with np.errstate(all="ignore"):  # a row too large to be squared is equal to no other
         scaled = distinct / np.median(np.abs(distinct).max(axis=1))
-        distinct = distinct[_apart(scaled, _reach(scaled, unit))]
+        distinct = distinct[apart(scaled, _reach(scaled, unit))]
     n_duplicates = len(points) - len(distinct)
     if len(distinct) < 3:
         return distinct, n_duplicates, 0, np.zeros(1)
@@ -277,7 +277,7 @@ def _reach(rows, unit):
     return reach
 
 
-def _apart(rows, reach):
+def apart(rows, reach):
     """Choose rows of which none is within another's reach; their indices."""
     # Rows that are close are close along every line: along the first of these few, only neighbours are compared.
     lines = np.random.default_rng(0).standard_normal((rows.shape[1], 8))

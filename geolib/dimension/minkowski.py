@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from geolib.checks import finite_array, integer, masked, one_line
+from geolib.dimension.estimators import apart
 from geolib.dimension.heads import AttentionHeads
 from geolib.dimension.rows import keep
 from geolib.dimension.rules import check_eps, check_rule
@@ -62,10 +63,10 @@ def minkowski_dimension(values, out_proj, support, *, sink=False, rtol=None) -> 
     sink : bool
         Whether weights may sum to less than 1: then 0 is one more vertex of every head's hull.
     rtol : float, optional
-        Relative size below which a singular value counts as 0; by default 1e-10, or 8e-6 for `values` in float32
-        or float16: 64 units in the last place of float32, as rounding in such a model leaves of two equal points.
-        Values of 16 bits count as they are: where equal points may differ by a step of such a type, give 2e-3, or 2e-2
-        for bfloat16.
+        Relative size below which a singular value counts as 0; by default 1e-10, or 2e-6 for `values` in float32
+        or float16. Tokens whose values differ by at most four times as much of their norm are one point: 64 units in
+        the last place of float32, as rounding in such a model leaves of equal tokens. Values of 16 bits count as they
+        are: where equal points may differ by a step of such a type, give 2e-3, or 2e-2 for bfloat16.
 
     Returns
     -------
@@ -102,7 +103,8 @@ def minkowski_dimension(values, out_proj, support, *, sink=False, rtol=None) -> 
     sizes = np.linalg.svd(factors, compute_uv=False)
     ratios, bases = [], []
     for value, attended, frame, factor, size in zip(values, support, frames, factors, sizes, strict=True):
-        points = np.vstack([value[attended], np.zeros((int(bool(sink)), value.shape[1]))])
+        points = _distinct(value[attended], 4 * rtol)
+        points = np.vstack([points, np.zeros((int(bool(sink)), value.shape[1]))])
         directions = _row_space(*_spread(points), rtol, ratios)
         bases.append(_row_space(directions @ factor.T, size[0], rtol, ratios) @ frame.T)
     ratios.append(np.linalg.svd(np.vstack(bases), compute_uv=False))  # rows of norm 1: the largest is 1 or a few
@@ -125,6 +127,14 @@ def head_ranks(out_proj, rtol=2e-6):
     """Rank of each head's output projection, or of what it is made of, shape=[heads, ...]."""
     sizes = np.linalg.svd(out_proj, compute_uv=False)
     return (sizes > rtol * sizes[:, :1]).sum(axis=1)
+
+
+def _distinct(points, rtol):
+    """One of each set of points that differ by rtol of their norm at most."""
+    # The largest entry first, so that no square over- or underflows; a point beyond these is equal to no other.
+    with np.errstate(all="ignore"):
+        scaled = points / max(np.abs(points).max(initial=0), np.finfo(float).tiny)
+    return points[apart(scaled, rtol * np.linalg.norm(scaled, axis=1))]
 
 
 def _spread(points):
@@ -347,7 +357,7 @@ def _check(values, out_proj, support, rtol):
         )
     if not support.any():
         raise ValueError("minkowski_dimension: support is False for every token, expected at least one edge")
-    rtol = (8e-6 if single else 1e-10) if rtol is None else rtol
+    rtol = (2e-6 if single else 1e-10) if rtol is None else rtol
     if isinstance(rtol, bool) or not isinstance(rtol, Real):
         raise TypeError(f"minkowski_dimension: rtol is {one_line(rtol)}, expected a number")
     if not 0 < rtol < 1:
