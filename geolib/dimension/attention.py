@@ -39,7 +39,6 @@ from geolib.dimension.rows import AttentionMap, LogSumExp, count_weights, keep, 
 from geolib.dimension.rules import RULES, check_eps, check_rule
 
 _NAME = "geolib_counting"
-_UNHEARD = f"was not heard to attend: no pass ran here, or it {NOT_ROUTED}"
 _OFFLOADED = "offloads keys and values, for which torch has no accelerator"
 
 # What an attention function may be handed besides query, key, value and mask without a change to the weights. Anything
@@ -252,7 +251,8 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", statistics=Fals
         _RECORDERS.reset(running)
     layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     if not recorder.rows:
-        raise _uncountable(model, "has not read its prompt to the end" if recorder.passed else _UNHEARD)
+        unheard = NOT_ROUTED if recorder.ran else f"was not heard to attend: no pass ran here, or it {NOT_ROUTED}"
+        raise _uncountable(model, "has not read its prompt to the end" if recorder.passed else unheard)
     if len(recorder.rows) != layers:
         raise _uncountable(model, f"passed {len(recorder.rows)} of its {layers} layers through softmax attention")
 
@@ -260,6 +260,9 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", statistics=Fals
 @contextlib.contextmanager
 def _heard(model):
     """Let every call of `generate` tell the recorder what the prompts are: a pass may hold part of them, or more."""
+    recorder = _recorder_of(model)
+    whole = {model, getattr(model, "base_model", model)}
+    ran = [part.register_forward_pre_hook(lambda *_: setattr(recorder, "ran", True)) for part in whole]
     parts = [part for part in model.modules() if isinstance(part, GenerationMixin) and "generate" not in vars(part)]
     for part in parts:
         part.generate = functools.partial(_generate, part.generate)
@@ -268,6 +271,8 @@ def _heard(model):
     finally:
         for part in parts:
             del part.generate
+        for hook in ran:
+            hook.remove()
 
 
 def _generate(generate, *args, **kwargs):
@@ -297,6 +302,7 @@ class _Recorder:
     statistics: bool
     attention_mask: torch.Tensor | None
     scalar: bool
+    ran: bool = False  # whether a pass of the whole model did
     n_past: int = 0  # tokens in the cache
     n_prompts: int | None = None  # what `generate` was given, and of how many tokens that are not in the cache
     length: int | None = None

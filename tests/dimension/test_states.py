@@ -563,3 +563,8 @@ def test_a_measurement_of_nothing_says_so():
         measuring(model) as early,
     ):
         early.result()
+    mamba = tiny("mamba", {})
+    with pytest.raises(ValueError, match=r"MambaForCausalLM, which does not route"), measuring(mamba):
+        mamba(torch.tensor([[1, 2, 3]]))
+    assert not model._forward_pre_hooks
+    assert not mamba._forward_pre_hooks
