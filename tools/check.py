@@ -40,6 +40,10 @@ SPILLS = """() => {
       found.push(`${e.tagName.toLowerCase()} "${e.textContent.trim().slice(0, 40)}"`);
   return found;
 }"""
+# What a reader who scrolls to the end has fetched.
+FETCH = """() => document.querySelectorAll("img[loading=lazy]").forEach((one) => {
+  if (one.offsetParent) one.loading = "eager";
+})"""
 IMPACTS = ("serious", "critical")
 RULES = ("heading-order", "page-has-heading-one", "empty-heading", "image-alt", "duplicate-id")  # whatever their impact
 
@@ -121,6 +125,8 @@ def look(browser, home: str, name: str, scheme: str, width: int, axe: str) -> tu
     page.wait_for_function(
         "!window.MathJax || !MathJax.startup || !MathJax.startup.promise || MathJax.startup.promise.then(() => true)"
     )
+    page.evaluate(FETCH)
+    page.wait_for_load_state("networkidle")
     first = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? Infinity")
     wrong += stuck(page)
     page.evaluate(axe)

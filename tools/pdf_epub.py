@@ -78,6 +78,7 @@ def prepare(text, name: str, tops: dict[str, str]) -> None:
         else:
             tag.unwrap()  # the general index, a file to download: not in print
     for tag in text.select("img[src]"):
+        tag.attrs.pop("loading", None)  # print waits for no picture
         if not tag["src"].startswith("data:"):
             tag["src"] = posixpath.normpath(posixpath.join("../html", posixpath.dirname(name), tag["src"]))
 

@@ -52,8 +52,9 @@ def show_dark(dark: Path, pages: Path) -> None:
 
 
 def _both(tag: str) -> str:
-    """Write the tag of a picture twice, for either theme."""
-    light, dark = (tag.replace("<img ", f'<img class="only-{theme}" ', 1) for theme in ("light", "dark"))
+    """Write the tag of a picture twice, for either theme; what is lazy and not shown is not fetched."""
+    own = '<img loading="lazy" class="only-'
+    light, dark = (tag.replace("<img ", f'{own}{theme}" ', 1) for theme in ("light", "dark"))
     return light + dark.replace('.png"', '-dark.png"', 1)
 
 

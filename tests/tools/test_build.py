@@ -393,7 +393,9 @@ def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):
     assert f"open {html / 'index.html'}" in said
     assert "injected-parameters" not in first.read_text()
     assert "quick []" in first.read_text()
-    pictures = re.findall(r'<img class="only-(light|dark)" alt="A red square" src="([^"]+)"', first.read_text())
+    pictures = re.findall(
+        r'<img loading="lazy" class="only-(light|dark)" alt="A red square" src="([^"]+)"', first.read_text()
+    )
     assert [theme for theme, _ in pictures] == ["light", "dark"], "one for each theme"
     light, dark = ((html / "notebooks" / source).read_bytes() for _, source in pictures)
     assert light != dark
