@@ -18,6 +18,7 @@ from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
 from geolib.checks import finite_array, integer, one_line
+from geolib.dimension.points import distinct_rows
 
 # Neighbours that each estimator looks at by default, which is scikit-dimension's (0: it has no such number).
 _NEIGHBOURS = {
@@ -211,7 +212,7 @@ def _clean(points, unit):
     distinct = points[np.sort(np.unique(rows, return_index=True)[1])]
     with np.errstate(all="ignore"):  # a row too large to be squared is equal to no other
         scaled = distinct / np.median(np.abs(distinct).max(axis=1))
-        distinct = distinct[apart(scaled, _reach(scaled, unit))]
+        distinct = distinct[distinct_rows(scaled, _reach(scaled, unit))]
     n_duplicates = len(points) - len(distinct)
     if len(distinct) < 3:
         return distinct, n_duplicates, 0, np.zeros(1)
@@ -275,25 +276,6 @@ def _reach(rows, unit):
         widest = 2 * distances[distances <= scale].max()
         reach = np.fmax(reach, widest if (copied | (nearest > widest)).all() else 0)
     return reach
-
-
-def apart(rows, reach):
-    """Choose rows of which none is within another's reach; their indices."""
-    # Rows that are close are close along every line: along the first of these few, only neighbours are compared.
-    lines = np.random.default_rng(0).standard_normal((rows.shape[1], 8))
-    shadows = rows @ (lines / np.linalg.norm(lines, axis=0))
-    order = np.argsort(shadows[:, 0], kind="stable")
-    rows, shadows, reach = rows[order], shadows[order], reach[order]
-    kept = np.ones(len(rows), dtype=bool)
-    for k in range(1, len(rows)):
-        near = (shadows[k:, 0] - shadows[:-k, 0] <= reach[:-k]) & (reach[:-k] > 0)
-        if not near.any():
-            break
-        (near,) = np.nonzero(near & kept[:-k] & kept[k:])
-        near = near[(np.abs(shadows[near] - shadows[near + k]) <= reach[near, None]).all(axis=1)]
-        near = near[np.linalg.norm(rows[near] - rows[near + k], axis=1) <= reach[near]]
-        kept[near + k] = False
-    return np.sort(order[kept])
 
 
 def _warn_of_groups(near):

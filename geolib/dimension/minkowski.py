@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from geolib.checks import finite_array, integer, masked, one_line
-from geolib.dimension.estimators import apart
 from geolib.dimension.heads import AttentionHeads
+from geolib.dimension.points import distinct_rows
 from geolib.dimension.rows import keep
 from geolib.dimension.rules import check_eps, check_rule
 
@@ -134,7 +134,7 @@ def _distinct(points, rtol):
     # The largest entry first, so that no square over- or underflows; a point beyond these is equal to no other.
     with np.errstate(all="ignore"):
         scaled = points / max(np.abs(points).max(initial=0), np.finfo(float).tiny)
-    return points[apart(scaled, rtol * np.linalg.norm(scaled, axis=1))]
+    return points[distinct_rows(scaled, rtol * np.linalg.norm(scaled, axis=1))]
 
 
 def _spread(points):

@@ -24,8 +24,8 @@ from geolib.dimension.estimators import (
     _nearest_within,
     _reach,
     _warn_of_groups,
-    apart,
 )
+from geolib.dimension.points import distinct_rows
 
 QUICK = [name for name in _NEIGHBOURS if name not in ("ESS", "PH")]
 
@@ -469,8 +469,8 @@ def test_joining_equals_a_loop_over_all_pairs():
         spread = rng.standard_normal((120, dim))
         rows = np.vstack([spread, spread[:40] * (1 + 1e-7), spread[:20] * (1 - 2e-7)])[rng.permutation(180)]
         reach = 64 * 2.0**-23 * np.median(np.linalg.norm(rows, axis=1))
-        assert len(apart(rows, np.full(180, reach))) == naive_apart(rows, reach) == 120
-        assert len(apart(rows, _reach(rows, 2.0**-23))) == 120
+        assert len(distinct_rows(rows, np.full(180, reach))) == naive_apart(rows, reach) == 120
+        assert len(distinct_rows(rows, _reach(rows, 2.0**-23))) == 120
 
 
 def test_a_cloud_as_dense_as_rounding_keeps_its_distinct_rows():
