@@ -62,7 +62,9 @@ def _figure(draw):
     def drawn(*args, **kwargs):
         figure = _drawn(draw, _LIGHT, args, kwargs)
         if os.environ.get("GEOLIB_DARK"):  # IPython asks the figure itself, before it makes the usual picture of it
-            figure._repr_mimebundle_ = lambda **_: {DARK: _png(_drawn(draw, _ON_DARK, args, kwargs))}
+            figure._repr_mimebundle_ = lambda **_: {
+                DARK: png(_drawn(draw, _ON_DARK, args, kwargs), bbox_inches="tight")  # as notebooks do
+            }
         return figure
 
     return drawn
@@ -75,9 +77,10 @@ def _drawn(draw, look, args, kwargs):
     return figure
 
 
-def _png(figure):
+def png(figure, **settings) -> str:
+    """Write a figure as a PNG in base64, as pages and notebooks hold it; settings are those of ``savefig``."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", bbox_inches="tight")  # as notebooks do
+    figure.savefig(file, format="png", **settings)
     return base64.b64encode(file.getvalue()).decode("ascii")
 
 

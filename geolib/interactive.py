@@ -4,9 +4,7 @@ They draw what they are given, as `geolib.figures` does. Nothing is loaded, so t
 in Colab. Without scripts, and in print, the drawing still stands; formats without HTML get a still.
 """
 
-import base64
 import hashlib
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -44,11 +42,9 @@ class Interactive:
         return f"Interactive({len(self.html)} characters)"
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        png = io.BytesIO()
-        self.still.savefig(png, format="png", dpi=144)
         return {
             "text/html": self.html,
-            "image/png": base64.b64encode(png.getvalue()).decode("ascii"),
+            "image/png": figures.png(self.still, dpi=144),
             "text/plain": repr(self),
         }
 

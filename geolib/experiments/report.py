@@ -1,7 +1,5 @@
 """One page about one model: its ID layer by layer, a few-shot sweep, the paper's figure. A single file, no script."""
 
-import base64
-import io
 from collections.abc import Mapping
 
 import jinja2
@@ -109,6 +107,4 @@ def _association(table) -> str:
 
 def _png(figure: Figure) -> str:
     """Write a figure as a data address."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=160, bbox_inches="tight")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"data:image/png;base64,{figures.png(figure, dpi=160, bbox_inches='tight')}"
