@@ -32,6 +32,7 @@ from geolib.dimension.interface import (
     device_of,
     layer_count,
     layer_numbers,
+    ours,
     read,
     virtual_tokens,
 )
@@ -204,9 +205,7 @@ def attention_edges(model, input_ids, *, layer=None, eps=0.1) -> pd.DataFrame:
     ValueError
         As :func:`attention_dimension`; also more than one prompt, or no such layer.
     """
-    ids = check_ids("attention_edges", model, input_ids)
-    if len(ids) > 1:
-        raise ValueError(f"attention_edges: input_ids holds {len(ids)} prompts, but one was expected")
+    ids = check_ids("attention_edges", model, input_ids, one=True)
     every = range(layer_count("attention_edges", model))
     wanted = layer_numbers("attention_edges", model, every if layer is None else layer)
     with measuring(model, eps=check_eps("attention_edges", [eps]), tokens="all") as measure:
@@ -262,7 +261,8 @@ def _heard(model):
     """Let every call of `generate` tell the recorder what the prompts are: a pass may hold part of them, or more."""
     recorder = _recorder_of(model)
     whole = {model, getattr(model, "base_model", model)}
-    ran = [part.register_forward_pre_hook(lambda *_: setattr(recorder, "ran", True)) for part in whole]
+    hear = ours(lambda *_: setattr(recorder, "ran", True))
+    ran = [part.register_forward_pre_hook(hear) for part in whole]
     parts = [part for part in model.modules() if isinstance(part, GenerationMixin) and "generate" not in vars(part)]
     for part in parts:
         part.generate = functools.partial(_generate, part.generate)

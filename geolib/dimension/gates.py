@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from geolib.checks import above_zero, integer
 from geolib.dimension.interface import (
+    Reached,
     check_ids,
     check_mask,
     evaluating,
@@ -254,10 +255,6 @@ def _affine_map(projection, half):
     return (W[: len(W) // 2], b[: len(b) // 2]) if half else (W, b)
 
 
-class _Reached(Exception):  # noqa: N818 -- no error: it ends a forward pass that has gone far enough
-    pass
-
-
 def _visit(modules, function, model, ids, mask):
     """Run the model until it has entered all modules, and call function(name, what the module is given) at each."""
     waiting = set(modules)
@@ -266,7 +263,7 @@ def _visit(modules, function, model, ids, mask):
         function(name, args[0])
         waiting.discard(name)
         if not waiting:
-            raise _Reached
+            raise Reached
 
     inputs = {"input_ids": ids, "attention_mask": mask}
     inner = next(part for part in model.modules() if isinstance(part, PreTrainedModel))  # adapters wrap it
@@ -276,7 +273,7 @@ def _visit(modules, function, model, ids, mask):
     try:
         with evaluating(model):
             read(model, **inputs)
-    except _Reached:
+    except Reached:
         return
     finally:
         for hook in hooks:

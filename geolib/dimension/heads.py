@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from geolib.dimension.interface import (
     NOT_ROUTED,
+    Reached,
     UncountableError,
     attending,
     check_ids,
@@ -112,14 +113,12 @@ def attention_heads(model, input_ids, *, layer):
     >>> heads.values.shape == (9, ids.shape[1], 64), heads.out_proj.shape  # [heads, tokens, head_dim], and the width
     (True, (9, 64, 576))
     """
-    ids = check_ids("attention_heads", model, input_ids)
-    if len(ids) > 1:
-        raise ValueError(f"attention_heads: input_ids holds {len(ids)} prompts, but one was expected")
+    ids = check_ids("attention_heads", model, input_ids, one=True)
     wanted = layer_numbers("attention_heads", model, layer)
     recorder = _Recorder(frozenset(wanted))
     running = _RECORDER.set(recorder)
     try:
-        with attending(model, _NAME, _attend, eager_mask) as before, contextlib.suppress(_Reached):
+        with attending(model, _NAME, _attend, eager_mask) as before, contextlib.suppress(Reached):
             recorder.fast = before == "sdpa"
             read(model, input_ids=ids)
         if missing := recorder.wanted - recorder.layers.keys():
@@ -134,10 +133,6 @@ def attention_heads(model, input_ids, *, layer):
         for hook in recorder.hooks:
             hook.remove()
     return [heads[one] for one in wanted] if np.ndim(layer) else heads[wanted[0]]
-
-
-class _Reached(Exception):  # noqa: N818 -- no error: it ends a forward pass that has gone far enough
-    pass
 
 
 def _refused(model, reason) -> ValueError:
@@ -163,7 +158,7 @@ def _attend(module, query, key, value, attention_mask, **kwargs):
     """Attend as the model's own eager function does, and let the recorder see; the interface's signature."""
     recorder = _RECORDER.get()
     if recorder is not None and recorder.wanted <= recorder.layers.keys():
-        raise _Reached
+        raise Reached
     homes = [vars(sys.modules[kind.__module__]) for kind in type(module).__mro__]
     eager = next((home["eager_attention_forward"] for home in homes if "eager_attention_forward" in home), None)
     layer = getattr(module, "layer_idx", None)

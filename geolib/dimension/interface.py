@@ -70,8 +70,11 @@ def as_rows(name, value) -> torch.Tensor:
     return rows[None] if rows.ndim == 1 else rows
 
 
-def check_ids(function, model, input_ids, past=0, *, virtual=False) -> torch.Tensor:
-    """Token ids on the model's device, shape=[batch, tokens], that fit its vocabulary, and its window after `past`."""
+def check_ids(function, model, input_ids, past=0, *, virtual=False, one=False) -> torch.Tensor:
+    """Token ids on the model's device, shape=[batch, tokens], that fit its vocabulary, and its window after `past`.
+
+    With `one`, a batch of one prompt.
+    """
     check_model(function, model, virtual=virtual)
     ids = as_rows(f"{function}: input_ids", input_ids)
     if ids.ndim != 2 or ids.numel() == 0:
@@ -82,6 +85,8 @@ def check_ids(function, model, input_ids, past=0, *, virtual=False) -> torch.Ten
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise TypeError(f"{function}: input_ids has type {ids.dtype}, but integers were expected")
     check_fit(f"{function}: input_ids", model, ids, past)
+    if one and len(ids) > 1:
+        raise ValueError(f"{function}: input_ids holds {len(ids)} prompts, but one was expected")
     return ids.to(device_of(model), torch.long)
 
 
@@ -157,6 +162,10 @@ def evaluating(model):
         finally:
             for module in training:
                 module.training = True
+
+
+class Reached(Exception):  # noqa: N818 -- no error
+    """Ends a forward pass that has gone far enough."""
 
 
 def ours(hook):
