@@ -7,8 +7,6 @@ from pathlib import Path
 from . import alone, assignments, check, execute, home, pdf_epub, plain, render, slides
 from .toc import ROOT, BookError
 
-HEARD = "stopped; what was finished is kept"
-
 
 def parser() -> argparse.ArgumentParser:
     """Describe the commands and their options."""
@@ -56,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\n{command}: {HEARD}", file=sys.stderr)
+        print(f"\n{command}: stopped; what was finished is kept", file=sys.stderr)
         return 130
 
 

@@ -13,8 +13,6 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from geolib import figures
-
 from .execute import Notebook, code_cells, last_seconds, other_results, read_executed
 from .home import COLAB, repository
 from .toc import BookError, read, read_yaml
@@ -100,6 +98,8 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
 
 def _put_aside(outputs: list[dict], folder: Path) -> None:
     """Move what was drawn on a dark ground into a folder, under the name that MyST-NB gives to the picture itself."""
+    from geolib import figures  # which brings matplotlib: the other commands do without
+
     for data in (output.get("data", {}) for output in outputs):
         if dark := data.pop(figures.DARK, None):
             folder.mkdir(exist_ok=True)
