@@ -15,10 +15,10 @@ _LATER = {
     "published": "add_facts all_sets choice_of load_run",
     "questions": "Question available_questions load_questions question_facts",
     "regressions": "Effect Mediation layer_profile logistic mediation same_question top_less_bottom",
-    "resampling": "Estimate",
     "sweep": "Sweep",
 }
-_HOMES = {name: home for home, names in _LATER.items() for name in names.split()}
+_HOMES = {name: f"geolib.reasoning.{home}" for home, names in _LATER.items() for name in names.split()}
+_HOMES |= dict.fromkeys(("Estimate", "finding", "tidy"), "geolib.estimates")
 
 __all__ = ["Verdict", "judge"]
 __all__ += _HOMES
@@ -26,7 +26,7 @@ __all__ += _HOMES
 
 def __getattr__(name):
     if name in _HOMES:
-        return getattr(importlib.import_module(f"geolib.reasoning.{_HOMES[name]}"), name)
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'geolib.reasoning' has no attribute '{name}'")
 
 
