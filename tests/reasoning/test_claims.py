@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geolib.experiments.runs import write
 from geolib.estimates import finding
+from geolib.experiments.runs import write
 from geolib.reasoning import (
     Estimate,
     association,
