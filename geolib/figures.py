@@ -89,11 +89,14 @@ def drawn(draw):
 
 
 def _drawn(draw, look, args, kwargs):
-    with plt.rc_context(look):
-        figure = draw(*args, **kwargs)
-    figure = getattr(figure, "figure", figure)
-    plt.close(figure)
-    return figure
+    before = plt.get_fignums()
+    try:
+        with plt.rc_context(look):
+            figure = draw(*args, **kwargs)
+    finally:  # also what was begun when something was wrong
+        for number in set(plt.get_fignums()) - set(before):
+            plt.close(number)
+    return getattr(figure, "figure", figure)
 
 
 def _bundle(light, dark) -> dict[str, str]:
