@@ -149,7 +149,9 @@ def draw(plot: so.Plot, *, height: float = 3.4, log: str = ""):
     log : str
         Which axes are logarithmic: "", "x", "y" or "xy".
     """
-    return _plotted(plot, height=height, log=log)
+    figure = _plotted(plot, height=height, log=log)
+    _legend(figure, {})
+    return figure
 
 
 def _plotted(plot, *, height=3.4, log=""):
@@ -161,7 +163,6 @@ def _plotted(plot, *, height=3.4, log=""):
             low, high = axis.get_view_interval()
             if low > 1e-3 and high < 1e4 and high > 5 * low:  # few decades: plain numbers, not powers of ten
                 plain_log(axis)
-    _legend(figure, {})
     return figure
 
 
@@ -326,9 +327,9 @@ def share_by_change(table: pd.DataFrame, *, panel: str | None = "panel", baselin
     baseline : float, optional
         Share over all rows, drawn as a dashed line.
     """
-    plot = _facets(so.Plot(table, x="change", y="estimate"), panel).label(
-        x="change of ID against 0-shot", y="share correct"
-    )
+    table, panel = table.reset_index(drop=True), panel if panel in table else None
+    plot = _facets(so.Plot(table, x="change", y="estimate"), panel)
+    plot = plot.label(x="change of ID against 0-shot", y="share correct")
     plot = plot.add(so.Range(color=ink("blue")), ymin="low", ymax="high").add(so.Dot(color=ink("blue"), pointsize=5))
     figure = _plotted(plot.limit(y=(0, 1)).share(x=False))
     for ax, (_, part) in zip(figure.axes, _parts(table, panel), strict=True):
@@ -666,7 +667,7 @@ def points(panels: Mapping[str, tuple], *, xlabel, ylabel, log=""):
         color=so.Nominal(dict(zip(names, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))),
         marker=so.Nominal(dict(zip(names, _MARKERS, strict=False))),
     )
-    plot = _facets(plot, "panel" if any(panels) else None).label(x=xlabel, y=ylabel, color="", marker="")
+    plot = _facets(plot, "panel" if any(panels) else None).label(x=xlabel, y=ylabel)
     figure = _plotted(plot.share(x=False, y=False), log=log)
     shown = {}
     for ax, (_, curves) in zip(figure.axes, panels.values(), strict=True):
