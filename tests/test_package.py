@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import pickle
 import platform
 import re
 import subprocess
@@ -185,6 +186,17 @@ def test_submodules_are_there_on_first_use():
         geolib.nothing  # noqa: B018
     with pytest.raises(AttributeError, match=r"^module 'geolib\.partition' has no attribute 'nothing'"):
         geolib.partition.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("part", ["dimension", "reasoning", "experiments"])
+def test_names_that_come_on_first_use(part):
+    package, found = getattr(geolib, part), {}
+    exec(f"from geolib.{part} import *", found)
+    assert sorted({*found} - {"__builtins__"}) == dir(package) == package.__all__
+    for name in {*package.__all__} - {"RULES"}:
+        assert pickle.loads(pickle.dumps(found[name])) is found[name]
+    with pytest.raises(AttributeError, match=rf"^module 'geolib\.{part}' has no attribute 'nothing'$"):
+        package.nothing  # noqa: B018
 
 
 @pytest.mark.parametrize("name", ["GateRegions", "gate_hyperplanes", "gate_names", "gate_regions"])
