@@ -62,6 +62,21 @@ def integer(name, value, low, high=None):
     return number
 
 
+def integers(name, values, low):
+    """Return a sequence's integers from `low` on, at least one, as a tuple. `name` opens the error."""
+    numbers = tuple(integer(f"{name}[{i}]", value, low) for i, value in enumerate(values))
+    if not numbers:
+        raise ValueError(f"{name} is empty, expected at least one")
+    return numbers
+
+
+def choice(name, value, *options):
+    """Return a value that is one of the options. `name` opens the error."""
+    if value not in options:
+        raise ValueError(f"{name} is {value!r}, expected {' or '.join(map(repr, options))}")
+    return value
+
+
 def above_zero(name, value, *, zero=False):
     """Return a finite number above 0, or 0 where it may be, as an array without axes; a bool is none."""
     try:

@@ -3,42 +3,28 @@
 Three layers, so that each may die alone. The sweep itself keeps the rows. A *broker*, a child process, holds the one
 connection to Ray and hands batches to workers: where the head of a cluster is lost, Ray ends the process that was
 connected to it, and a new broker takes over once the head is back. The *workers* are Ray actors, one for each GPU,
-or for so many cores; one that dies is started again by Ray, and its batch is tried again.
+or for so many cores; one that dies is started again by Ray, and its batch is tried again. The last two are in `queue`.
 """
 
-import builtins
 import contextlib
 import logging
 import multiprocessing
 import os
-import re
-import signal
-import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from itertools import count
 
-import torch
-
 from geolib import models
 from geolib.checks import above_zero, integer, one_line
-from geolib.reasoning.answers import Answerer, Settings, room
-from geolib.reasoning.decode import RefusedError
-from geolib.store import fingerprint
+from geolib.experiments.queue import PAUSE, ClusterError, serve
+from geolib.reasoning.answers import Settings
 
 logger = logging.getLogger(__name__)
 
 _AHEAD = 2  # batches on the way for each worker: the next one waits where it is needed
-_LOOK = 5.0  # seconds between two looks at whether the cluster is still the same
-_PAUSE = 0.5  # seconds between two looks at what cannot announce itself
-
-
-class ClusterError(RuntimeError):
-    """The cluster cannot be reached, has no worker, or lost one at its work."""
 
 
 class Cluster:
@@ -143,7 +129,7 @@ class Cluster:
     def _start(self):
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._broker = context.Process(target=_serve, args=(theirs, *self._options, self.patience), daemon=True)
+        self._broker = context.Process(target=serve, args=(theirs, *self._options, self.patience), daemon=True)
         self._broker.start()
         theirs.close()
 
@@ -180,7 +166,7 @@ class Cluster:
         self._broker.kill()
         self._broker.join()
         self._pipe.close()
-        time.sleep(_PAUSE)
+        time.sleep(PAUSE)
         with self._lock, contextlib.suppress(OSError):  # one that ended at once: the next will be sent it
             self._start()
             for _, work in self._pending.values():
@@ -193,120 +179,3 @@ class Cluster:
             self._lost_for_good = error
         for future in futures:
             future.set_exception(error)
-
-
-def _serve(pipe, load, workers, threads, address, patience):
-    """Be the broker: keep Ray's actors busy with what comes through the pipe, and send back what they answer.
-
-    ``("ready", about)`` is sent once, ``(number, rows or exception)`` for each batch, and ``("lost", why)`` last.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep, which then closes the pipe
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # else Ray tries a dead address for a quarter of an hour
-    import ray
-
-    address = address or os.environ.get("RAY_ADDRESS") or "local"  # not one that Ray remembers, and that may be gone
-    local = {"include_dashboard": False} if address == "local" else {}
-    try:
-        if match := re.fullmatch(r"(.+):(\d+)", address):
-            socket.create_connection(match.groups(), timeout=10).close()
-        ray.init(address, log_to_driver=False, logging_level="error", **local)
-        _broke(pipe, _actors(load, workers, threads), patience)
-    except (EOFError, BrokenPipeError):
-        pass
-    except (OSError, ray.exceptions.RayError, RuntimeError, ValueError) as error:
-        with contextlib.suppress(OSError):
-            pipe.send(("lost", f"{address}: {' '.join(str(error).split())}"))
-    finally:
-        ray.shutdown()
-
-
-def _actors(load, workers, threads):
-    """Make the actors: one for each GPU, or for so many cores."""
-    import ray
-
-    there = ray.cluster_resources()
-    gpus, cores = int(there.get("GPU", 0)), int(there.get("CPU", 0))
-    workers = workers or gpus or max(1, cores // threads)
-    # Restarted by Ray as often as they die; but what is tried again is decided by the sweep.
-    kind = ray.remote(num_cpus=threads, num_gpus=1 if gpus else 0, max_restarts=-1, max_task_retries=0)(_Worker)
-    return [kind.remote(load, threads) for _ in range(workers)]
-
-
-def _broke(pipe, actors, patience):
-    import ray
-
-    waiting, idle, told, seen, looked = deque(), [], False, time.monotonic(), time.monotonic()
-    here = ray.get_runtime_context().get_node_id()
-    # A reference to the actor that it is of, and the number of the batch; none for the question whether it lives.
-    flying = {actor.about.remote(): (actor, None) for actor in actors}
-    while True:
-        while pipe.poll(0 if flying or waiting else None):
-            if (work := pipe.recv()) is None:
-                return
-            waiting.append(work)
-        while waiting and idle:
-            (number, *work), actor = waiting.popleft(), idle.pop()
-            flying[actor.answer.remote(*work)] = actor, number
-        done, _ = ray.wait(list(flying), timeout=_PAUSE / 10 if idle else _PAUSE)
-        for reference in done:
-            actor, number = flying.pop(reference)
-            try:
-                outcome = ray.get(reference)
-            except ray.exceptions.RayTaskError as error:
-                outcome = _portable(error.cause)
-            except ray.exceptions.ActorDiedError as error:  # for good: it could not be made
-                reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
-                outcome = ClusterError(f"a worker could not be made: {reason}")
-                actors.remove(actor)
-                if not actors:
-                    raise outcome from None
-            except ray.exceptions.RayError as error:  # it died, and is made again
-                outcome = ClusterError(f"a worker was lost at its work ({type(error).__name__})")
-            seen, lost = time.monotonic(), isinstance(outcome, ClusterError)
-            if number is not None:
-                pipe.send((number, outcome))
-            elif not lost and not told:
-                device, memory = outcome
-                pipe.send(("ready", (device, memory, len(actors))))
-                told = True
-            if not lost:
-                idle.append(actor)
-            elif actor in actors:
-                time.sleep(_PAUSE)
-                flying[actor.about.remote()] = actor, None
-        if time.monotonic() - looked > _LOOK:
-            # A head that was restarted answers at the same address, and knows of no node, worker or task.
-            if not any(node["NodeID"] == here and node["Alive"] for node in ray.nodes()):
-                raise ClusterError("this node is no longer part of it")
-            looked = time.monotonic()
-        if len(idle) == 0 and time.monotonic() - seen > patience and all(n is None for _, n in flying.values()):
-            raise ClusterError(f"no worker came to life in {patience:g} s: has the cluster what they ask for?")
-
-
-def _portable(error) -> Exception:
-    """Return an error that can travel: of the same kind where that is known everywhere, in the same words."""
-    if isinstance(error, RefusedError) or type(error) is getattr(builtins, type(error).__name__, None):
-        return type(error)(str(error))
-    return RuntimeError(f"{type(error).__name__}: {error}")
-
-
-class _Worker:
-    """What an actor is: a model, and who turns prompts into rows with it."""
-
-    def __init__(self, load, threads):
-        torch.set_num_threads(threads)
-        self.threads = threads
-        self.model, self.tokenizer = load()
-        self.sha256, self.settings = fingerprint(self.model), None
-
-    def about(self) -> tuple[str, int]:
-        device, memory = room(self.model)
-        return device, memory if device == "cuda" else int(memory * min(1.0, self.threads / os.cpu_count()))
-
-    def answer(self, settings: Settings, batch) -> list[dict]:
-        if settings != self.settings:
-            if settings.model_sha256 != self.sha256:
-                raise RefusedError("Cluster: a worker's model has other weights than the sweep's")
-            self.answerer, self.settings = Answerer(self.model, self.tokenizer, settings), settings
-        return self.answerer(batch)
