@@ -3,11 +3,14 @@
 import os
 import signal
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from geolib import models
+from geolib.models import EMBEDDED
 from tools import check
 
 # The same cases each time, so that a failure is that of a change; `make test DRAW=anew`, each night, draws others.
@@ -24,16 +27,32 @@ WHOLE = {"embedded", "model", "tokenizer", "browser", "has_browser"}
 
 
 def pytest_collection_modifyitems(items):
-    """Mark as ``unit`` what needs no embedded model, no browser and no process, unless it is marked ``whole``."""
+    """Mark as ``unit`` what needs no embedded model, no browser and no process, unless it is marked ``whole``.
+
+    The whole ones of a file stay together, in one process, so that what they share is made once. These groups come
+    first; the many quick tests then fill up the process that has less to do.
+    """
     for item in items:
-        if not WHOLE & set(getattr(item, "fixturenames", ())) and not item.get_closest_marker("whole"):
+        examples = getattr(getattr(item, "dtest", None), "examples", ())
+        loads = any("load()" in example.source for example in examples)
+        if loads or WHOLE & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("whole"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        else:
             item.add_marker("unit")
 
 
 @pytest.fixture(autouse=True)
 def _no_process(request, monkeypatch):
-    """Under `make unit`, let no test start another Python or git: such tests are marked ``whole``."""
+    """Under `make unit`, let no test start another Python or git, or read the embedded model: those are ``whole``."""
     if request.config.option.markexpr == "unit":
+        is_whole = models._is_whole
+
+        def unless_embedded(folder):
+            if folder.name.startswith(EMBEDDED) and folder.exists():
+                pytest.fail("a unit test asks for the embedded model: mark it `whole`")
+            return is_whole(folder)
+
+        monkeypatch.setattr(models, "_is_whole", unless_embedded)
         start = subprocess.Popen.__init__
 
         def refuse(self, command, *arguments, **options):
@@ -64,11 +83,27 @@ def browser(has_browser):
         started.close()
 
 
-@pytest.fixture(scope="session")
-def embedded():
-    from geolib.models import load
+@pytest.fixture(scope="session", autouse=True)
+def _one_model():
+    """Load the embedded model once: whoever asks for it on this CPU gets the same, which nothing may change."""
+    load = models.load
 
-    return load(device="cpu")
+    @cache
+    def loaded(_folder):
+        return load(device="cpu")
+
+    def shared(name=EMBEDDED, *, device=None, **settings):
+        here = name == EMBEDDED and device in (None, "cpu") and not any(settings.values())
+        return loaded(models.cache_dir()) if here else load(name, device=device, **settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "load", shared)
+        yield
+
+
+@pytest.fixture(scope="session")
+def embedded(_one_model):
+    return models.load(device="cpu")
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import torch
 
 
-def eager_maps(model, input_ids, attention_mask=None):
-    """Every attention map, [batch, layers, heads, tokens, tokens]: the memory that geolib spares."""
+def eager_maps(model, input_ids, attention_mask=None, queries=slice(None)):
+    """Every attention map, [batch, layers, heads, queries, tokens]: the memory that geolib spares."""
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     with torch.no_grad():
@@ -12,4 +12,4 @@ def eager_maps(model, input_ids, attention_mask=None):
             input_ids=input_ids, attention_mask=attention_mask, output_attentions=True, use_cache=False
         ).attentions
     model.set_attn_implementation(before)
-    return torch.stack(maps, dim=1).float()
+    return torch.stack([one[:, :, queries] for one in maps], dim=1).float()

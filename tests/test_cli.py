@@ -207,7 +207,7 @@ def test_rows_of_another_model_or_setting_are_not_replaced_in_silence(capsys, tm
 def test_interrupted_then_two_at_once(capsys, tmp_path, tiny):
     """The shell for real: Ctrl-C in the middle, then two that go on at the same time; nothing is lost or doubled."""
     folder, *_ = tiny
-    write_prompts(tmp_path / "p.jsonl", 300)
+    write_prompts(tmp_path / "p.jsonl", 100)
     arguments = ["dimension", "--model", folder, "--file", str(tmp_path / "p.jsonl"), "--batch-tokens", "1", "--json"]
     disturbed = [*arguments, "--out", str(tmp_path / "rows.parquet")]
     code = "import torch; torch.set_num_threads(1); from geolib.cli import main; main()"
@@ -234,7 +234,7 @@ def test_interrupted_then_two_at_once(capsys, tmp_path, tiny):
     assert not (tmp_path / "rows.parquet").exists()
 
     reports = [json.loads(process.communicate(timeout=120)[0]) for process in [start(), start()]]
-    assert all(report["n_prompts"] == 300 for report in reports)
+    assert all(report["n_prompts"] == 100 for report in reports)
     assert reports[0]["per_layer"] == reports[1]["per_layer"]
     assert {name: (parts / name).stat().st_mtime_ns for name in done} == done
     assert len(list(parts.glob("*.parquet"))) == n_distinct
@@ -315,6 +315,7 @@ def test_sweep(capsys, tmp_path):
     lines = [{"question": f"Ann has {n} pens and 3 cups. How many pens has Ann?", "answer": n} for n in range(20, 26)]
     (tmp_path / "q.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
     arguments = ["sweep", "--questions", str(tmp_path / "q.jsonl"), "-n", "3", "--shots", "0", "--shots", "1"]
+    arguments += ["--max-new-tokens", "8"]
     status, out, err = run(capsys, *arguments, "--out", str(tmp_path / "out"), "--json")
     assert status == 0
     assert all(line.startswith("INFO: answers: ") for line in err.splitlines())  # on a slow day

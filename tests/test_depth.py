@@ -23,7 +23,7 @@ DEPTHS = (6, 12, 24, 40)
 PUSHED = {
     "attention-graph": (6, 40),
     "theorem": (6, 40),
-    "which-id": (12,),
+    "which-id": (6,),
     "dimension-to-regions": (6,),
     "open": (40,),
 }
@@ -53,7 +53,7 @@ def cases():
     """Chapters with the depths at which they are run."""
     for path in CHAPTERS:
         for depth in DEPTHS if os.environ.get("GEOLIB_DRAW") == "anew" else PUSHED.get(path.stem, ()):
-            yield pytest.param(path, depth, id=f"{path.stem}-{depth}")
+            yield pytest.param(path, depth, id=f"{path.stem}-{depth}", marks=pytest.mark.xdist_group(path.stem))
 
 
 def run(chapter, **parameters):

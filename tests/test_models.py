@@ -63,6 +63,7 @@ def test_conversion_keeps_the_weights(model):
     assert all(torch.equal(weight, ours[name]) for name, weight in read.state_dict().items())
 
 
+@pytest.mark.whole
 def test_a_whole_cache_is_used_as_it_is(cache):
     before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
     assert models.embedded_folder() == cache
@@ -91,10 +92,14 @@ def flip_a_bit(path):
     ],
     ids=["flipped", "cut", "no weights", "tokenizer", "manifest cut", "manifest list", "manifest empty", "no manifest"],
 )
-def test_damage_is_noticed(cache, damage):
-    assert models._is_whole(cache)
-    damage(cache)
-    assert not models._is_whole(cache)
+def test_damage_is_noticed(tmp_path, damage):
+    save_tiny(tmp_path)
+    (tmp_path / "manifest.json").write_text(
+        json.dumps({path.name: models._sha256(path) for path in tmp_path.iterdir()})
+    )
+    assert models._is_whole(tmp_path)
+    damage(tmp_path)
+    assert not models._is_whole(tmp_path)
 
 
 @pytest.mark.whole
@@ -162,6 +167,7 @@ def test_a_home_is_written_out(tmp_path, monkeypatch):
     assert models.load("~/model", device="cpu")[0].config.num_hidden_layers == 3
 
 
+@pytest.mark.whole
 def test_a_file_put_there_by_hand_is_taken(tmp_path, monkeypatch):
     gguf = models.cache_dir() / "models" / models._GGUF
     (tmp_path / "models").mkdir()

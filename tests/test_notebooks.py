@@ -39,6 +39,12 @@ def test_every_notebook_is_in_the_table_of_contents():
     assert {path.relative_to(ROOT).with_suffix("").as_posix() for path in SOURCES} <= set(toc.chapters(ROOT))
 
 
+def test_what_one_reader_changes_no_other_sees():
+    first, before = toc.read(SOURCES[0]), toc.read(SOURCES[0])
+    first.cells[0].source, first.cells[-1].metadata["tags"] = "", ["changed"]
+    assert toc.read(SOURCES[0]) == before != first
+
+
 def test_pairs_are_in_step():
     old, orphans = plain.stale(ROOT)
     assert not old, "run: make pair"

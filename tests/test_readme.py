@@ -18,18 +18,13 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-def test_five_lines_of_python(capsys):
+@pytest.mark.whole
+def test_five_lines_of_python_and_the_shell_line_say_the_same(capsys):
     (code,) = blocks("python")
     assert len([line for line in code.splitlines() if line]) == 5
     exec(code, {})
-    layers = re.findall(r"\d+", capsys.readouterr().out)
-    assert len(layers) == 30
-
-
-def test_the_shell_line_says_the_same(capsys):
-    (code,) = blocks("python")
-    exec(code, {})
     in_python = re.findall(r"\d+", capsys.readouterr().out)
+    assert len(in_python) == 30
     (line,) = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("geolib ")]
     cli.main(shlex.split(line)[1:])
     _, _, *rows = capsys.readouterr().out.splitlines()

@@ -169,13 +169,8 @@ def _start(notebook: Notebook, build: Path, findings: dict, jobs: int) -> subpro
     environment = dict(os.environ, JUPYTER_PATH=str(build / "jupyter"), IPYTHONDIR=str(build / "ipython"))
     environment |= {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "NUMEXPR", "NUMBA")}
     environment["OPENBLAS_NUM_THREADS"] = str(max(1, threads // jobs))
-    environment |= {
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "JUPYTER_PLATFORM_DIRS": "1",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        "PYTHONHASHSEED": "0",
-    }
-    environment["GEOLIB_DARK"] = "1"  # each figure on a dark ground too
+    environment |= {"OMP_WAIT_POLICY": "PASSIVE", "JUPYTER_PLATFORM_DIRS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    environment |= {"PYTHONHASHSEED": "0", "GEOLIB_DARK": "1"}  # the latter: each figure on a dark ground too
     environment["PYTHONWARNINGS"] = "ignore:IProgress not found"  # progress bars do without widgets
     if results := other_results():
         environment["GEOLIB_RESULTS"] = str(results)  # whole, since the notebook runs elsewhere

@@ -12,6 +12,7 @@ import hashlib
 import posixpath
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,7 +86,7 @@ class Pairs:
 
         config = read_yaml(root / "book" / "_config.yml")
         extensions = set(config["parse"]["myst_enable_extensions"])
-        self.markdown = create_md_parser(MdParserConfig(enable_extensions=extensions), RendererHTML)
+        self.parse = cache(create_md_parser(MdParserConfig(enable_extensions=extensions), RendererHTML).parse)
         self.root, self.chapters, self.citations = root, chapters(root), _citations(root)
         self.home = repository(root)
         names = {path.relative_to(root).with_suffix("").as_posix() for path in files(root, ".md")}
@@ -110,7 +111,7 @@ class Pairs:
         """Render MyST as plain Markdown."""
         lines, edits = text.split("\n"), {}
         target = None  # the label of a (label)= line, until the block that it names
-        tokens = self.markdown.parse(text)
+        tokens = self.parse(text)
         for opening, token in zip([None, *tokens], tokens, strict=False):
             if token.type == "dd_open":  # a definition list, which plain Markdown lacks, becomes a bullet list
                 lines[token.map[0]] = lines[token.map[0]].replace(":", " ", 1)
@@ -141,7 +142,7 @@ class Pairs:
                 end += not "".join(lines[end : end + 1]).strip()  # what vanishes leaves one blank line, not two
             lines[start:end] = [] if new is None else new.split("\n")
         result = "\n".join(lines).strip("\n")
-        for token in self.markdown.parse(result):
+        for token in self.parse(result):
             self._refuse(token)
         return result
 

@@ -1,5 +1,7 @@
 """What is in the book, and where: its table of contents, parts and chapters, and the sources of its notebooks."""
 
+import copy
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,13 +49,19 @@ def chapters(root: Path = ROOT) -> dict[str, str]:
 
 def read(source: Path):
     """Read a MyST source as a notebook whose Markdown cells still hold MyST."""
-    import jupytext
     from jupytext.myst import MystMetadataParsingError
 
     try:
-        return jupytext.read(source, fmt="md:myst")
+        return copy.deepcopy(_parsed(source.read_text(encoding="utf-8")))
     except MystMetadataParsingError as error:
         raise BookError(f"{source.name}: {' '.join(str(error).split())}") from error
+
+
+@cache  # a build reads each source four times
+def _parsed(text: str):
+    import jupytext
+
+    return jupytext.reads(text, fmt="md:myst")
 
 
 def files(root: Path, suffix: str) -> list[Path]:

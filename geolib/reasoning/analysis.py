@@ -185,7 +185,7 @@ def association(
         held = [numbers_in("association", table, controls=name)[0] for name in controls]
         partial = partial_rhos(xs, ys, held, strata, units)
         return bootstrap("association", partial, units, n_boot, level, seed)[0]
-    return bootstrap("association", lambda w: mean_rhos([xs], ys, strata, units, w), units, n_boot, level, seed)[0]
+    return bootstrap("association", mean_rhos([xs], ys, strata, units), units, n_boot, level, seed)[0]
 
 
 def mean_change(

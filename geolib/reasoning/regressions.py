@@ -273,7 +273,7 @@ def layer_profile(
     xs = [numbers_in("layer_profile", table, x=x)[0] for table in tables]
     (ys,) = numbers_in("layer_profile", first, y="correct")
     strata, units = groups_in("layer_profile", first, within=within, unit="question")
-    estimates = bootstrap("layer_profile", lambda w: mean_rhos(xs, ys, strata, units, w), units, n_boot, level, seed)
+    estimates = bootstrap("layer_profile", mean_rhos(xs, ys, strata, units), units, n_boot, level, seed)
     found = pd.DataFrame(estimates).drop(columns="null")
     found = found.rename(columns={"value": "estimate"}).rename_axis("layer").reset_index()
     found["p"] = permute("layer_profile", xs, ys, strata, units, "two-sided", n_perm, seed)

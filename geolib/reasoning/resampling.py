@@ -1,10 +1,12 @@
 """Estimates with intervals by bootstrap and permutation over questions, and checks of the tables they come from."""
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_array
 
 from geolib.estimates import Estimate
 
@@ -31,13 +33,24 @@ def bootstrap(caller, statistic: Callable, units, n_boot, level, seed) -> list[E
 
 def _samples(n, n_boot, seed) -> Iterator[np.ndarray]:
     """Weights of n units in samples with replacement, shape=[units, samples], some samples at a time."""
+    keep = isinstance(seed, int) and n * n_boot <= 2**25
+    for counts in (_kept if keep else _drawn)(n, n_boot, seed):
+        yield counts.astype(float)
+
+
+@lru_cache(maxsize=2)  # many statistics of one table are asked of the same samples
+def _kept(n, n_boot, seed) -> list[np.ndarray]:
+    return list(_drawn(n, n_boot, seed))
+
+
+def _drawn(n, n_boot, seed) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
     size = max(1, 2**18 // n)
     for start in range(0, n_boot, size):
         some = min(size, n_boot - start)
         drawn = rng.integers(n, size=(some, n)) + n * np.arange(some)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=some * n).reshape(some, n)
-        yield np.ascontiguousarray(counts.T, dtype=float)
+        yield np.ascontiguousarray(counts.T, dtype=np.min_scalar_type(counts.max()))
 
 
 def permute(caller, xs, y, strata, units, alternative, n_perm, seed) -> np.ndarray:
@@ -68,54 +81,61 @@ def permute(caller, xs, y, strata, units, alternative, n_perm, seed) -> np.ndarr
     return np.where(np.isnan(found), np.nan, (extreme.sum(axis=1) + 1) / (n_perm + 1))
 
 
-def mean_rhos(xs, y, strata, units, weights) -> np.ndarray:
+def mean_rhos(xs, y, strata, units) -> Callable:
     """Spearman's rho of y with every x within each stratum, averaged with the rows as weights.
 
-    Shape=[xs, samples], from weights, shape=[units, samples]; NaN where nothing varies.
+    A statistic of weights, shape=[xs, samples]; NaN where nothing varies. Weights are whole and ranks halves, so that
+    no sum is rounded, in whatever order it is taken.
     """
-    total, size = np.zeros((2, len(xs), weights.shape[1]))
-    for stratum in range(strata.max() + 1):
-        rows = np.flatnonzero(strata == stratum)
-        w = weights[units[rows]]
-        n = w.sum(axis=0)
-        order, starts = _ties(y[rows])
-        tied, ranks = _ranks(w, n, order, starts)
-        spread = np.einsum("ij,ij,ij->j", tied, ranks, ranks)
-        of_y = np.empty_like(w)
-        of_y[order] = np.repeat(ranks, np.diff(starts, append=len(rows)), axis=0)
-        of_y *= w
+    parts, n_units = [], int(units.max()) + 1
+    for rows in (np.flatnonzero(strata == stratum) for stratum in range(strata.max() + 1)):
+        _, of_y = np.unique(y[rows], return_inverse=True)
         for i, x in enumerate(xs):
-            order, starts = _ties(x[rows])
-            tied, ranks = _ranks(w, n, order, starts)
-            scale = np.sqrt(spread * np.einsum("ij,ij,ij->j", tied, ranks, ranks))
+            _, of_x = np.unique(x[rows], return_inverse=True)
+            cells, cell = np.unique(of_x * len(rows) + of_y, return_inverse=True)
+            at_x, at_y = np.divmod(cells, len(rows))
+            parts.append((i, at_x, at_y, _sums_to(cell, units[rows], n_units), _sums_to(at_x), _sums_to(at_y)))
+
+    def statistic(weights):
+        total, size = np.zeros((2, len(xs), weights.shape[1]))
+        for i, at_x, at_y, to_cells, to_x, to_y in parts:
+            cells = to_cells @ weights
+            n = cells.sum(axis=0)
+            (of_x, spread_x), (of_y, spread_y) = _ranks(to_x @ cells, n), _ranks(to_y @ cells, n)
+            scale = np.sqrt(spread_y * spread_x)
             varies = scale > 0
-            shared = np.einsum("ij,ij->j", np.add.reduceat(of_y[order], starts, axis=0), ranks)
-            total[i] += np.where(varies, n * shared, 0) / np.where(varies, scale, 1)
+            cells *= of_x[at_x]
+            cells *= of_y[at_y]
+            total[i] += np.where(varies, n * cells.sum(axis=0), 0) / np.where(varies, scale, 1)
             size[i] += np.where(varies, n, 0)
-    return np.divide(total, size, out=np.full_like(total, np.nan), where=size > 0)
+        return np.divide(total, size, out=np.full_like(total, np.nan), where=size > 0)
+
+    return statistic
+
+
+def _sums_to(into, of=None, n=None) -> csr_array:
+    """Return the matrix that adds row ``of[i]`` to row ``into[i]``; by default every row."""
+    of = np.arange(len(into)) if of is None else of
+    return csr_array((np.ones(len(into)), (into, of)), shape=(into.max() + 1, n or len(into)))
 
 
 def partial_rhos(x, y, controls, strata, units) -> Callable:
     """Partial rank correlation within each stratum, averaged with the rows as weights, as a statistic of weights."""
-    parts = []
-    for stratum in range(strata.max() + 1):
-        rows = np.flatnonzero(strata == stratum)
-        ranks = pd.DataFrame([values[rows] for values in (x, y, *controls)]).rank(axis=1).to_numpy()
+    parts, n_units, k = [], int(units.max()) + 1, 2 + len(controls)
+    for rows in (np.flatnonzero(strata == stratum) for stratum in range(strata.max() + 1)):
+        ranks = pd.DataFrame(np.array([*controls, x, y])[:, rows]).rank(axis=1).to_numpy()
         ranks = (ranks - ranks.mean(axis=1, keepdims=True)) / len(rows) ** 1.5  # spreads of about 1/12, of any size
-        parts.append((rows, ranks, np.einsum("ar,br->abr", ranks, ranks)))
+        moments = np.vstack([np.einsum("ar,br->abr", ranks, ranks).reshape(k * k, -1), ranks, np.ones(len(rows))])
+        parts.append(moments @ _sums_to(np.arange(len(rows)), units[rows], n_units))
 
     def statistic(weights):
         total, size = np.zeros((2, weights.shape[1]))
-        for rows, ranks, products in parts:
-            w = weights[units[rows]]
-            n = w.sum(axis=0)
-            mean = ranks @ w
-            spread = products.reshape(-1, len(rows)) @ w
-            spread = spread.reshape(len(ranks), len(ranks), -1) - mean[:, None] * mean / np.maximum(n, 1)
-            for control in range(2, len(ranks)):  # swept out one by one, as in Gaussian elimination
-                pivot = spread[control, control]
-                along = spread[control] * (np.sqrt(1 / np.where(pivot > 1e-9, pivot, np.inf)))
-                spread = spread - along[:, None] * along
+        for moments in parts:
+            products, mean, (n,) = np.split(moments @ weights, [k * k, k * k + k])
+            spread = products.reshape(k, k, -1) - mean[:, None] * mean / np.maximum(n, 1)
+            for _ in controls:  # swept out one by one, as in Gaussian elimination
+                along = spread[0, 1:] / np.sqrt(np.where(spread[0, 0] > 1e-9, spread[0, 0], np.inf))
+                spread = spread[1:, 1:] - along[:, None] * along
             scale = spread[0, 0] * spread[1, 1]
             varies = np.minimum(spread[0, 0], spread[1, 1]) > 1e-9
             total += np.where(varies, n * spread[0, 1], 0) / np.sqrt(np.where(varies, scale, 1))
@@ -131,16 +151,14 @@ def mean_of(values, units) -> Callable:
     return lambda weights: (sums @ weights / (sizes @ weights))[None]
 
 
-def _ties(values) -> tuple[np.ndarray, np.ndarray]:
-    """Order of the values, and where in it each distinct value begins."""
-    order = np.argsort(values, kind="stable")
-    return order, np.flatnonzero(np.diff(values[order], prepend=np.nan) != 0)
-
-
-def _ranks(weights, n, order, starts) -> tuple[np.ndarray, np.ndarray]:
-    """Weight of each distinct value, and its rank less the mean rank; both shape=[distinct values, samples]."""
-    tied = np.add.reduceat(weights[order], starts, axis=0)
-    return tied, np.cumsum(tied, axis=0) - tied / 2 - n / 2
+def _ranks(tied, n) -> tuple[np.ndarray, np.ndarray]:
+    """Rank of each distinct value less the mean rank, from its weight, and the spread of the ranks."""
+    ranks = np.cumsum(tied, axis=0)
+    ranks -= tied / 2
+    ranks -= n / 2
+    tied *= ranks
+    tied *= ranks
+    return ranks, tied.sum(axis=0)
 
 
 def _unit_ranks(columns, strata) -> tuple[np.ndarray, np.ndarray]:

@@ -83,11 +83,8 @@ def test_identical_tokens_collapse():
 
 
 @pytest.mark.parametrize("token", [14, 17872])
-def test_one_token_again_and_again_is_one_point(token):
+def test_one_token_again_and_again_is_one_point(token, model):
     """In the last layer rounding has moved equal states farthest: this was rank 6 and 9."""
-    from geolib.models import load
-
-    model, _ = load()
     for heads in attention_heads(model, [token] * 200, layer=[0, -2, -1]):
         assert token_dimension(heads).rank == 0
 

@@ -44,6 +44,7 @@ def command(root, *arguments):
 
 
 def test_only_what_changed_is_executed_again(root):
+    """And a source that changes while the book is built is named."""
     assert execute(root) == {"first", "second"}
     assert execute(root) == set()
     write(root, second=SECOND.replace("1 + 1", "1 + 2"))
@@ -54,6 +55,10 @@ def test_only_what_changed_is_executed_again(root):
     printing = run.code_cells(json.loads(first.read_text()))[1]
     output = "".join(printing["outputs"][0]["text"])
     assert output == f"quick [] {os.cpu_count()}\n", "profile, empty folder, every core"
+    notebooks = run.find_notebooks(root, "quick")
+    write(root, second=SECOND + "\n```{code-cell}\n2 + 2\n```\n")
+    with pytest.raises(BookError, match=r"notebooks/second\.md has changed while the book was built"):
+        stage.stage(root, notebooks, "quick")
 
 
 def test_a_failed_cell_stops_the_build_and_keeps_what_succeeded(root, capsys):
@@ -145,7 +150,7 @@ def page_of(root):
 
 
 def test_a_chapter_whose_runs_are_not_there_is_left_out_and_says_so(root, monkeypatch, tmp_path_factory, capsys):
-    """Its figures keep their numbers, so that other pages can refer to them."""
+    """Its figures keep their numbers, so that other pages can refer to them. A book without a home is rendered too."""
     other = tmp_path_factory.mktemp("other")
     for name in ("bare.parquet", "bare.json", "ablations.parquet"):
         (other / name).write_text("")
@@ -157,33 +162,23 @@ def test_a_chapter_whose_runs_are_not_there_is_left_out_and_says_so(root, monkey
     said = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page_of(root)))
     assert "does not hold what this chapter reads (geolib sweep --run ablations makes it)" in said
     assert "A square, as in" in said
+    assert (root / "book" / "_build" / "html" / "sitemap.xml").exists()
     (other / "ablations.json").write_text("")
+    (root / "book" / "repository.yml").unlink()
     write(root, "runs: [bare, ablations]\n", first=FIRST)
     assert main(["build", "--root", str(root)]) == 0, capsys.readouterr().err
     assert "This build reads other runs than the book" in re.sub(r"<[^>]+>", "", page_of(root))
+    assert not (root / "book" / "_build" / "html" / "sitemap.xml").exists()
 
 
-def test_a_notebook_waits_for_what_it_needs(root, capsys):
-    write(root, "needs: [notebooks/second]\n", first=FIRST)
-    assert execute(root) == {"first", "second"}
-    order = re.findall(r"notebooks/(\w+): (executing|executed)", capsys.readouterr().out)
-    assert [name for name, _ in order] == ["second", "second", "first", "first"]
-
-
-def test_a_source_that_changes_during_the_build_is_named(root):
-    notebooks = run.find_notebooks(root, "quick")
-    run.execute(notebooks, root / "book" / "_build", 2)
-    write(root, second=SECOND + "\n```{code-cell}\n2 + 2\n```\n")
-    with pytest.raises(BookError, match=r"notebooks/second\.md has changed while the book was built"):
-        stage.stage(root, notebooks, "quick")
-
-
-def test_findings_go_to_the_notebook_that_needs_them(root):
+def test_findings_go_to_the_notebook_that_needs_them_and_waits(root, capsys):
     hand_on = '\n```{code-cell}\n:tags: [findings]\nprint(\'{"C0": ["agrees", "1 + 1"]}\')\n```\n'
     parameter = "```{code-cell}\n:tags: [parameters]\nfindings = {}\n```\n\n```{code-cell}\nprint(findings)\n```\n"
     write(root, second=SECOND + hand_on)
     write(root, "needs: [notebooks/second]\n", first="# First\n\n" + parameter)
-    execute(root)
+    assert execute(root) == {"first", "second"}
+    order = re.findall(r"notebooks/(\w+): (executing|executed)", capsys.readouterr().out)
+    assert [name for name, _ in order] == ["second", "second", "first", "first"]
     first = next((root / "book" / "_build" / "executed").rglob("first.*.ipynb"))
     assert run.code_cells(json.loads(first.read_text()))[1]["outputs"][0]["text"] == ["{'C0': ['agrees', '1 + 1']}\n"]
     write(root, second=SECOND + hand_on.replace("C0", "C1").replace("}'", "'"))
@@ -367,14 +362,6 @@ def test_dead_links(tmp_path, target, dead):
     (tmp_path / "sub").mkdir()
     found = check.dead_links(tmp_path, "/book/")
     assert found == ([f"a.html: {target} leads nowhere"] if dead else [])
-
-
-def test_renders_without_a_home(root, capsys):
-    (root / "book" / "repository.yml").unlink()
-    write(root)
-    assert main(["build", "--root", str(root)]) == 0, capsys.readouterr().err
-    html = root / "book" / "_build" / "html"
-    assert not (html / "sitemap.xml").exists()
 
 
 def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):
