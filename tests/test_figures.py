@@ -227,7 +227,7 @@ def test_estimates_with_their_counts():
     for ax, null, value, ends in ((left, 1, 1.5, (1.0, 3.0)), (right, 0, 0.2, (-0.1, 0.4))):
         (line,) = (one for one in ax.lines if one.get_linestyle() == "--")
         assert line.get_xdata() == [null, null]
-        assert [tuple(one[:, 0]) for many in ax.collections[:1] for one in many.get_segments()][0] == ends
+        assert tuple(ax.collections[0].get_segments()[0][:, 0]) == ends
         assert ax.collections[1].get_offsets()[0].tolist() == [value, 0]
         assert ax.yaxis_inverted()
     (ax,) = figures.estimates(tidy(found["a"], "reading"), xlabel="odds ratio", log=True).axes
