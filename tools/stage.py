@@ -38,9 +38,8 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
     staged = root / "book" / "_build" / "stage"
     shutil.rmtree(staged, ignore_errors=True)
     shutil.copytree(root / "book", staged, ignore=shutil.ignore_patterns(*NOT_STAGED))
-    shutil.copytree(
-        root / "notebooks", staged / "notebooks", ignore=shutil.ignore_patterns("*.md", "*.ipynb", ".ipynb*")
-    )
+    other = shutil.ignore_patterns("*.md", "*.ipynb", ".ipynb*")
+    shutil.copytree(root / "notebooks", staged / "notebooks", ignore=other)
     seconds = {notebook.name: round(last_seconds(notebook), 1) for notebook in notebooks}
     for page in staged.glob("*.md"):
         page.write_text(_links_to_staged(page.read_text("utf-8"), page.stem, seconds), encoding="utf-8")
@@ -63,8 +62,8 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
             cell.id = f"cell-{number}"
             if cell.cell_type == "markdown":
                 cell.source = _links_to_staged(cell.source, notebook.name, seconds)
-        language = {"language_info": nbformat.from_dict(executed["metadata"]["language_info"])}
-        page.metadata = nbformat.NotebookNode(kernelspec=page.metadata.kernelspec, **language)
+        language = nbformat.from_dict(executed["metadata"]["language_info"])
+        page.metadata = nbformat.NotebookNode(kernelspec=page.metadata.kernelspec, language_info=language)
         page.nbformat, page.nbformat_minor = 4, 5
         nbformat.write(page, staged / f"{notebook.name}.ipynb")
     (staged / "timings.json").write_text(json.dumps({"profile": profile, "seconds": seconds}, indent=1), "utf-8")
