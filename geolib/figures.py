@@ -146,7 +146,9 @@ def draw(plot: so.Plot, *, height: float = 3.4, log: str = ""):
     log : str
         Which axes are logarithmic: "", "x", "y" or "xy".
     """
-    return _plotted(plot, height=height, log=log)
+    figure = _plotted(plot, height=height, log=log)
+    _legend(figure, {})
+    return figure
 
 
 def _plotted(plot, *, height=3.4, log=""):
@@ -158,7 +160,6 @@ def _plotted(plot, *, height=3.4, log=""):
             low, high = axis.get_view_interval()
             if low > 1e-3 and high < 1e4 and high > 5 * low:  # few decades: plain numbers, not powers of ten
                 plain_log(axis)
-    _legend(figure, {})
     return figure
 
 
@@ -453,29 +454,6 @@ def steps(panels: Mapping[str, Mapping[str, tuple]], *, xlabel, ylabel):
         ax.set(xlabel=xlabel, xscale="log", yscale="log")
     axes[0].set_ylabel(ylabel)
     axes[0].legend(fontsize=8)
-    return figure
-
-
-@drawn
-def hulls(panels: Mapping[str, tuple]):
-    """Convex hulls in a plane, each with the points that span it and a convex mean of them, on one scale.
-
-    Parameters
-    ----------
-    panels : mapping of title to (corners, points, weights, mean)
-        corners, shape=[k, 2]: the hull's, in order; points, shape=[n, 2]; weights, shape=[n], the areas of their dots;
-        mean, shape=[2].
-    """
-    figure, axes = panels_(len(panels), height=3.0, sharex=True, sharey=True)
-    for ax, color, (title, (corners, points, weights, mean)) in zip(
-        axes, plt.rcParams["axes.prop_cycle"].by_key()["color"], panels.items(), strict=False
-    ):
-        ax.fill(*np.transpose(corners), facecolor=color, alpha=0.2)
-        ax.fill(*np.transpose(corners), facecolor="none", edgecolor=color)
-        ax.scatter(*np.transpose(points), s=300 * np.asarray(weights), color=color, lw=0, label="points, by weight")
-        ax.plot(*mean, "*", color=ink("red"), ms=11, mec="w", mew=0.6, label="their weighted mean")
-        ax.set(title=title, aspect="equal")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
