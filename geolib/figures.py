@@ -463,61 +463,6 @@ def steps(panels: Mapping[str, Mapping[str, tuple]], *, xlabel, ylabel):
 
 
 @drawn
-def hulls(panels: Mapping[str, tuple]):
-    """Convex hulls in a plane, each with the points that span it and a convex mean of them, on one scale.
-
-    Parameters
-    ----------
-    panels : mapping of title to (corners, points, weights, mean)
-        corners, shape=[k, 2]: the hull's, in order; points, shape=[n, 2]; weights, shape=[n], the areas of their dots;
-        mean, shape=[2].
-    """
-    figure, axes = panels_(len(panels), height=3.0, sharex=True, sharey=True)
-    for ax, color, (title, (corners, points, weights, mean)) in zip(
-        axes, plt.rcParams["axes.prop_cycle"].by_key()["color"], panels.items(), strict=False
-    ):
-        ax.fill(*np.transpose(corners), facecolor=color, alpha=0.2)
-        ax.fill(*np.transpose(corners), facecolor="none", edgecolor=color)
-        ax.scatter(*np.transpose(points), s=300 * np.asarray(weights), color=color, lw=0, label="points, by weight")
-        ax.plot(*mean, "*", color=ink("red"), ms=11, mec="w", mew=0.6, label="their weighted mean")
-        ax.set(title=title, aspect="equal")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
-    return figure
-
-
-@drawn
-def fits(x, target, panels: Mapping[str, tuple], edges):
-    """Piecewise affine fits of a curve, one a column: fit (top), regions per interval, error (bottom) (figure 2).
-
-    Parameters
-    ----------
-    x, target : array-like, shape=[points]
-        The curve.
-    panels : mapping of title to (vertices, regions, error)
-        vertices, shape=[2, n]: the fit's graph from end to end, the breakpoints between; regions, shape=[intervals];
-        error, shape=[points].
-    edges : array-like, shape=[intervals + 1]
-        Of the intervals.
-    """
-    figure, rows = plt.subplots(
-        3, len(panels), figsize=(7, 5.4), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2, 2)
-    )
-    for (top, middle, bottom), (title, (vertices, regions, error)) in zip(rows.T, panels.items(), strict=True):
-        top.plot(x, target, color=ink("grey"), alpha=0.35, lw=5, label="target")
-        top.plot(*vertices, color=ink("blue"), label="fit")
-        top.plot(*vertices[:, 1:-1], ".", color=ink("red"), ms=3.5, label="breakpoint")
-        top.set_ylim(np.min(target) - 0.3, np.max(target) + 0.3)
-        top.set_title(title)
-        middle.stairs(regions, edges, fill=True, color=ink("orange"))
-        bottom.semilogy(x, error, color=ink("blue"), lw=1)
-        bottom.set_xlabel("$x$")
-    for ax, label in zip(rows[:, 0], ("fit", "regions per interval", "|error|"), strict=True):
-        ax.set_ylabel(label)
-    rows[0, 0].legend(fontsize=7, loc="lower left", ncols=3, columnspacing=1)
-    return figure
-
-
-@drawn
 def fit_and_met(t, target, panels: Mapping[str, Mapping[str, tuple]]):
     """Draw runs on a curve, a column a setting: fits (top), the regions met so far (bottom) (figure 4).
 

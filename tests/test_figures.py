@@ -116,22 +116,6 @@ def test_heat_maps_share_a_scale_and_show_the_numbers():
     np.testing.assert_array_equal(right.images[0].get_array(), 2 * table)
 
 
-def test_hulls():
-    corners, points, weights = [[0, 0], [2, 0], [0, 2]], [[0, 0], [2, 0], [0, 2], [0.5, 0.5]], [0.25, 0.5, 0, 0.25]
-    left, right = figures.hulls(
-        {"a": (corners, points, weights, [1, 0.1]), "b": (corners, points, weights, [0, 0])}
-    ).axes
-    assert [ax.get_title(loc="left") for ax in (left, right)] == ["a", "b"]
-    filled, outline = left.patches
-    for patch in (filled, outline):
-        assert patch.get_xy()[:3].tolist() == corners
-    (dots,) = left.collections
-    assert dots.get_offsets().tolist() == points
-    assert (dots.get_sizes() / dots.get_sizes()[0]).tolist() == [1, 2, 0, 1]
-    (mean,) = left.lines
-    assert (mean.get_xdata().tolist(), mean.get_ydata().tolist()) == ([1], [0.1])
-
-
 @pytest.fixture
 def table():
     """Two panels of two lines with ends, and a reference in the first."""

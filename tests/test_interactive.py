@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geolib import figures, interactive
+from geolib import interactive
 from geolib.partition import ReluNetwork, plane_partition
 
 VOID = {"input", "rect", "path"}  # elements without content: HTML's own, and those of SVG that we close at once
@@ -413,14 +413,3 @@ def with_edge(**row):
 def test_head_by_head_refuses(still, edges, kwargs, message):
     with pytest.raises(ValueError, match=rf"^head_by_head: .*{message}"):
         make_heads(still, edges=edges, **kwargs)
-
-
-def test_fits_draw_vertices_regions_and_error():
-    x = np.linspace(0, 3, 31)
-    vertices = np.array([[0, 1, 3], [0, 1, 0]])
-    figure = figures.fits(x, np.sin(x), {"a": (vertices, [1, 2, 1], x + 1)}, [0, 1, 2, 3])
-    top, middle, bottom = figure.axes
-    assert [line.get_xdata().tolist() for line in top.lines[1:]] == [[0, 1, 3], [1]]
-    assert middle.patches[0].get_data().values.tolist() == [1, 2, 1]
-    np.testing.assert_array_equal(bottom.lines[0].get_ydata(), x + 1)
-    assert top.get_title(loc="left") == "a"
