@@ -44,7 +44,7 @@ unit: $(READY) ## Run the quick tests: no model, no browser, no processes
 
 test: lint $(NODE) ## Run the tests
 	@$(BIN)/geolib models --fetch
-	OMP_NUM_THREADS=1 GEOLIB_DRAW=$(DRAW) $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 GEOLIB_DRAW=$(DRAW) $(BIN)/python -m pytest -n auto --durations=20
 
 faults: $(READY) ## Kill, cut, fill and damage what runs and what is kept, and see that nothing is lost
 	@$(BIN)/geolib models --fetch
@@ -80,11 +80,12 @@ epub: $(READY) ## Make one EPUB of the built book, in book/_build/print
 links: $(READY) ## Try every link that leads out of the built book (needs the network)
 	@PYTHONPATH=. $(BIN)/jupyter-book build book/_build/stage --path-output book/_build/links --builder linkcheck --quiet
 
-lint: $(READY) ## Check style, spelling, and that each .ipynb is in step with its .md
+lint: $(READY) ## Check style, spelling, and that each chapter has what a chapter has, its .ipynb in step with its .md
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 	@$(BIN)/python -m tools pair --check
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_notebooks.py -m unit
 
 dist: $(READY) ## Build the wheel and the source archive, and use the wheel in an empty environment
 	rm -rf dist $(VENV)-dist
