@@ -419,50 +419,6 @@ def attention_map(tokens: Sequence[str], edges, *, eps):
 
 
 @drawn
-def id_map(panels: Mapping[str, object], eps):
-    """ID at every layer for a range of thresholds, a panel per rule; what counts nothing stays empty.
-
-    Parameters
-    ----------
-    panels : mapping of title to array-like, shape=[eps, layers]
-    eps : array-like, shape=[eps]
-        In (0, 1), increasing.
-    """
-    eps = check_eps("id_map", eps)
-    figure, axes = panels_(len(panels), height=3.3, sharey=True)
-    high = max(np.max(values) for values in panels.values())
-    for ax, (title, values) in zip(axes, panels.items(), strict=True):
-        layers = np.arange(1, np.shape(values)[1] + 1)
-        shown = np.ma.masked_equal(np.transpose(values), 0)
-        mesh = ax.pcolormesh(eps, layers, shown, norm=LogNorm(1, high), cmap="YlGnBu", shading="nearest")
-        ax.set(title=title, xlabel=r"$\varepsilon$", xscale="log")
-        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.grid(visible=False)
-    axes[0].set_ylabel("layer")
-    figure.colorbar(mesh, ax=list(axes), label="ID, summed over heads")
-    return figure
-
-
-@drawn
-def steps(panels: Mapping[str, Mapping[str, tuple]], *, xlabel, ylabel):
-    """Draw counts against a threshold, as stairs: a panel per title, a line per label; both axes logarithmic.
-
-    Parameters
-    ----------
-    panels : mapping of title to mapping of label to (x, y)
-    """
-    figure, axes = panels_(len(panels), height=2.8, sharey=True)
-    for ax, (title, lines) in zip(axes, panels.items(), strict=True):
-        for (label, (x, y)), style in zip(lines.items(), ("-", "--", ":"), strict=False):
-            ax.plot(x, y, ls=style, drawstyle="steps-mid", label=label)
-        ax.set_title(title, fontsize=8)
-        ax.set(xlabel=xlabel, xscale="log", yscale="log")
-    axes[0].set_ylabel(ylabel)
-    axes[0].legend(fontsize=8)
-    return figure
-
-
-@drawn
 def fit_and_met(t, target, panels: Mapping[str, Mapping[str, tuple]]):
     """Draw runs on a curve, a column a setting: fits (top), the regions met so far (bottom) (figure 4).
 
@@ -520,37 +476,6 @@ def heat_maps(panels: Mapping[str, object], *, label):
     bar = figure.colorbar(image, ax=list(axes), label=label)
     bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     bar.minorticks_off()
-    return figure
-
-
-@drawn
-def correlations(panels: Mapping[str, object], *, label="rank correlation"):
-    """Tables of correlations as colours, with their numbers, two panels a row; the diagonal stays empty.
-
-    Parameters
-    ----------
-    panels : mapping of title to pandas.DataFrame
-        Square, the same names in index and columns, numbers from -1 to 1.
-    label : str
-        Of the colour bar.
-    """
-    lines = -(-len(panels) // 2)
-    figure, axes = plt.subplots(lines, 2, figsize=(7, 3.2 * lines), sharex=True, sharey=True, squeeze=False)
-    for ax, (title, table) in zip(axes.flat, panels.items(), strict=False):
-        shown = np.where(np.eye(len(table), dtype=bool), np.nan, table)
-        image = ax.imshow(shown, vmin=-1, vmax=1, cmap="RdBu_r")
-        for (row, column), value in np.ndenumerate(shown):
-            if np.isfinite(value):
-                color = "w" if abs(value) > 0.7 else "k"
-                ax.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=5.5, color=color)
-        ax.set_title(title)
-        ax.set_xticks(range(len(table)), table.columns, rotation=90, fontsize=7)
-        ax.set_yticks(range(len(table)), table.index, fontsize=7)
-        ax.grid(visible=False)
-        ax.tick_params(length=0)
-    for ax in axes.flat[len(panels) :]:
-        ax.set_axis_off()
-    figure.colorbar(image, ax=list(axes.flat), label=label, shrink=0.6)
     return figure
 
 

@@ -65,34 +65,6 @@ def test_attention_map_is_a_triangle_of_the_given_weights():
     assert right.get_title(loc="left") == "those above 0.1"
 
 
-def test_id_map_leaves_zeros_white_and_shares_a_scale():
-    values = np.array([[9, 4], [1, 0], [0, 0]])
-    left, right, _ = figures.id_map({"a": values, "b": 2 * values}, [0.01, 0.1, 0.5]).axes
-    shown = left.collections[0].get_array()
-    np.testing.assert_array_equal(shown.filled(-1), [[9, 1, -1], [4, -1, -1]])
-    assert [ax.collections[0].get_clim() for ax in (left, right)] == [(1, 18), (1, 18)]
-    assert left.get_xscale() == "log"
-
-
-def test_steps_draw_what_is_given():
-    left, right = figures.steps(
-        {"a": {"r": ([1, 2], [3, 4]), "s": ([1, 2], [5, 6])}, "b": {}}, xlabel="x", ylabel="y"
-    ).axes
-    assert [line.get_ydata().tolist() for line in left.lines] == [[3, 4], [5, 6]]
-    assert {line.get_drawstyle() for line in left.lines} == {"steps-mid"}
-    assert len(right.lines) == 0
-
-
-def test_correlations_show_all_but_the_diagonal():
-    table = pd.DataFrame([[1, -0.8], [0.25, 1]], index=["p", "q"], columns=["p", "q"])
-    first, second, third, _, _ = figures.correlations(dict.fromkeys("abc", table)).axes
-    for ax, title in ((first, "a"), (second, "b"), (third, "c")):
-        assert [text.get_text() for text in ax.texts] == ["-80", "25"]
-        assert ax.images[0].get_clim() == (-1, 1)
-        assert ax.get_title(loc="left") == title
-    assert [tick.get_text() for tick in first.get_yticklabels()] == ["p", "q"]
-
-
 def test_fit_and_met_draws_a_line_for_each_run():
     t, fit, met = np.arange(3), np.array([[0, 1, 0], [0, 2, 0]]), np.array([[1, 2, 3], [1, 1, 4]])
     figure = figures.fit_and_met(t, t, {"a": {"r": (fit, met)}, "b": {"r": (fit, met), "s": (fit[:1], met[:1])}})
