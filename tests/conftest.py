@@ -26,6 +26,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 WHOLE = {"embedded", "model", "tokenizer", "browser", "has_browser"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Mark as ``unit`` what needs no embedded model, no browser and no process, unless it is marked ``whole``.
 
