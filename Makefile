@@ -40,9 +40,9 @@ book: $(READY) $(NODE) ## Execute the notebooks and render the book to book/_bui
 	@$(BIN)/python -m tools build
 
 unit: $(READY) ## Run the quick tests: no model, no browser, no processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m unit --durations=20
 
-test: lint $(NODE) ## Run the tests
+test: lint $(NODE) ## Run the tests, and show the slowest
 	@$(BIN)/geolib models --fetch
 	OMP_NUM_THREADS=1 GEOLIB_DRAW=$(DRAW) $(BIN)/python -m pytest -n auto --durations=20
 

@@ -27,17 +27,11 @@ WHOLE = {"embedded", "model", "tokenizer", "browser", "has_browser"}
 
 
 def pytest_collection_modifyitems(items):
-    """Mark as ``unit`` what needs no embedded model, no browser and no process, unless it is marked ``whole``.
-
-    The whole ones of a file stay together, in one process, so that what they share is made once. These groups come
-    first; the many quick tests then fill up the process that has less to do.
-    """
+    """Mark as ``unit`` what needs no embedded model, no browser and no process, unless it is marked ``whole``."""
     for item in items:
         examples = getattr(getattr(item, "dtest", None), "examples", ())
         loads = any("load()" in example.source for example in examples)
-        if loads or WHOLE & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("whole"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-        else:
+        if not loads and not WHOLE & set(getattr(item, "fixturenames", ())) and not item.get_closest_marker("whole"):
             item.add_marker("unit")
 
 

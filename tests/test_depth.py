@@ -53,7 +53,7 @@ def cases():
     """Chapters with the depths at which they are run."""
     for path in CHAPTERS:
         for depth in DEPTHS if os.environ.get("GEOLIB_DRAW") == "anew" else PUSHED.get(path.stem, ()):
-            yield pytest.param(path, depth, id=f"{path.stem}-{depth}", marks=pytest.mark.xdist_group(path.stem))
+            yield pytest.param(path, depth, id=f"{path.stem}-{depth}")
 
 
 def run(chapter, **parameters):
