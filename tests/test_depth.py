@@ -23,7 +23,7 @@ DEPTHS = (6, 12, 24, 40)
 PUSHED = {
     "attention-graph": (6, 40),
     "theorem": (6, 40),
-    "which-id": (6,),
+    "which-id": (12,),
     "dimension-to-regions": (6,),
     "open": (40,),
 }
