@@ -14,6 +14,8 @@ endif
 ALONE ?=
 ADDRESS ?=
 FAULTS ?=
+# Where a Python has it (3.12), sys.monitoring counts the lines that ran, at little cost; older ones go without.
+COVER = $(shell $(BIN)/python -c 'import sys; print("COVERAGE_CORE=sysmon" * (sys.version_info >= (3, 12)))')
 # "anew": random tests draw other cases than each time.
 DRAW ?=
 
@@ -44,7 +46,8 @@ unit: $(READY) ## Run the quick tests: no model, no browser, no processes
 
 test: lint $(NODE) ## Run the tests
 	@$(BIN)/geolib models --fetch
-	OMP_NUM_THREADS=1 GEOLIB_DRAW=$(DRAW) $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 GEOLIB_DRAW=$(DRAW) $(COVER) $(BIN)/python -m pytest -n auto $(if $(COVER),--cov --cov-report=)
+	@$(if $(COVER),$(BIN)/coverage report --format=total | sed 's/.*/coverage: & % of the lines of geolib/')
 
 faults: $(READY) ## Kill, cut, fill and damage what runs and what is kept, and see that nothing is lost
 	@$(BIN)/geolib models --fetch
@@ -80,10 +83,11 @@ epub: $(READY) ## Make one EPUB of the built book, in book/_build/print
 links: $(READY) ## Try every link that leads out of the built book (needs the network)
 	@PYTHONPATH=. $(BIN)/jupyter-book build book/_build/stage --path-output book/_build/links --builder linkcheck --quiet
 
-lint: $(READY) ## Check style, spelling, and that each .ipynb is in step with its .md
+lint: $(READY) ## Check style, spelling, types, and that each .ipynb is in step with its .md
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/mypy
 	@$(BIN)/python -m tools pair --check
 
 dist: $(READY) ## Build the wheel and the source archive, and use the wheel in an empty environment

@@ -526,7 +526,7 @@ def test_data(capsys, tmp_path, monkeypatch):
         (["regions", "--window", "nan"], 1, "window holds nan"),
         (["regions", "--window", "inf"], 1, "window holds -inf"),
         (["regions", "--window", "1e308"], 1, "overflow float64"),
-        (["regions", "--limit", "0"], 1, "limit is 0, expected at least 1"),
+        (["regions", "--limit", "0"], 1, "limit is 0, but at least 1 was expected"),
         (["regions", "--limit", "9"], 1, "limit is 9, but there are more regions; pass a larger limit"),
         (["regions", "--neurons", "200", "--certify"], 1, "certify is for at most 2000 regions"),
         (["regions", "--line", "1", "2", "3"], 2, "--line"),

@@ -1,7 +1,9 @@
 """The package as a whole: metadata that cannot drift, imports that stay light and point one way."""
 
 import ast
+import importlib
 import importlib.metadata
+import inspect
 import platform
 import re
 import subprocess
@@ -171,8 +173,46 @@ def test_import_is_light():
 
 
 @pytest.mark.whole
+def test_protocols_need_nothing():
+    loaded = set(python("import sys, geolib.typing; print(*sys.modules)").split())
+    assert not loaded & {"torch", "transformers", "numpy"}
+
+
+# What the reference documents; geolib.dimension, figures, toy and reasoning's claims and resampling are not annotated.
+ANNOTATED = ["models", "store", "checks", "statements", "interactive", "partition", "reasoning", "experiments"]
+ANNOTATED += ["experiments.report", "experiments.endpoint_judge"]
+
+
+@pytest.mark.parametrize("module", ANNOTATED)
+def test_public_functions_are_annotated(module):
+    module = importlib.import_module(f"geolib.{module}")
+    names = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
+    lacking = []
+    for name in names:
+        thing = getattr(module, name)
+        if not str(getattr(thing, "__module__", "")).startswith(module.__name__) or "claims" in thing.__module__:
+            continue
+        own = [thing] if inspect.isfunction(thing) else []
+        if inspect.isclass(thing):
+            own = [vars(thing)[key] for key in vars(thing) if not key.startswith("_") or key == "__call__"]
+            own = [
+                getattr(one, "fget", None) or getattr(one, "func", None) or getattr(one, "__func__", one) for one in own
+            ]
+        for function in filter(inspect.isfunction, own):
+            signature = inspect.signature(function)
+            given = [p.annotation for p in signature.parameters.values() if p.name not in ("self", "cls")]
+            if inspect.Parameter.empty in (*given, signature.return_annotation):
+                lacking.append(function.__qualname__)
+    assert not lacking
+
+
+def test_the_wheel_says_that_it_is_typed():
+    assert (ROOT / "geolib" / "py.typed").is_file()
+
+
+@pytest.mark.whole
 def test_partition_needs_numpy_only():
-    before = set(python("import sys, numpy; print(*sys.modules)").split())
+    before = set(python("import sys, numpy.typing; print(*sys.modules)").split())
     loaded = set(python("import sys, geolib.partition; print(*sys.modules)").split())
     tops = {name.split(".")[0] for name in loaded - before}
     assert tops - {"geolib"} <= set(sys.stdlib_module_names)
@@ -202,6 +242,7 @@ ALLOWED = {
     "checks": set(),  # the two leaves that every part may stand on
     "store": set(),
     "statements": set(),
+    "typing": set(),  # what annotations name; every part may
     "partition": {"partition", "checks"},
     "toy": {"dimension", "checks"},
     "figures": {"dimension"},
@@ -222,7 +263,7 @@ def test_imports_point_one_way(path):
             imported |= (
                 {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "geolib" else {node.module}
             )
-    ours = {name.split(".")[1] for name in imported if name.startswith("geolib.")} - {"__version__"}
+    ours = {name.split(".")[1] for name in imported if name.startswith("geolib.")} - {"__version__", "typing"}
     assert ours <= ALLOWED[part]
     if part in ("toy", "figures", "interactive", "cli"):  # the rules need NumPy only; the rest, torch
         top = [node.module for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]

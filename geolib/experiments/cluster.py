@@ -1,9 +1,9 @@
-"""A sweep beyond one machine: the same batches, answered by workers of a Ray cluster, each of which holds the model.
+"""A sweep beyond one machine: the same batches, answered by workers of a Ray cluster, each with its copy of the model.
 
-Three layers, so that each may die alone. The sweep itself keeps the rows. A *broker*, a child process, holds the one
-connection to Ray and hands batches to workers: where the head of a cluster is lost, Ray ends the process that was
-connected to it, and a new broker takes over once the head is back. The *workers* are Ray actors, one for each GPU,
-or for so many cores; one that dies is started again by Ray, and its batch is tried again.
+There are three layers, so that each may fail alone. The sweep itself keeps the rows. A *broker*, a child process, has
+the only connection to Ray and hands batches to workers: when the head of a cluster is lost, Ray ends the process that
+is connected to it, and a new broker takes over once the head is back. The *workers* are Ray actors, one for each GPU,
+or without GPUs one for every `threads` cores; Ray restarts a worker that dies, and its batch is tried again.
 """
 
 import builtins
@@ -32,42 +32,42 @@ from geolib.store import fingerprint
 
 logger = logging.getLogger(__name__)
 
-_AHEAD = 2  # batches on the way for each worker: the next one waits where it is needed
-_LOOK = 5.0  # seconds between two looks at whether the cluster is still the same
-_PAUSE = 0.5  # seconds between two looks at what cannot announce itself
+_AHEAD = 2  # batches sent to each worker: the next one waits there
+_LOOK = 5.0  # seconds between two checks that the cluster is still the same
+_PAUSE = 0.5  # seconds between two checks of states that Ray does not announce
 
 
 class ClusterError(RuntimeError):
-    """The cluster cannot be reached, has no worker, or lost one at its work."""
+    """The cluster cannot be reached, has no worker, or lost a worker while it was working."""
 
 
 class Cluster:
     """Workers of a Ray cluster: the ``engine`` of a :class:`~geolib.reasoning.Sweep`. Needs the extra ``cluster``.
 
-    Used in a ``with`` block, which ends the workers. The cluster is the one at ``address``, or that of the environment
-    variable RAY_ADDRESS; without either one is started on this machine, and ends with the block. geolib and the model
-    must be within reach of every node.
+    Used in a ``with`` block, which ends the workers. The cluster is the one at ``address``, or at the address in the
+    environment variable RAY_ADDRESS; without both, a cluster is started on this machine, and ends with the block.
+    geolib and the model must be available on every node.
 
     Parameters
     ----------
     model : str or callable
-        What each worker loads: a name as for :func:`geolib.models.load`, or something picklable that returns a model
-        and a tokenizer. A worker whose weights are not those of the sweep's model is refused.
+        What each worker loads: a name as for :func:`geolib.models.load`, or a picklable function that returns a model
+        and a tokenizer. A worker with other weights than the sweep's model is refused.
     workers : int, optional
-        How many; by default one for each GPU, and where there is none, as many as there are cores for.
+        Number of workers; by default one per GPU, or without GPUs one per ``threads`` cores.
     threads : int
-        Cores of each worker.
+        Number of cores of each worker.
     address : str, optional
         As for ``ray.init``: ``"10.0.0.1:6379"``, ``"auto"``, ``"local"``.
     patience : float
-        Seconds to wait for a cluster that was lost, or for a first worker.
+        Seconds to wait for a lost cluster to come back, or for the first worker.
 
     Raises
     ------
     ImportError
         The extra ``cluster`` is not installed.
     TypeError, ValueError
-        A number of another kind.
+        An argument has another type or value.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Cluster:
 
     @property
     def at_once(self) -> int:
-        """Batches that may be on the way; waits for the first worker."""
+        """Number of batches that may be on the way at the same time; waits for the first worker."""
         return _AHEAD * self._about()[2]
 
     def room(self) -> tuple[str, int]:
@@ -120,13 +120,13 @@ class Cluster:
 
     def _about(self):
         if self._ready is None:
-            raise ClusterError("Cluster: it is not running, but was expected to be used in a with block")
+            raise ClusterError("Cluster: it is not running, but use in a with block was expected")
         return self._ready.result()
 
     def submit(self, settings: Settings, batch: Sequence[dict]) -> Future:
-        """Have a batch answered: a future of its rows.
+        """Have a batch answered; return a future of its rows.
 
-        Its exception is what the model failed with; or ClusterError: the worker died over it, or the cluster is lost.
+        The exception of the future is the model's error, or a ClusterError if the worker died or the cluster is lost.
         """
         future, number = Future(), next(self._numbers)
         # Questions stay here: a worker needs the tokens alone.
@@ -148,7 +148,7 @@ class Cluster:
         theirs.close()
 
     def _listen(self):
-        """Pass on what the broker says, and replace a broker that ended."""
+        """Pass on the broker's messages, and replace a broker that ended."""
         lost = None  # since when
         while True:
             try:
@@ -175,7 +175,7 @@ class Cluster:
                 (future.set_exception if isinstance(content, Exception) else future.set_result)(content)
 
     def _replace(self):
-        """Start another broker, and send it what the last one did not finish."""
+        """Start another broker, and send it the batches that the last one did not finish."""
         self._broker.join(20)
         self._broker.kill()
         self._broker.join()
@@ -196,7 +196,7 @@ class Cluster:
 
 
 def _serve(pipe, load, workers, threads, address, patience):
-    """Be the broker: keep Ray's actors busy with what comes through the pipe, and send back what they answer.
+    """Run the broker: give the batches from the pipe to Ray's actors, and send back their rows.
 
     ``("ready", about)`` is sent once, ``(number, rows or exception)`` for each batch, and ``("lost", why)`` last.
     """
@@ -222,13 +222,13 @@ def _serve(pipe, load, workers, threads, address, patience):
 
 
 def _actors(load, workers, threads):
-    """Make the actors: one for each GPU, or for so many cores."""
+    """Start the actors: one for each GPU, or without GPUs one for every `threads` cores."""
     import ray
 
     there = ray.cluster_resources()
     gpus, cores = int(there.get("GPU", 0)), int(there.get("CPU", 0))
     workers = workers or gpus or max(1, cores // threads)
-    # Restarted by Ray as often as they die; but what is tried again is decided by the sweep.
+    # Ray restarts actors as often as they die, but never repeats a task: the sweep decides what is tried again.
     kind = ray.remote(num_cpus=threads, num_gpus=1 if gpus else 0, max_restarts=-1, max_task_retries=0)(_Worker)
     return [kind.remote(load, threads) for _ in range(workers)]
 
@@ -238,7 +238,7 @@ def _broke(pipe, actors, patience):
 
     waiting, idle, told, seen, looked = deque(), [], False, time.monotonic(), time.monotonic()
     here = ray.get_runtime_context().get_node_id()
-    # A reference to the actor that it is of, and the number of the batch; none for the question whether it lives.
+    # By reference: the actor, and the number of the batch; None for a call that only checks that the actor is alive.
     flying = {actor.about.remote(): (actor, None) for actor in actors}
     while True:
         while pipe.poll(0 if flying or waiting else None):
@@ -281,18 +281,20 @@ def _broke(pipe, actors, patience):
                 raise ClusterError("this node is no longer part of it")
             looked = time.monotonic()
         if len(idle) == 0 and time.monotonic() - seen > patience and all(n is None for _, n in flying.values()):
-            raise ClusterError(f"no worker came to life in {patience:g} s: has the cluster what they ask for?")
+            raise ClusterError(
+                f"no worker has started in {patience:g} s: does the cluster have the cores or GPUs that they need?"
+            )
 
 
-def _portable(error) -> Exception:
-    """Return an error that can travel: of the same kind where that is known everywhere, in the same words."""
+def _portable(error: Exception) -> Exception:
+    """Return an error that can be pickled: of the same type if it is known everywhere, with the same message."""
     if isinstance(error, RefusedError) or type(error) is getattr(builtins, type(error).__name__, None):
         return type(error)(str(error))
     return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 class _Worker:
-    """What an actor is: a model, and who turns prompts into rows with it."""
+    """The object inside an actor: a model, and the Answerer that turns prompts into rows with it."""
 
     def __init__(self, load, threads):
         torch.set_num_threads(threads)
@@ -304,9 +306,11 @@ class _Worker:
         device, memory = room(self.model)
         return device, memory if device == "cuda" else int(memory * min(1.0, self.threads / os.cpu_count()))
 
-    def answer(self, settings: Settings, batch) -> list[dict]:
+    def answer(self, settings: Settings, batch: Sequence[dict]) -> list[dict]:
         if settings != self.settings:
             if settings.model_sha256 != self.sha256:
-                raise RefusedError("Cluster: a worker's model has other weights than the sweep's")
+                raise RefusedError(
+                    "Cluster: model has other weights on a worker, but those of the sweep's model were expected"
+                )
             self.answerer, self.settings = Answerer(self.model, self.tokenizer, settings), settings
         return self.answerer(batch)

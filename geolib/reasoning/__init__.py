@@ -1,11 +1,12 @@
 """Part III: the GSM8K-Zero experiments."""
 
 import importlib
+from typing import Any
 
 from geolib.reasoning.judge import Verdict, judge
 
-# All but the judge, whose module has its function's name, is imported on first use: whoever asks for questions must not
-# wait for torch.
+# Everything but the judge (whose module has the same name as its function) is imported on first use: code that only
+# needs questions does not wait for torch.
 _LATER = {
     "analysis": "Paired association binned_share holm id_change mean_change mean_rises paired_share permutation_test",
     "claims": "findings verdicts",
@@ -24,11 +25,11 @@ __all__ = ["Verdict", "judge"]
 __all__ += _HOMES
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"geolib.reasoning.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'geolib.reasoning' has no attribute '{name}'")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

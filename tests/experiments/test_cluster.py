@@ -169,9 +169,9 @@ def test_an_engine_that_is_none(folder, loaded):
     ("arguments", "error", "message"),
     [
         ({"model": 3}, TypeError, "model is 3, but a name or a callable"),
-        ({"workers": 0}, ValueError, "workers is 0, expected at least 1"),
-        ({"threads": 1.5}, TypeError, "threads is 1.5, expected an integer"),
-        ({"patience": 0}, ValueError, "patience is 0, expected a number above 0"),
+        ({"workers": 0}, ValueError, "workers is 0, but at least 1 was expected"),
+        ({"threads": 1.5}, TypeError, "threads is 1.5, but an integer was expected"),
+        ({"patience": 0}, ValueError, "patience is 0, but a number above 0 was expected"),
     ],
 )
 def test_bad_arguments(arguments, error, message):

@@ -309,10 +309,10 @@ def test_openai_is_imported_when_it_is_needed():
     [
         ({"model": ""}, ValueError, "model is '', but a model's name was expected"),
         ({"model": None}, ValueError, "model is None, but a model's name was expected"),
-        ({"timeout": 0}, ValueError, "timeout is 0, expected a number above 0"),
-        ({"timeout": "1"}, TypeError, "timeout is '1', expected a number above 0"),
-        ({"max_retries": -1}, ValueError, "max_retries is -1, expected at least 0"),
-        ({"at_once": 17}, ValueError, "at_once is 17, expected from 1 to 16"),
+        ({"timeout": 0}, ValueError, "timeout is 0, but a number above 0 was expected"),
+        ({"timeout": "1"}, TypeError, "timeout is '1', but a number above 0 was expected"),
+        ({"max_retries": -1}, ValueError, "max_retries is -1, but at least 0 was expected"),
+        ({"at_once": 17}, ValueError, "at_once is 17, but 1 to 16 was expected"),
     ],
 )
 def test_settings_of_an_endpoint(settings, error, message):
