@@ -14,7 +14,7 @@ def _own(monkeypatch):
 def test_a_misspelt_profile_is_none():
     assert [is_full(profile) for profile in ("quick", "full")] == [False, True]
     for profile in ("Full", "ful", "", None, ["full"]):
-        with pytest.raises(ValueError, match=r"^profile is .*, but 'quick' or 'full' was expected$"):
+        with pytest.raises(ValueError, match=r"^is_full: profile is .*, but 'quick' or 'full' was expected$"):
             is_full(profile)
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from geolib.reasoning.questions import Question
 
 # Stories, each with questions that ask for one of its numbers, given by its position from 0. "[4-30]" is an integer
-# from 4 to 30, "[2.5-5.5]" a number with one decimal. No range has 0, 1 or 2, so every noun is in the plural, and "half",
-# "twice" or "a third" cannot be mistaken for the answer. Words are drawn for "{name}", "{town}" and so on.
+# from 4 to 30, "[2.5-5.5]" a number with one decimal. No range has 0, 1 or 2, so every noun is in the plural, and
+# "half", "twice" or "a third" cannot be mistaken for the answer. Words are drawn for "{name}", "{town}" and so on.
 _DATA = json.loads(Path(__file__).with_name("stories.json").read_text("utf-8"))
 _WORDS = {kind: words.split() for kind, words in _DATA["words"].items()}
 _RANGE = re.compile(r"\[([\d.]+)-([\d.]+)\]")

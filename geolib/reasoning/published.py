@@ -66,7 +66,7 @@ def load_run(name: str, folder: str | os.PathLike | None = None) -> tuple[pd.Dat
     folder = Path(folder or results_folder())
     path = folder / f"{name}.parquet"
     if not path.exists() or not path.with_suffix(".json").exists():
-        raise FileNotFoundError(f"load_run: name is {name!r}, but a run in {folder} was expected")
+        raise FileNotFoundError(f"load_run: there is no run {name!r} in {folder}")
     where = f"load_run: {path.with_suffix('.json')}"
     try:
         manifest = json.loads(path.with_suffix(".json").read_text("utf-8"))

@@ -122,7 +122,7 @@ def test_a_model_that_is_not_there(tmp_path):
 
 
 def test_more_cores_than_there_are(folder):
-    message = "no worker came to life in 3 s"
+    message = "no worker has started in 3 s"
     with Cluster(str(folder), threads=10_000, patience=3) as cluster, pytest.raises(ClusterError, match=message):
         cluster.room()
 
@@ -161,7 +161,7 @@ def test_a_cluster_that_does_not_come_back(folder, loaded, tmp_path):
 def test_an_engine_that_is_none(folder, loaded):
     with pytest.raises(TypeError, match=r"^Sweep: engine is 'ray', but a Cluster was expected"):
         sweep(loaded, engine="ray")
-    with pytest.raises(ClusterError, match=r"^Cluster: it is not running, but was expected to be used in a with block"):
+    with pytest.raises(ClusterError, match=r"^Cluster: it is not running, but use in a with block was expected"):
         sweep(loaded, engine=Cluster(str(folder)))
 
 

@@ -290,7 +290,7 @@ class TestFromTorch:
         def plain():
             return nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
 
-        refuses(TypeError, r"got [\w.]+\.Residual, but a torch\.nn\.Sequential", Residual(*plain()))
+        refuses(TypeError, r"sequential is [\w.]+\.Residual, but a torch\.nn\.Sequential", Residual(*plain()))
         refuses(TypeError, r"layer 0 is [\w.]+\.Scaled, but Linear", nn.Sequential(Scaled(2, 4), nn.ReLU()))
         weight_normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 4)), nn.ReLU())
         refuses(TypeError, r"layer 0 is torch\.nn\.utils\.parametrize\.ParametrizedLinear, but", weight_normed)
