@@ -357,7 +357,7 @@ def test_a_thousand_regions_stay_small():
         ),
         ({3: [[0, 3]]}, r"^film: frames\[3\] has shapes \(2,\), but"),
         ({3: ([0], [0])}, r"^film: frames\[3\] has shapes \(1,\) and \(1,\), but"),
-        ({3: ([0, 3], [0, np.nan])}, r"^film: frames\[3\] holds a number that is not finite$"),
+        ({3: ([0, 3], [0, np.nan])}, r"^film: frames\[3\] holds NaN or infinity, but finite numbers were expected$"),
     ],
 )
 def test_film_refuses(still, frames, message):
@@ -369,7 +369,7 @@ def test_film_refuses(still, frames, message):
     ("x", "frames", "bins", "message"),
     [
         ([0, 1], {}, [0, 1], r"^film: frames is empty, but at least one was expected$"),
-        ([1, 0], {0: ([0, 1], [0, 1])}, [0, 1], r"^film: x has shape \(2,\), .* expected x increasing"),
+        ([1, 0], {0: ([0, 1], [0, 1])}, [0, 1], r"^film: x has shape \(2,\), .* but increasing x"),
         (
             [0, 1, 2],
             {0: ([0, 1], [0, 1])},
@@ -403,14 +403,14 @@ def with_edge(**row):
             r"lacks layer, key, but layer, head, query, key, wei",
         ),
         (EDGES[:0], {}, "edges is empty, but at least one was expected"),
-        (with_edge(query=3), {}, "hold one that does not lead from one of 3 tokens back to another"),
-        (with_edge(key=-1), {}, "hold one that does not lead from"),
-        (with_edge(query=1, key=2), {}, "hold one that does not lead from"),
-        (with_edge(weight=0.0), {}, r"hold a weight outside \(0, 1\]"),
-        (with_edge(weight=1.1), {}, r"hold a weight outside \(0, 1\]"),
-        (with_edge(weight=np.nan), {}, r"hold a weight outside \(0, 1\]"),
-        (EDGES, {"layer": 3}, "layer is 3, but the edges' layers are 4 to 5"),
-        (EDGES, {"head": 2}, "head is 2, but the edges' heads are 1 to 3"),
+        (with_edge(query=3), {}, "edges has others, but edges with 0 <= key <= query < 3"),
+        (with_edge(key=-1), {}, "edges has others, but"),
+        (with_edge(query=1, key=2), {}, "edges has others, but"),
+        (with_edge(weight=0.0), {}, r"has a weight outside \(0, 1\]"),
+        (with_edge(weight=1.1), {}, r"has a weight outside \(0, 1\]"),
+        (with_edge(weight=np.nan), {}, r"has a weight outside \(0, 1\]"),
+        (EDGES, {"layer": 3}, "layer is 3, but 4 to 5 was expected"),
+        (EDGES, {"head": 2}, "head is 2, but 1 to 3 was expected"),
     ],
 )
 def test_head_by_head_refuses(still, edges, kwargs, message):

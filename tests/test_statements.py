@@ -27,7 +27,7 @@ def test_a_sentence_that_is_carried(true):
 
 @pytest.mark.parametrize("shown", [True, False])
 def test_a_sentence_that_is_not_carried(shown):
-    with pytest.raises(NotCarriedError, match=r"no longer carry this sentence: Two is more. \(now: 3, 2\)"):
+    with pytest.raises(NotCarriedError, match=r"no longer support this sentence: Two is more. \(now: 3, 2\)"):
         holds("Two is more.", np.False_, "3, 2", shown=shown)
 
 

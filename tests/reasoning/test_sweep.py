@@ -183,7 +183,7 @@ def test_a_killed_sweep_goes_on(model, tokenizer, tmp_path, monkeypatch):
     [
         ({"questions": []}, "questions is empty"),
         ({"shots": ()}, r"shots is \(\)"),
-        ({"shots": (-1,)}, r"shots is \(-1,\), but whole numbers"),
+        ({"shots": (-1,)}, r"shots is \(-1,\), but integers of at least 0"),
         ({"shots": (True,)}, r"shots is \(True,\)"),
         ({"shots": (1, 1)}, r"shots is \(1, 1\), but distinct"),
         ({"shots": (4,)}, "shots has 4, but at most 3, as many as examples"),
@@ -200,7 +200,7 @@ def test_a_killed_sweep_goes_on(model, tokenizer, tmp_path, monkeypatch):
         ({"conditions": [Condition()] * 2, "examples": ()}, "conditions holds two of one name"),
         (
             {"conditions": [HINTED], "examples": (), "only_wrong": True},
-            "conditions lacks Condition\(\), without examples",
+            r"conditions lacks Condition\(\), without examples",
         ),
     ],
 )
