@@ -312,7 +312,7 @@ class TestFromTorch:
         refuses(ValueError, "the Sequential has a forward of its own", far)
         handle = nn.modules.module.register_module_forward_hook(lambda module, given, output: 2 * output)
         try:
-            refuses(ValueError, "the module computes something else", plain())
+            refuses(ValueError, "sequential computes something else", plain())
         finally:
             handle.remove()
         refuses(
@@ -326,7 +326,7 @@ class TestFromTorch:
             with pytest.raises(TypeError, match=f"^from_torch: {message}"):
                 ReluNetwork.from_torch(nn.Sequential(*layers))
 
-        plain = "expected a plain tensor of real numbers in memory"
+        plain = "but a plain tensor of real numbers in memory"
         refuses(rf"weight of layer 0 is .*complex64 on cpu, {plain}", nn.Linear(2, 3, dtype=torch.complex64), nn.ReLU())
         refuses(rf"weight of layer 0 is .*float32 on meta, {plain}", nn.Linear(2, 3, device="meta"), nn.ReLU())
         sparse = nn.Linear(2, 3)

@@ -238,7 +238,7 @@ def test_conditions_are_frozen_and_compare():
     ("attributes", "error", "message"),
     [
         ({"kind": "noise"}, ValueError, "kind is 'noise', but one of examples, random, shuffled, prose was expected"),
-        ({"examples": ["How many?"]}, TypeError, r"examples is .*, but a sequence of Question was expected"),
+        ({"examples": ["How many?"]}, TypeError, "examples is ['How many?'], but a sequence of Question was expected"),
         ({"examples": 3}, TypeError, "examples is 3, but a sequence of Question was expected"),
         ({"lead": 3}, TypeError, "lead is a int, but text was expected"),
         ({"hint": "a\nb"}, ValueError, r"hint is 'a\nb', but one line without outer spaces was expected"),
