@@ -16,7 +16,10 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_SUBMODULES = ("cli", "dimension", "experiments", "figures", "interactive", "models", "partition", "reasoning", "toy")
+_SUBMODULES = (
+    *("cli", "dimension", "estimates", "experiments", "figures", "interactive"),
+    *("models", "partition", "reasoning", "statements", "toy"),
+)
 __all__ = ["__version__", *_SUBMODULES]
 
 

@@ -4,6 +4,7 @@ Every message has the form "<function>: <argument> is <given>, but <expected> wa
 these functions is the part "<function>: <argument>", with which the message begins.
 """
 
+from collections.abc import Iterable
 from numbers import Real
 from operator import index
 from typing import Any
@@ -106,6 +107,21 @@ def integer(name: str, value: Any, low: float, high: int | None = None) -> int:
         expected = f"at least {low}" if high is None else f"{low} to {high}"
         raise ValueError(f"{name} is {number}, but {expected} was expected")
     return number
+
+
+def integers(name: str, values: Iterable[Any], low: float) -> tuple[int, ...]:
+    """Return `values`, at least one, as a tuple of ints of at least `low`. `name` prefixes the message."""
+    numbers = tuple(integer(f"{name}[{i}]", value, low) for i, value in enumerate(values))
+    if not numbers:
+        raise ValueError(f"{name} is empty, but at least one integer was expected")
+    return numbers
+
+
+def choice(name: str, value: Any, *options: Any) -> Any:
+    """Return `value`, which must be one of the options. `name` prefixes the message."""
+    if value not in options:
+        raise ValueError(f"{name} is {value!r}, but {' or '.join(map(repr, options))} was expected")
+    return value
 
 
 def above_zero(name: str, value: ArrayLike, *, zero: bool = False) -> np.ndarray:

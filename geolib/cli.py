@@ -26,7 +26,7 @@ def main(arguments=None) -> None:
     logging.getLogger("geolib").handlers = [handler]
     logging.getLogger("geolib.progress").setLevel(logging.INFO)  # long work says how far it is, where no bar does
     try:
-        group.main(arguments, standalone_mode=False)
+        group.main(_one_each(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.UsageError as error:
@@ -39,6 +39,22 @@ def main(arguments=None) -> None:
         # Ours are one line; others', such as torch's when a GPU's memory runs out, are made one.
         click.echo(f"geolib: {' '.join(str(error).split()) or type(error).__name__}", err=True)
         sys.exit(1)
+
+
+def _one_each(words):
+    """Put the flag of a repeatable option before each of its values: ``--eps 0.1 0.05``, or ``--eps 0.1,0.05``."""
+    many = {flag for one in group.commands.values() for option in one.params if option.multiple for flag in option.opts}
+    spread, flag = [], None
+    for word in words:
+        name, _, values = word.partition("=")
+        if word.startswith("-"):
+            flag = name if name in many else None
+        if flag in (None, word):
+            spread.append(word)
+        else:
+            for value in (values if name == flag else word).split(","):
+                spread += [value] if spread[-1] == flag else [flag, value]
+    return spread
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -66,26 +82,7 @@ _rules = click.Choice(RULES)
 _rules.choices = RULES  # click copies what it is given, and would not see an entry that is added
 
 
-class _Spreading(click.Command):
-    """A command whose repeatable options take many values after one flag: ``--eps 0.1 0.05``, ``--eps 0.1,0.05``."""
-
-    def parse_args(self, context, arguments):
-        """Write the flag out before every value, which is the form that click reads."""
-        many = {flag for parameter in self.params if getattr(parameter, "multiple", False) for flag in parameter.opts}
-        spread, flag = [], None
-        for argument in arguments:
-            name, _, value = argument.partition("=")
-            if argument.startswith("-"):
-                flag = name if name in many else None
-            if flag is None or argument == flag:
-                spread.append(argument)
-                continue
-            for one in (value if name == flag else argument).split(","):
-                spread += [one] if spread and spread[-1] == flag else [flag, one]
-        return super().parse_args(context, spread)
-
-
-@group.command(cls=_Spreading)
+@group.command()
 @_model
 @click.option("--text", help="The prompt.")
 @click.option(
@@ -274,7 +271,7 @@ def regions(neurons, seed, bias, window, line, limit, certify, as_json):
         )
 
 
-@group.command(cls=_Spreading)
+@group.command()
 @_model
 @_questions
 @click.option("-n", "n_questions", type=_FROM_1, help="Number of questions; by default 48, and with --run all.")
@@ -417,7 +414,7 @@ def _run_and_publish(names, loaded, questions, source, out, settings, as_json):
         click.echo(json.dumps(manifest) if as_json else f"{name}: {manifest['rows']} rows in {out / name}.parquet")
 
 
-@group.command(cls=_Spreading)
+@group.command()
 @_model
 @_questions
 @click.option("-n", "n_questions", type=_FROM_1, help="Number of questions; by default 24.")

@@ -1,4 +1,7 @@
-"""One look for all figures. Each function draws what it is given and returns the figure; nothing is computed here.
+"""One look for all figures: a theme on seaborn, and the few plots that chapters share; nothing is computed here.
+
+A chapter draws what it alone needs with seaborn, in a function that :func:`drawn` decorates, or as a
+:class:`seaborn.objects.Plot` that it gives to :func:`draw`.
 
 Where the environment variable ``GEOLIB_DARK`` is set, a notebook gets each figure twice: on a light ground, and on a
 dark one under a type of its own, :data:`DARK`, which the book's build shows to readers whose theme is dark.
@@ -7,12 +10,14 @@ dark one under a type of its own, :data:`DARK`, which the book's build shows to 
 import base64
 import functools
 import io
-import itertools
 import os
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import seaborn as sns
+import seaborn.objects as so
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm
 from matplotlib.patches import Arc
@@ -20,28 +25,35 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from geolib.dimension.rules import check_eps
 
-DARK = "application/vnd.geolib.dark+png"
+DARK = "application/vnd.geolib.dark+"  # followed by svg or png
 # Okabe and Ito's palette: told apart with any colour vision, and in grey. On a dark ground two of them are lighter.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#5F6B73")
 _NAMES = ("blue", "orange", "green", "red", "purple", "grey")
 _MARKERS = "osD^vP"
+_DASHES = ("--", ":", "-.")
+# A picture of more characters than this has many marks, and is smaller as pixels.
+_MOST = 150_000
 
-_LOOK = {
-    "figure.dpi": 144,
-    "figure.constrained_layout.use": True,
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4,
-}
+_LOOK = (
+    sns.axes_style("ticks")
+    | sns.plotting_context("paper", font_scale=1.0)
+    | {
+        "font.sans-serif": ["DejaVu Sans"],  # which matplotlib brings: the same letters everywhere
+        "figure.dpi": 200,  # twice the pixels of the column that it is shown in
+        "figure.constrained_layout.use": True,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "grid.linewidth": 0.6,
+        "legend.frameon": False,
+        "lines.linewidth": 1.6,
+        "lines.markersize": 4,
+        "svg.hashsalt": "geolib",  # the same figure is the same file
+    }
+)
 
 
 def _ground(paper, ink, axes, grid, palette):
@@ -55,57 +67,124 @@ _LIGHT = _ground("white", "#14191D", "#3C454C", "#E3E7EA", PALETTE)
 _ON_DARK = _ground("#121212", "#CED6DD", "#8B98A3", "#2B3238", ("#56B4E9", *PALETTE[1:-1], "#9AA5AE"))
 
 
-def _figure(draw):
-    """Draw in the house's look, and close the figure for pyplot: a notebook then shows it once, as a value."""
+def drawn(draw):
+    """Decorate a function that returns a figure (or what has one: axes, a grid) of pyplot or seaborn.
+
+    It is then drawn in the house's look, and closed for pyplot: a notebook shows it once, as a value.
+
+    >>> @drawn
+    ... def heights(table):
+    ...     return sns.barplot(table, x="name", y="height")
+    """
 
     @functools.wraps(draw)
     def drawn(*args, **kwargs):
         figure = _drawn(draw, _LIGHT, args, kwargs)
         if os.environ.get("GEOLIB_DARK"):  # IPython asks the figure itself, before it makes the usual picture of it
-            figure._repr_mimebundle_ = lambda **_: {
-                DARK: png(_drawn(draw, _ON_DARK, args, kwargs), bbox_inches="tight")  # as notebooks do
-            }
+            dark = _drawn(draw, _ON_DARK, args, kwargs)
+            figure._repr_mimebundle_ = lambda **_: _bundle(figure, dark)
         return figure
 
     return drawn
 
 
 def _drawn(draw, look, args, kwargs):
-    with plt.rc_context(look):
-        figure = draw(*args, **kwargs)
-    plt.close(figure)
-    return figure
+    before = plt.get_fignums()
+    try:
+        with plt.rc_context(look):
+            figure = draw(*args, **kwargs)
+    finally:  # also what was begun when something was wrong
+        for number in set(plt.get_fignums()) - set(before):
+            plt.close(number)
+    return getattr(figure, "figure", figure)
+
+
+def _bundle(light, dark) -> dict[str, str]:
+    """Write the two pictures of a figure: few marks as lines, which stay sharp at any size, many as pixels."""
+    image = _written(light, "svg").decode()
+    if len(image) > _MOST:
+        return {DARK + "png": png(dark, bbox_inches="tight")}  # as notebooks do
+    return {"image/svg+xml": image, DARK + "svg": _written(dark, "svg").decode()}
+
+
+def _written(figure, kind, **settings) -> bytes:
+    file = io.BytesIO()
+    with plt.rc_context(_LOOK):  # among them the names inside an SVG
+        figure.savefig(file, format=kind, **({"bbox_inches": "tight", "metadata": {"Date": None}} | settings))
+    return file.getvalue()
 
 
 def png(figure, **settings) -> str:
     """Write a figure as a PNG in base64, as pages and notebooks hold it; settings are those of ``savefig``."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", **settings)
-    return base64.b64encode(file.getvalue()).decode("ascii")
+    return base64.b64encode(_written(figure, "png", **({"bbox_inches": None, "metadata": None} | settings))).decode()
 
 
-def _inks():
-    return plt.rcParams["axes.prop_cycle"].by_key()["color"]
+def ink(name: str) -> str:
+    """Colour of this name (blue, orange, green, red, purple, grey) on the present ground."""
+    return plt.rcParams["axes.prop_cycle"].by_key()["color"][_NAMES.index(name)]
 
 
-def _ink(name):
-    """Colour of this name on the present ground; "C0" would be looked up when the figure is shown, on any ground."""
-    return _inks()[_NAMES.index(name)]
-
-
-def _axes(columns=1, *, height=3.1, width=7.0, **kwargs):
-    figure, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False, **kwargs)
+def panels(n_columns: int = 1, *, height: float = 3.1, **kwargs):
+    """Make a figure with axes side by side; returns the figure and its axes, shape=[n_columns]."""
+    figure, axes = plt.subplots(1, n_columns, figsize=(7, height), squeeze=False, **kwargs)
     return figure, axes[0]
 
 
-def _plain_log(axis, subs=(1, 2, 5)):
+def plain_log(axis, subs=(1, 2, 5)) -> None:
     """Name places of a logarithmic axis by plain numbers."""
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_locator(NullLocator())
 
 
-@_figure
+@drawn
+def draw(plot: so.Plot, *, height: float = 3.4, log: str = ""):
+    """Draw a plot of :mod:`seaborn.objects` in the house's look, its legend below.
+
+    Parameters
+    ----------
+    plot : seaborn.objects.Plot
+    height : float
+        In inches, of 7 of width.
+    log : str
+        Which axes are logarithmic: "", "x", "y" or "xy".
+    """
+    figure = _plotted(plot, height=height, log=log)
+    _legend(figure, {})
+    return figure
+
+
+def _plotted(plot, *, height=3.4, log=""):
+    figure = plt.figure(figsize=(7, height))
+    plot.theme(dict(plt.rcParams)).on(figure).plot()
+    for ax in figure.axes:
+        ax.set(**{f"{axis}scale": "log" for axis in log})
+        for axis in (getattr(ax, f"{axis}axis") for axis in log):
+            low, high = axis.get_view_interval()
+            if low > 1e-3 and high < 1e4 and high > 5 * low:  # few decades: plain numbers, not powers of ten
+                plain_log(axis)
+    return figure
+
+
+def _legend(figure, more: Mapping | None) -> None:
+    """Put the legend below, where it takes no width, with what is to be named besides; None takes it away."""
+    handles = dict(more or {})
+    if figure.legends:
+        old = figure.legends.pop()
+        handles = dict(zip((text.get_text() for text in old.get_texts()), old.legend_handles, strict=True)) | handles
+    if len(handles) > 1 and more is not None:
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(len(handles), 4))
+
+
+def _facets(plot, panel):
+    return plot.facet(panel).label(title=str) if panel else plot
+
+
+def _parts(table, panel):
+    return list(table.groupby(panel, sort=False)) if panel else [("", table)]
+
+
+@drawn
 def mosaic(partitions: Mapping[str, object]):
     """Plane partitions side by side, a colour per region by how many neurons are active there (figure 1).
 
@@ -113,7 +192,7 @@ def mosaic(partitions: Mapping[str, object]):
     ----------
     partitions : mapping of title to geolib.partition.PlanePartition
     """
-    figure, axes = _axes(len(partitions), height=3.5)
+    figure, axes = panels(len(partitions), height=3.5)
     for ax, (title, partition) in zip(axes, partitions.items(), strict=True):
         cells = PolyCollection(
             partition.polygons, facecolors=region_colors(partition), edgecolors="#25323B", linewidths=0.25
@@ -133,39 +212,136 @@ def region_colors(partition):
     return plt.get_cmap("YlGnBu")(0.7 * (active - active.min()) / max(np.ptp(active), 1) + 0.15 * (active % 2))
 
 
-@_figure
-def curves(x, lines: Mapping[str, Sequence[float]], *, xlabel, ylabel, title="", points=None, log=False):
-    """Curves over one axis, each with its own colour and marker; ``points`` adds measured values without a line."""
-    figure, (ax,) = _axes()
-    for marker, (label, y) in zip(_MARKERS, lines.items(), strict=False):
-        ax.plot(x, y, marker=marker, label=label)
-    for color, (label, (px, py)) in zip(_inks(), (points or {}).items(), strict=False):
-        ax.plot(px, py, "x", color=color, markersize=8, markeredgewidth=2, label=label)
-    ax.set(xlabel=xlabel, ylabel=ylabel, title=title, yscale="log" if log else "linear")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=np.asarray(x).dtype.kind == "i"))
-    ax.legend()
+@drawn
+def lines(
+    table: pd.DataFrame,
+    *,
+    x: str,
+    color: str | None = None,
+    panel: str | None = None,
+    xlabel: str,
+    ylabel: str,
+    fill: str | None = None,
+    share: bool = False,
+    log: str = "",
+    height: float = 3.4,
+):
+    """Draw a tidy table of estimates as lines: a colour and a marker each, in bands where it has ``low`` and ``high``.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        ``estimate``, and ``low`` and ``high`` if they are known. A line whose ends are all missing, among others that
+        have ends, is a reference: dashed, in grey.
+    x, color, panel : str
+        Columns: what the lines run over, what tells them apart, and what the panels show.
+    fill : str, optional
+        Column of true and false: whether a marker is full.
+    share : bool
+        Whether the panels have one scale.
+    log : str
+        Which axes are logarithmic: "", "x", "y" or "xy".
+    """
+    banded = {"low", "high"} <= set(table)
+    name = color or "line"
+    table = table.assign(**{name: table[color].astype(str) if color else ""}).reset_index(drop=True)
+    plain = table.groupby(name)["low"].transform(lambda low: low.isna().all()) if banded else table["estimate"].isna()
+    plain &= not plain.all()
+    main = table[~plain]
+    names = list(main[name].unique())
+    at = {"x": x, "color": name}
+    plot = _facets(so.Plot(table), panel).share(x=share, y=share)
+    if banded:
+        plot = plot.add(so.Band(alpha=0.2), data=main, ymin="low", ymax="high", legend=False, **at)
+    if fill:
+        plot = plot.add(so.Line(), data=main, y="estimate", **at)
+        plot = plot.add(so.Dot(pointsize=5), data=main, y="estimate", fill=fill, legend=False, **at)
+    else:
+        plot = plot.add(so.Line(pointsize=4, edgewidth=0), data=main, y="estimate", marker=name, **at)
+    inks = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+    plot = plot.scale(
+        color=so.Nominal(dict(zip(names, inks, strict=False))),
+        marker=so.Nominal(dict(zip(names, _MARKERS, strict=False))),
+        fill=so.Boolean([True, False]),
+    )
+    figure = _plotted(plot.label(x=xlabel, y=ylabel, **{name: ""}), height=height, log=log)
+    values = np.unique(table[x])
+    references = dict(zip(table[name][plain].unique(), _DASHES, strict=False))
+    for ax, (_, part) in zip(figure.axes, _parts(table, panel), strict=True):
+        for other, line in part[part[name].isin(references)].groupby(name, sort=False):
+            ax.plot(line[x], line["estimate"], ls=references[other], color=ink("grey"), lw=1.2, label=other)
+        if "x" in log and len(values) < 5:  # few values: name them
+            ax.set_xticks(values, [f"{value:g}" for value in values])
+            ax.xaxis.minorticks_off()
+        elif "x" not in log and values.dtype.kind == "i":
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    shown = {line.get_label(): line for ax in figure.axes for line in ax.lines if line.get_label() in references}
+    _legend(figure, shown if len(names) + len(shown) > 1 else None)
     return figure
 
 
-@_figure
-def profiles(panels: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel="ID, summed over heads", log=False):
-    """Values per layer: a panel per rule, a line per prompt."""
-    figure, axes = _axes(len(panels))
-    for ax, (title, lines) in zip(axes, panels.items(), strict=True):
-        for marker, (label, y) in zip(itertools.cycle(_MARKERS), lines.items(), strict=False):
-            ax.plot(np.arange(1, len(y) + 1), y, marker=marker, markersize=3, label=label)
-        ax.set(title=title, xlabel="layer", ylabel=ylabel)
-        if log:
-            ax.set_yscale("log")
-            _plain_log(ax.yaxis)
-        else:
-            ax.set_ylim(bottom=0)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[-1].legend()
+@drawn
+def estimates(table: pd.DataFrame, *, of: str = "reading", panel: str | None = "panel", xlabel: str, log: bool = False):
+    """Draw estimates with their intervals and counts, one below the other, and a dashed line where no effect would be.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        ``estimate``, ``low``, ``high``, ``n``, ``null``, as :func:`geolib.estimates.tidy` returns them. A row whose
+        estimate is NaN keeps its line and stays empty.
+    of, panel : str
+        Columns: the names of the lines, and what the panels show.
+    log : bool
+        Whether the axis is logarithmic, as for odds ratios.
+    """
+    table = table.assign(**{of: table[of].astype(str)}).reset_index(drop=True)
+    parts = _parts(table, panel if panel in table else None)
+    shared = all(list(part[of]) == list(parts[0][1][of]) for _, part in parts)
+    figure, axes = panels(len(parts), height=0.8 + 0.27 * max(len(part) for _, part in parts), sharey=shared)
+    for ax, (title, part) in zip(axes, parts, strict=True):
+        plot = so.Plot(part, x="estimate", y=of).add(so.Range(color=ink("blue")), xmin="low", xmax="high")
+        plot = plot.add(so.Dot(color=ink("blue"), pointsize=5)).label(x=xlabel, y="")
+        plot.theme(dict(plt.rcParams)).on(ax).plot()
+        ax.axvline(part["null"].iloc[0], color=ink("grey"), ls="--", lw=1, zorder=0)
+        for place, n in enumerate(part["n"]):
+            at = {"xycoords": ax.get_yaxis_transform(), "va": "center", "fontsize": 7, "color": ink("grey")}
+            ax.annotate(f"{n}", (1.01, place), **at)
+        ax.set(title=title, xscale="log" if log else "linear", ylim=(len(part) - 0.5, -0.5))
+        if log:  # plain numbers: odds ratios span few powers of ten
+            plain_log(ax.xaxis, subs=(1, 1.5, 2, 3, 5))
+        ax.grid(visible=False, axis="y")
+        ax.tick_params(labelleft=not shared or ax is axes[0])
     return figure
 
 
-@_figure
+@drawn
+def share_by_change(table: pd.DataFrame, *, panel: str | None = "panel", baseline: float | None = None):
+    """Draw shares of correct answers against the change of ID, in bins with intervals and counts (figure 6).
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As :func:`geolib.reasoning.binned_share` returns it; several, one below the other, with a column that names
+        their panels.
+    panel : str, optional
+    baseline : float, optional
+        Share over all rows, drawn as a dashed line.
+    """
+    table, panel = table.reset_index(drop=True), panel if panel in table else None
+    plot = _facets(so.Plot(table, x="change", y="estimate"), panel)
+    plot = plot.label(x="change of ID against 0-shot", y="share correct")
+    plot = plot.add(so.Range(color=ink("blue")), ymin="low", ymax="high").add(so.Dot(color=ink("blue"), pointsize=5))
+    figure = _plotted(plot.limit(y=(0, 1)).share(x=False))
+    for ax, (_, part) in zip(figure.axes, _parts(table, panel), strict=True):
+        if baseline is not None:
+            ax.axhline(baseline, color=ink("grey"), ls="--", lw=1, zorder=0)
+        for row in part.itertuples():
+            ax.annotate(f"{row.n}", (row.change, 0.02), ha="center", fontsize=8, color=ink("grey"))
+        ax.margins(x=0.08)
+    return figure
+
+
+@drawn
 def attention_graph(tokens: Sequence[str], edges, *, title="", highlight=None):
     """Tokens on a line, an arc for every attention edge from a token (right foot) to what it attends to (left foot).
 
@@ -178,13 +354,13 @@ def attention_graph(tokens: Sequence[str], edges, *, title="", highlight=None):
     highlight : int, optional
         Draw this query's edges in colour, the others in grey.
     """
-    figure, (ax,) = _axes(height=3.6)
+    figure, (ax,) = panels(height=3.6)
     highlight = len(tokens) - 1 if highlight is None else highlight
     # Grey first, colour on top.
     for edge in sorted(edges.itertuples(), key=lambda edge: edge.query == highlight):
         own = edge.query == highlight
         style = {
-            "color": _ink("red") if own else _ink("grey"),
+            "color": ink("red") if own else ink("grey"),
             "alpha": 0.95 if own else 0.35,
             "lw": 0.4 + 2.6 * edge.weight,
         }
@@ -203,7 +379,13 @@ def attention_graph(tokens: Sequence[str], edges, *, title="", highlight=None):
     return figure
 
 
-@_figure
+# Of the chapters that are not yet drawn by the functions above.
+
+
+panels_ = panels
+
+
+@drawn
 def attention_map(tokens: Sequence[str], edges, *, eps):
     """One head's attention map, the causal triangle: all weights given (left), and those above eps (right).
 
@@ -216,14 +398,14 @@ def attention_map(tokens: Sequence[str], edges, *, eps):
         In (0, 1).
     """
     (eps,) = check_eps("attention_map", [eps])
-    figure, axes = _axes(2, height=3.7, sharey=True)
+    figure, axes = panels_(2, height=3.7, sharey=True)
     weights = np.full((len(tokens), len(tokens)), np.nan)
     weights[edges["query"], edges["key"]] = edges["weight"]
     panels = {"attention weights": weights, f"those above {eps:g}": np.where(weights > eps, weights, np.nan)}
     names = [token.replace("$", r"\$") for token in tokens]
     for ax, (title, shown) in zip(axes, panels.items(), strict=True):
         image = ax.imshow(shown, norm=LogNorm(1e-4, 1), cmap="YlGnBu")
-        ax.plot([-0.5, len(tokens) - 0.5], [-0.5, len(tokens) - 0.5], color=_ink("grey"), lw=0.6)
+        ax.plot([-0.5, len(tokens) - 0.5], [-0.5, len(tokens) - 0.5], color=ink("grey"), lw=0.6)
         ax.set(title=title, xlabel="attended to (key)")
         ax.set_xticks(range(len(tokens)), names, rotation=90, fontsize=5)
         ax.set_yticks(range(len(tokens)), names, fontsize=5)
@@ -234,7 +416,7 @@ def attention_map(tokens: Sequence[str], edges, *, eps):
     return figure
 
 
-@_figure
+@drawn
 def id_map(panels: Mapping[str, object], eps):
     """ID at every layer for a range of thresholds, a panel per rule; what counts nothing stays empty.
 
@@ -245,7 +427,7 @@ def id_map(panels: Mapping[str, object], eps):
         In (0, 1), increasing.
     """
     eps = check_eps("id_map", eps)
-    figure, axes = _axes(len(panels), height=3.3, sharey=True)
+    figure, axes = panels_(len(panels), height=3.3, sharey=True)
     high = max(np.max(values) for values in panels.values())
     for ax, (title, values) in zip(axes, panels.items(), strict=True):
         layers = np.arange(1, np.shape(values)[1] + 1)
@@ -259,7 +441,7 @@ def id_map(panels: Mapping[str, object], eps):
     return figure
 
 
-@_figure
+@drawn
 def steps(panels: Mapping[str, Mapping[str, tuple]], *, xlabel, ylabel):
     """Draw counts against a threshold, as stairs: a panel per title, a line per label; both axes logarithmic.
 
@@ -267,7 +449,7 @@ def steps(panels: Mapping[str, Mapping[str, tuple]], *, xlabel, ylabel):
     ----------
     panels : mapping of title to mapping of label to (x, y)
     """
-    figure, axes = _axes(len(panels), height=2.8, sharey=True)
+    figure, axes = panels_(len(panels), height=2.8, sharey=True)
     for ax, (title, lines) in zip(axes, panels.items(), strict=True):
         for (label, (x, y)), style in zip(lines.items(), ("-", "--", ":"), strict=False):
             ax.plot(x, y, ls=style, drawstyle="steps-mid", label=label)
@@ -278,30 +460,7 @@ def steps(panels: Mapping[str, Mapping[str, tuple]], *, xlabel, ylabel):
     return figure
 
 
-@_figure
-def points(panels: Mapping[str, tuple], *, xlabel, ylabel, log=""):
-    """Points under curves that bound them, a panel per title.
-
-    Parameters
-    ----------
-    panels : mapping of title to (groups, curves), each a mapping of label to (x, y)
-        A colour and a marker per group; curves are dashed, in grey.
-    log : str
-        Which axes are logarithmic: "", "x", "y" or "xy".
-    """
-    figure, axes = _axes(len(panels), height=3.2)
-    for ax, (title, (groups, lines)) in zip(axes, panels.items(), strict=True):
-        for (label, (x, y)), color, marker in zip(groups.items(), _inks(), _MARKERS, strict=False):
-            ax.plot(x, y, marker, color=color, ms=3, mew=0, alpha=0.55, label=label)
-        for (label, (x, y)), style in zip(lines.items(), ("--", ":", "-."), strict=False):
-            ax.plot(x, y, ls=style, color=_ink("grey"), lw=1.2, label=label)
-        ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        ax.set(**{f"{axis}scale": "log" for axis in log})
-        ax.legend(fontsize=7)
-    return figure
-
-
-@_figure
+@drawn
 def hulls(panels: Mapping[str, tuple]):
     """Convex hulls in a plane, each with the points that span it and a convex mean of them, on one scale.
 
@@ -311,43 +470,20 @@ def hulls(panels: Mapping[str, tuple]):
         corners, shape=[k, 2]: the hull's, in order; points, shape=[n, 2]; weights, shape=[n], the areas of their dots;
         mean, shape=[2].
     """
-    figure, axes = _axes(len(panels), height=3.0, sharex=True, sharey=True)
-    for ax, color, (title, (corners, points, weights, mean)) in zip(axes, _inks(), panels.items(), strict=False):
+    figure, axes = panels_(len(panels), height=3.0, sharex=True, sharey=True)
+    for ax, color, (title, (corners, points, weights, mean)) in zip(
+        axes, plt.rcParams["axes.prop_cycle"].by_key()["color"], panels.items(), strict=False
+    ):
         ax.fill(*np.transpose(corners), facecolor=color, alpha=0.2)
         ax.fill(*np.transpose(corners), facecolor="none", edgecolor=color)
         ax.scatter(*np.transpose(points), s=300 * np.asarray(weights), color=color, lw=0, label="points, by weight")
-        ax.plot(*mean, "*", color=_ink("red"), ms=11, mec="w", mew=0.6, label="their weighted mean")
+        ax.plot(*mean, "*", color=ink("red"), ms=11, mec="w", mew=0.6, label="their weighted mean")
         ax.set(title=title, aspect="equal")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
-@_figure
-def share_by_change(panels: Mapping[str, object], *, baseline=None):
-    """Share of correct answers against the change of ID, in bins with intervals and counts (figure 6).
-
-    Parameters
-    ----------
-    panels : mapping of title to pandas.DataFrame
-        As :func:`geolib.reasoning.binned_share` returns them.
-    baseline : float, optional
-        Share over all rows, drawn as a dashed line.
-    """
-    figure, axes = _axes(len(panels), sharey=True)
-    for ax, (title, binned) in zip(axes, panels.items(), strict=True):
-        error = np.clip([binned.share - binned.low, binned.high - binned.share], 0, None)
-        if baseline is not None:
-            ax.axhline(baseline, color=_ink("grey"), ls="--", lw=1)
-        ax.errorbar(binned.change, binned.share, yerr=error, fmt="o", color=_ink("blue"), capsize=3, ms=5)
-        for row in binned.itertuples():
-            ax.annotate(f"{row.n}", (row.change, 0.02), ha="center", fontsize=8, color=_ink("grey"))
-        ax.margins(x=0.08)
-        ax.set(title=title, xlabel="change of ID against 0-shot", ylim=(0, 1))
-    axes[0].set_ylabel("share correct")
-    return figure
-
-
-@_figure
+@drawn
 def fits(x, target, panels: Mapping[str, tuple], edges):
     """Piecewise affine fits of a curve, one a column: fit (top), regions per interval, error (bottom) (figure 2).
 
@@ -365,13 +501,13 @@ def fits(x, target, panels: Mapping[str, tuple], edges):
         3, len(panels), figsize=(7, 5.4), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2, 2)
     )
     for (top, middle, bottom), (title, (vertices, regions, error)) in zip(rows.T, panels.items(), strict=True):
-        top.plot(x, target, color=_ink("grey"), alpha=0.35, lw=5, label="target")
-        top.plot(*vertices, color=_ink("blue"), label="fit")
-        top.plot(*vertices[:, 1:-1], ".", color=_ink("red"), ms=3.5, label="breakpoint")
+        top.plot(x, target, color=ink("grey"), alpha=0.35, lw=5, label="target")
+        top.plot(*vertices, color=ink("blue"), label="fit")
+        top.plot(*vertices[:, 1:-1], ".", color=ink("red"), ms=3.5, label="breakpoint")
         top.set_ylim(np.min(target) - 0.3, np.max(target) + 0.3)
         top.set_title(title)
-        middle.stairs(regions, edges, fill=True, color=_ink("orange"))
-        bottom.semilogy(x, error, color=_ink("blue"), lw=1)
+        middle.stairs(regions, edges, fill=True, color=ink("orange"))
+        bottom.semilogy(x, error, color=ink("blue"), lw=1)
         bottom.set_xlabel("$x$")
     for ax, label in zip(rows[:, 0], ("fit", "regions per interval", "|error|"), strict=True):
         ax.set_ylabel(label)
@@ -379,7 +515,7 @@ def fits(x, target, panels: Mapping[str, tuple], edges):
     return figure
 
 
-@_figure
+@drawn
 def fit_and_met(t, target, panels: Mapping[str, Mapping[str, tuple]]):
     """Draw runs on a curve, a column a setting: fits (top), the regions met so far (bottom) (figure 4).
 
@@ -394,8 +530,10 @@ def fit_and_met(t, target, panels: Mapping[str, Mapping[str, tuple]]):
         2, len(panels), figsize=(7, 3.9), sharex=True, sharey="row", squeeze=False, height_ratios=(2, 3)
     )
     for (top, bottom), (title, groups) in zip(rows.T, panels.items(), strict=True):
-        top.plot(t, target, color=_ink("grey"), alpha=0.35, lw=5)
-        for color, (label, (fit, met)) in zip(_inks(), groups.items(), strict=False):
+        top.plot(t, target, color=ink("grey"), alpha=0.35, lw=5)
+        for color, (label, (fit, met)) in zip(
+            plt.rcParams["axes.prop_cycle"].by_key()["color"], groups.items(), strict=False
+        ):
             top.plot(t, np.transpose(fit), color=color, lw=0.5, alpha=0.6)
             bottom.plot(t, np.transpose(met), color=color, lw=0.7, alpha=0.6)
             bottom.plot([], [], color=color, label=label)
@@ -407,7 +545,7 @@ def fit_and_met(t, target, panels: Mapping[str, Mapping[str, tuple]]):
     return figure
 
 
-@_figure
+@drawn
 def heat_maps(panels: Mapping[str, object], *, label):
     """Tables as colours, with their numbers, on one logarithmic scale (figure 5).
 
@@ -418,7 +556,7 @@ def heat_maps(panels: Mapping[str, object], *, label):
     label : str
         Of the colour bar.
     """
-    figure, axes = _axes(len(panels), height=3.3)
+    figure, axes = panels_(len(panels), height=3.3)
     low = min(table.to_numpy().min() for table in panels.values())
     high = max(table.to_numpy().max() for table in panels.values())
     for ax, (title, table) in zip(axes, panels.items(), strict=True):
@@ -438,7 +576,7 @@ def heat_maps(panels: Mapping[str, object], *, label):
     return figure
 
 
-@_figure
+@drawn
 def correlations(panels: Mapping[str, object], *, label="rank correlation"):
     """Tables of correlations as colours, with their numbers, two panels a row; the diagonal stays empty.
 
@@ -469,92 +607,71 @@ def correlations(panels: Mapping[str, object], *, label="rank correlation"):
     return figure
 
 
-@_figure
-def bands(panels: Mapping[str, Mapping[str, tuple]], *, xlabel, ylabel, log="y"):
-    """Lines in bands, a panel per title.
+def bands(panels: Mapping[str, Mapping[str, tuple]], *, xlabel, ylabel, log="y", height=3.4):
+    """Draw :func:`lines` from mappings.
 
     Parameters
     ----------
     panels : mapping of title to mapping of label to (x, low, middle, high), or (x, y)
-        A line without a band is a reference: dashed, in grey.
-    log : str
-        Which axes are logarithmic: "", "x", "y" or "xy".
+        A line without a band is a reference, where others have one.
     """
-    figure, axes = _axes(len(panels), height=3.4)
-    for ax, (title, lines) in zip(axes, panels.items(), strict=True):
-        styles = zip(_inks(), _MARKERS, strict=True)
-        dashes = iter(("--", ":", "-."))
-        for label, (x, *ys) in lines.items():
-            if len(ys) == 1:
-                ax.plot(x, ys[0], ls=next(dashes), color=_ink("grey"), lw=1.2, label=label)
-                continue
-            color, marker = next(styles)
-            ax.fill_between(x, ys[0], ys[2], color=color, alpha=0.2, lw=0)
-            ax.plot(x, ys[1], marker=marker, color=color, label=label)
-        ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        ax.set(**{f"{axis}scale": "log" for axis in log})
-        for axis in (getattr(ax, f"{axis}axis") for axis in log):
-            low, high = axis.get_view_interval()
-            if low > 1e-3 and high < 1e4 and high > 5 * low:  # few decades: plain numbers, rather than powers of ten
-                _plain_log(axis)
-        if "x" in log and len(x) < 5:  # few values: name them
-            ax.set_xticks(x, [f"{value:g}" for value in x])
-            ax.xaxis.minorticks_off()
-        ax.legend(fontsize=8)
-    return figure
+    rows = []
+    for title, named in panels.items():
+        for name, (x, *ys) in named.items():
+            low, middle, high = ys if len(ys) == 3 else (np.full(len(x), np.nan), ys[0], np.full(len(x), np.nan))
+            made = {"panel": title, "line": name, "x": np.asarray(x), "estimate": np.asarray(middle)}
+            rows.append(pd.DataFrame(made | {"low": np.asarray(low), "high": np.asarray(high)}))
+    table = pd.concat(rows, ignore_index=True)
+    panel = "panel" if any(panels) else None
+    return lines(table, x="x", color="line", panel=panel, xlabel=xlabel, ylabel=ylabel, log=log, height=height)
 
 
-@_figure
-def estimates(panels: Mapping[str, Mapping[str, object]], *, xlabel, log=False):
-    """Estimates with their intervals and counts, one below the other, and a dashed line where nothing would be.
-
-    Parameters
-    ----------
-    panels : mapping of title to mapping of name to geolib.reasoning.Estimate
-        One that is NaN keeps its line and stays empty.
-    log : bool
-        Whether the axis is logarithmic, as for odds ratios.
-    """
-    lines = max(map(len, panels.values()))
-    shared = len({tuple(rows) for rows in panels.values()}) == 1
-    figure, axes = _axes(len(panels), height=0.8 + 0.27 * lines, sharey=shared)
-    for ax, (title, rows) in zip(axes, panels.items(), strict=True):
-        places, found = np.arange(len(rows)), list(rows.values())
-        value, low, high = np.transpose([(one.value, one.low, one.high) for one in found])
-        ax.axvline(found[0].null, color=_ink("grey"), ls="--", lw=1)
-        ax.errorbar(value, places, xerr=[value - low, high - value], fmt="o", color=_ink("blue"), capsize=3, ms=5)
-        for place, one in zip(places, found, strict=True):
-            at = ax.get_yaxis_transform()
-            ax.annotate(f"{one.n}", (1.01, place), xycoords=at, va="center", fontsize=7, color=_ink("grey"))
-        ax.set_yticks(places, rows)
-        ax.set(title=title, xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5), xscale="log" if log else "linear")
-        if log:  # plain numbers: odds ratios span few powers of ten
-            _plain_log(ax.xaxis, subs=(1, 1.5, 2, 3, 5))
-        ax.grid(visible=False, axis="y")
-    return figure
+def curves(x, lines: Mapping[str, Sequence[float]], *, xlabel, ylabel, title="", points=None, log=False):
+    """Draw lines over one axis; ``points`` are measured values without a line."""
+    if not lines:
+        return globals()["points"]({title: (points, {})}, xlabel=xlabel, ylabel=ylabel, log="y" if log else "")
+    panels = {title: {name: (x, y) for name, y in lines.items()}}
+    return bands(panels, xlabel=xlabel, ylabel=ylabel, log="y" if log else "")
 
 
-@_figure
+def profiles(panels: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel="ID, summed over heads", log=False):
+    """Draw values per layer: a panel per rule, a line per prompt."""
+    lines = {t: {n: (np.arange(1, len(y) + 1), y) for n, y in named.items()} for t, named in panels.items()}
+    return bands(lines, xlabel="layer", ylabel=ylabel, log="y" if log else "")
+
+
 def by_layer(panels: Mapping[str, object], *, ylabel="rank correlation"):
-    """Draw an estimate per layer in its band, a panel per title; full markers where it survives correction (figure 8).
+    """Draw a :func:`geolib.reasoning.layer_profile` per panel; full markers where it survives correction (figure 8)."""
+    table = pd.concat([one.assign(panel=title, layer=one["layer"] + 1) for title, one in panels.items()])
+    return lines(table, x="layer", panel="panel", fill="survives", share=True, xlabel="layer", ylabel=ylabel)
+
+
+@drawn
+def points(panels: Mapping[str, tuple], *, xlabel, ylabel, log=""):
+    """Draw points under curves that bound them, a panel per title.
 
     Parameters
     ----------
-    panels : mapping of title to pandas.DataFrame
-        ``layer`` (from 0), ``rho``, ``low``, ``high``, ``survives``, as :func:`geolib.reasoning.layer_profile` returns
-        them.
+    panels : mapping of title to (groups, curves), each a mapping of label to (x, y)
+        A colour and a marker per group; curves are dashed, in grey.
     """
-    figure, axes = _axes(len(panels), sharey=True)
-    for ax, (title, table) in zip(axes, panels.items(), strict=True):
-        layer, stands = table.layer + 1, table.survives
-        ax.axhline(0, color=_ink("grey"), ls="--", lw=1)
-        ax.fill_between(layer, table.low, table.high, color=_ink("blue"), alpha=0.2, lw=0)
-        ax.plot(layer, table.rho, "-", color=_ink("blue"), lw=1)
-        ax.plot(layer[~stands], table.rho[~stands], "o", color=_ink("blue"), mfc=plt.rcParams["axes.facecolor"], ms=4)
-        ax.plot(layer[stands], table.rho[stands], "o", color=_ink("red"), ms=6, label="survives correction")
-        ax.set(title=title, xlabel="layer")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[0].set_ylabel(ylabel)
-    if any(table.survives.any() for table in panels.values()):
-        axes[-1].legend(fontsize=8)
+    rows = [
+        pd.DataFrame({"panel": title, "group": name, "x": np.asarray(x), "y": np.asarray(y)})
+        for title, (groups, _) in panels.items()
+        for name, (x, y) in groups.items()
+    ]
+    table = pd.concat(rows, ignore_index=True)
+    names = list(table["group"].unique())
+    plot = so.Plot(table, x="x", y="y", color="group", marker="group").add(so.Dot(pointsize=4, alpha=0.6, edgewidth=0))
+    plot = plot.scale(
+        color=so.Nominal(dict(zip(names, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))),
+        marker=so.Nominal(dict(zip(names, _MARKERS, strict=False))),
+    )
+    plot = _facets(plot, "panel" if any(panels) else None).label(x=xlabel, y=ylabel)
+    figure = _plotted(plot.share(x=False, y=False), log=log)
+    shown = {}
+    for ax, (_, curves) in zip(figure.axes, panels.values(), strict=True):
+        for (name, (x, y)), dash in zip(curves.items(), _DASHES, strict=False):
+            (shown[name],) = ax.plot(x, y, ls=dash, color=ink("grey"), lw=1.2, label=name)
+    _legend(figure, shown)
     return figure

@@ -4,9 +4,19 @@ Key points, lines of tables and captions that state a result are code here: the 
 support them. With results other than the book's own (GEOLIB_RESULTS) the numbers are shown instead of the sentence.
 """
 
+import html
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from geolib.estimates import Estimate
+
+# The hyphen before a number, unless it joins two (a range, a date) or stands in code.
+_MINUS = re.compile(r"(`[^`]*`)|(?<![\w.`-])-(?=\.?\d)")
 
 
 @dataclass(frozen=True)
@@ -16,10 +26,87 @@ class Statement:
     markdown: str
 
     def _repr_markdown_(self) -> str:
-        return self.markdown
+        return true_minus(self.markdown)
 
     def __str__(self) -> str:
         return self.markdown
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text that a notebook shows; `cells` is the table behind it."""
+
+    cells: pd.DataFrame
+    caption: str = ""
+
+    def _repr_html_(self) -> str:
+        shown = self.cells.to_html(index=False, border=0, justify="left")
+        return shown.replace(">", f"><caption>{html.escape(self.caption)}</caption>", 1) if self.caption else shown
+
+    def __str__(self) -> str:
+        return self.cells.to_string(index=False)
+
+    __repr__ = __str__
+
+
+def true_minus(text: str) -> str:
+    """Write a minus sign, not a hyphen, before every number that is negative.
+
+    >>> true_minus("-0.5 of 2026-11-28, `x[-1]`")
+    '−0.5 of 2026-11-28, `x[-1]`'
+    """
+    return _MINUS.sub(lambda found: found[1] or "\N{MINUS SIGN}", text)
+
+
+def show(table: pd.DataFrame, caption: str = "", *, digits: int | dict | None = None) -> Table:
+    """Make a table that a page shows: every number with the digits that it carries, one row of headings.
+
+    >>> print(show(pd.DataFrame({"rule": ["absolute"], "estimate": -0.0812, "low": -0.151, "high": 0.014, "n": 90})))
+        rule        95 % interval  n
+    absolute −0.08 [−0.15, +0.01] 90
+
+    Parameters
+    ----------
+    table : pandas.DataFrame or pandas.Series
+        Columns ``estimate``, ``low`` and ``high`` become one, the estimate with its interval. Index levels that have a
+        name, or are not mere numbers of rows, become columns; levels of columns are joined.
+    caption : str
+        Above the table: what is shown, of which data.
+    digits : int or dict of column to int, optional
+        Decimals. By default of an estimate those that its interval carries, and of other numbers that are not whole
+        as many as give the largest of the column two significant digits.
+    """
+    table = table.to_frame() if isinstance(table, pd.Series) else table
+    if not isinstance(table.index, pd.RangeIndex) or table.index.name:
+        table = table.rename_axis([name or "" for name in table.index.names]).reset_index(allow_duplicates=True)
+    names = [", ".join(map(str, filter(None, c))) if isinstance(c, tuple) else str(c) for c in table.columns]
+    table = table.set_axis(names, axis=1)
+    wanted = digits if isinstance(digits, dict) else dict.fromkeys(names, digits)
+    if {"estimate", "low", "high"} <= set(names):
+        decimals = _decimals((table["high"] - table["low"]) / 4, wanted.get("estimate"), most=1)
+        found = [
+            "" if np.isnan(row.estimate) else f"{Estimate(row.estimate, row.low, row.high, 0):.{decimals}f}"
+            for row in table.itertuples()
+        ]
+        table = table.assign(estimate=found).drop(columns=["low", "high", "null"], errors="ignore")
+        table = table.rename(columns={"estimate": "95 % interval"})
+    return Table(table.apply(lambda column: _texts(column, wanted.get(column.name))), caption)
+
+
+def _texts(column, digits):
+    if column.dtype.kind != "f":
+        return column.map(lambda value: true_minus(str(value)))
+    whole = digits is None and (column.dropna() % 1 == 0).all()
+    decimals = 0 if whole else _decimals(column, digits)
+    return column.map(lambda value: "" if np.isnan(value) else true_minus(f"{value:,.{decimals}f}"))
+
+
+def _decimals(sizes, wanted, most=2):
+    """Decimals that give the largest size two significant digits, or the median size of an error one."""
+    if wanted is not None:
+        return wanted
+    size = np.nanmax(np.abs(sizes)) if most == 2 else np.nanmedian(np.abs(sizes))
+    return max(0, most - 1 - int(np.floor(np.log10(size)))) if size > 0 else most
 
 
 class NotCarriedError(AssertionError):

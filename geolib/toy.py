@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from geolib.checks import above_zero, finite_array, integer
-from geolib.dimension.rules import RULES, check_eps
+from geolib.checks import above_zero, choice, finite_array, integer, integers
+from geolib.dimension.rules import RULES, check_eps, keep
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,13 +107,12 @@ def fit_mlps(x, y, *, width, seeds, n_steps=5000, learning_rate=0.01, snapshots=
     """
     x, y = _curve(x, y)
     width, n_steps = integer("fit_mlps: width", width, 1), integer("fit_mlps: n_steps", n_steps, 0)
-    seeds = _wholes("fit_mlps: seeds", seeds, least=0)
+    seeds = integers("fit_mlps: seeds", seeds, 0)
     learning_rate = float(above_zero("fit_mlps: learning_rate", learning_rate))
-    steps = _wholes("fit_mlps: snapshots", sorted({0, n_steps}) if snapshots is None else snapshots, least=0)
+    steps = integers("fit_mlps: snapshots", sorted({0, n_steps}) if snapshots is None else snapshots, 0)
     if list(steps) != sorted({*steps}) or steps[-1] > n_steps:
         raise ValueError(f"fit_mlps: snapshots is {steps}, expected increasing steps within 0 to {n_steps}")
-    if init not in ("spread", "torch"):
-        raise ValueError(f"fit_mlps: init is {init!r}, expected 'spread' or 'torch'")
+    choice("fit_mlps: init", init, "spread", "torch")
 
     draws = [_draw_mlp(torch.Generator().manual_seed(seed), width, x, init) for seed in seeds]
     parameters = [torch.stack(run).requires_grad_() for run in zip(*draws, strict=True)]
@@ -369,7 +368,7 @@ def train_grid(
         If a number or a choice is not as above.
     """
     heads, contexts, seeds = (
-        _wholes(f"train_grid: {name}", values, least=least)
+        integers(f"train_grid: {name}", values, least)
         for name, values, least in (("heads", heads, 1), ("contexts", contexts, 1), ("seeds", seeds, 0))
     )
     d_model, width, bins, stride = (
@@ -379,8 +378,7 @@ def train_grid(
     n_steps = integer("train_grid: n_steps", n_steps, 0)
     learning_rate = float(above_zero("train_grid: learning_rate", learning_rate))
     (eps,) = check_eps("train_grid", [eps])
-    if head_size not in ("split", "full"):
-        raise ValueError(f"train_grid: head_size is {head_size!r}, expected 'split' or 'full'")
+    choice("train_grid: head_size", head_size, "split", "full")
     if head_size == "split" and max(heads) > d_model:
         raise ValueError(f"train_grid: heads is {heads}, expected at most d_model = {d_model} of them to share it")
     if stride > bins:
@@ -449,8 +447,6 @@ class _Blocks:
     @torch.no_grad()
     def measure(self, batches, eps):
         """Evaluate at all bins: the arrays of `ToyGrid` from `fit` on, then the edges by each rule."""
-        from geolib.dimension.rows import keep
-
         n_bins, n_runs = sum(map(len, batches)), len(self.mlp[0])
         fit, curve = torch.empty(n_runs, n_bins).double(), torch.empty(n_runs, n_bins, self.qkvo.shape[2]).double()
         edges = torch.zeros(len(RULES), n_runs, n_bins, dtype=torch.int64)
@@ -542,10 +538,3 @@ def _curve(x, y):
         raise ValueError(f"fit_mlps: x has {len(np.unique(x))} distinct points, expected at least 2")
     order = np.argsort(x)
     return torch.from_numpy(x[order]), torch.from_numpy(y[order])
-
-
-def _wholes(name, values, *, least):
-    numbers = tuple(integer(f"{name}[{i}]", value, least) for i, value in enumerate(values))
-    if not numbers:
-        raise ValueError(f"{name} is empty, expected at least one")
-    return numbers

@@ -8,10 +8,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
+import seaborn.objects as so
 
 from geolib import figures
+from geolib.estimates import Estimate, tidy
 from geolib.partition import ReluNetwork, plane_partition
-from geolib.reasoning import Estimate
 
 
 @pytest.fixture(autouse=True)
@@ -37,43 +39,6 @@ def test_mosaic_draws_every_region():
 def test_one_region_has_a_colour_too():
     partition = plane_partition(ReluNetwork([np.zeros((1, 2))], [np.ones(1)]), ((-1, 1), (-1, 1)))
     assert len(figures.mosaic({"dead": partition}).axes[0].collections) == 1
-
-
-def test_a_notebook_gets_a_figure_on_a_dark_ground_too(monkeypatch):
-    """The same drawing: the ground and the inks differ, and what was returned keeps those of the light one."""
-
-    def ground(png):
-        corner = mpl.image.imread(io.BytesIO(png))[0, 0, :3]
-        return mpl.colors.to_hex(corner)
-
-    draw = {"x": [0, 1], "lines": {"a": [0, 1]}, "xlabel": "x", "ylabel": "y"}
-    monkeypatch.delenv("GEOLIB_DARK", raising=False)
-    assert not hasattr(figures.curves(**draw), "_repr_mimebundle_")
-    monkeypatch.setenv("GEOLIB_DARK", "1")
-    figure = figures.curves(**draw)
-    (data,) = [figure._repr_mimebundle_(include=None, exclude=None)[figures.DARK]]
-    assert ground(base64.b64decode(data)) == "#121212"
-    light = io.BytesIO()
-    figure.savefig(light, format="png")
-    assert ground(light.getvalue()) == "#ffffff"
-    assert figure.axes[0].lines[0].get_color() == figures.PALETTE[0]
-
-
-def test_curves():
-    (ax,) = figures.curves(
-        np.arange(3), {"a": [1, 10, 100], "b": [2, 20, 200]}, points={"c": ([1], [5])}, xlabel="x", ylabel="y", log=True
-    ).axes
-    assert [line.get_ydata().tolist() for line in ax.lines] == [[1, 10, 100], [2, 20, 200], [5]]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "c"]
-    assert ax.get_yscale() == "log"
-
-
-def test_profiles_count_layers_from_one():
-    for log, scale in ((False, "linear"), (True, "log")):
-        (ax,) = figures.profiles({"rule": {"prompt": [5, 6, 7]}}, log=log).axes
-        assert ax.lines[0].get_xdata().tolist() == [1, 2, 3]
-        assert ax.lines[0].get_ydata().tolist() == [5, 6, 7]
-        assert ax.get_yscale() == scale
 
 
 def test_attention_graph_has_an_arc_for_each_edge_and_a_ring_for_each_loop():
@@ -109,17 +74,13 @@ def test_id_map_leaves_zeros_white_and_shares_a_scale():
     assert left.get_xscale() == "log"
 
 
-def test_steps_and_points_draw_what_is_given():
+def test_steps_draw_what_is_given():
     left, right = figures.steps(
         {"a": {"r": ([1, 2], [3, 4]), "s": ([1, 2], [5, 6])}, "b": {}}, xlabel="x", ylabel="y"
     ).axes
     assert [line.get_ydata().tolist() for line in left.lines] == [[3, 4], [5, 6]]
     assert {line.get_drawstyle() for line in left.lines} == {"steps-mid"}
     assert len(right.lines) == 0
-    (ax,) = figures.points({"a": ({"g": ([1], [2])}, {"c": ([1, 9], [2, 3])})}, xlabel="x", ylabel="y", log="y").axes
-    assert [(line.get_linestyle(), line.get_xdata().tolist()) for line in ax.lines] == [("None", [1]), ("--", [1, 9])]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["g", "c"]
-    assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "log")
 
 
 def test_correlations_show_all_but_the_diagonal():
@@ -130,31 +91,6 @@ def test_correlations_show_all_but_the_diagonal():
         assert ax.images[0].get_clim() == (-1, 1)
         assert ax.get_title(loc="left") == title
     assert [tick.get_text() for tick in first.get_yticklabels()] == ["p", "q"]
-
-
-def test_share_by_change():
-    binned = pd.DataFrame(
-        {"change": [-1.0, 2.0], "n": [10, 20], "share": [0.2, 0.5], "low": [0.1, 0.3], "high": [0.4, 0.7]}
-    )
-    left, right = figures.share_by_change({"a": binned, "b": binned}, baseline=0.4).axes
-    for ax in (left, right):
-        assert [text.get_text() for text in ax.texts] == ["10", "20"]
-        (points,) = ax.containers
-        assert list(points[0].get_ydata()) == [0.2, 0.5]
-        ends = [segment[:, 1].tolist() for segment in points[2][0].get_segments()]
-        np.testing.assert_allclose(np.array(ends, dtype=float), [[0.1, 0.4], [0.3, 0.7]])
-
-
-def test_bands_and_references():
-    lines = {"bound": ([1, 2], [9, 99]), "runs": ([1, 2], [1, 2], [3, 4], [5, 6])}
-    left, right = figures.bands({"a": lines, "b": lines}, xlabel="x", ylabel="y", log="xy").axes
-    assert [line.get_ydata().tolist() for line in left.lines] == [[9, 99], [3, 4]]
-    assert [line.get_linestyle() for line in left.lines] == ["--", "-"]
-    (band,) = right.collections
-    assert {tuple(corner) for corner in band.get_paths()[0].vertices} == {(1, 1), (1, 5), (2, 2), (2, 6)}
-    assert [text.get_text() for text in right.get_legend().get_texts()] == ["bound", "runs"]
-    assert (right.get_xscale(), right.get_yscale()) == ("log", "log")
-    assert [text.get_text() for text in right.get_xticklabels()] == ["1", "2"]
 
 
 def test_fit_and_met_draws_a_line_for_each_run():
@@ -196,34 +132,163 @@ def test_hulls():
     assert (mean.get_xdata().tolist(), mean.get_ydata().tolist()) == ([1], [0.1])
 
 
+@pytest.fixture
+def table():
+    """Two panels of two lines with ends, and a reference in the first."""
+    rows = [
+        (panel, line, x, value, value - 1, value + 1)
+        for panel in "ab"
+        for line, values in (("p", (3, 4)), ("q", (5, 6)))
+        for x, value in zip((1, 2), values, strict=True)
+    ]
+    rows += [("a", "bound", 1, 9, np.nan, np.nan), ("a", "bound", 2, 99, np.nan, np.nan)]
+    return pd.DataFrame(rows, columns=["panel", "line", "x", "estimate", "low", "high"])
+
+
+def named(figure):
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def drawn_lines(ax):
+    return [line for line in ax.lines if len(line.get_xdata())]
+
+
+def test_lines_in_bands_and_a_reference(table):
+    figure = figures.lines(table, x="x", color="line", panel="panel", xlabel="n", ylabel="m", log="xy")
+    left, right = figure.axes
+    assert [ax.get_title(loc="left") for ax in (left, right)] == ["a", "b"]
+    assert [line.get_ydata().tolist() for line in drawn_lines(left)] == [[3, 4], [5, 6], [9, 99]]
+    inks = [mpl.colors.to_hex(line.get_color()).upper() for line in drawn_lines(left)]
+    assert inks == [*figures.PALETTE[:2], figures.PALETTE[-1]], "the reference is grey"
+    assert [line.get_ydata().tolist() for line in drawn_lines(right)] == [[3, 4], [5, 6]]
+    bands = [{tuple(corner) for corner in path.vertices} for band in left.patches for path in [band.get_path()]]
+    assert bands == [{(1, 2), (1, 4), (2, 3), (2, 5)}, {(1, 4), (1, 6), (2, 5), (2, 7)}]
+    assert named(figure) == ["p", "q", "bound"]
+    assert (right.get_xscale(), right.get_yscale()) == ("log", "log")
+    assert [text.get_text() for text in right.get_xticklabels()] == ["1", "2"]
+    assert {ax.get_xlabel() for ax in (left, right)} == {"n"}
+    assert left.get_ylabel() == "m"
+
+
+def test_lines_without_ends_are_lines_all_the_same(table):
+    one = table[table["panel"] == "b"].drop(columns=["low", "high"])
+    figure = figures.lines(one, x="x", color="line", xlabel="n", ylabel="m")
+    (ax,) = figure.axes
+    assert [line.get_ydata().tolist() for line in drawn_lines(ax)] == [[3, 4], [5, 6]]
+    assert not ax.patches
+    assert named(figure) == ["p", "q"]
+    alone = figures.lines(one[one["line"] == "p"], x="x", xlabel="n", ylabel="m")
+    assert alone.legends == []
+    assert len(drawn_lines(alone.axes[0])) == 1
+
+
+def test_numbers_name_lines_too(table):
+    """Not a gradient: each has its colour."""
+    figure = figures.lines(table.assign(line=table["line"].map({"p": 8, "q": 1, "bound": 2})), x="x", color="line",
+                           panel="panel", xlabel="n", ylabel="m")  # fmt: skip
+    assert named(figure) == ["8", "1", "2"]
+    colors = [line.get_color() for line in drawn_lines(figure.axes[1])]
+    assert [mpl.colors.to_hex(color).upper() for color in colors] == list(figures.PALETTE[:2])
+
+
+def test_full_markers_where_it_is_true():
+    profile = pd.DataFrame({"layer": [0, 1, 2], "estimate": [0.1, 0.4, -0.1], "low": [0, 0.3, -0.2]})
+    profile = profile.assign(high=profile["low"] + 0.2, survives=[False, True, False])
+    (ax,) = figures.by_layer({"": profile}).axes
+    (dots,) = (one for one in ax.collections if len(one.get_offsets()) == 3)
+    assert dots.get_offsets().tolist() == [[1, 0.1], [2, 0.4], [3, -0.1]]
+    assert (dots.get_facecolors()[:, 3] > 0).tolist() == [False, True, False]
+
+
+def test_mappings_become_tables():
+    """What chapters hold as mappings is drawn by the same functions."""
+    x = np.arange(3)
+    figure = figures.curves(x, {"a": [1, 10, 100], "b": [2, 20, 200]}, xlabel="x", ylabel="y", log=True)
+    (ax,) = figure.axes
+    assert [line.get_ydata().tolist() for line in drawn_lines(ax)] == [[1, 10, 100], [2, 20, 200]]
+    assert (named(figure), ax.get_yscale()) == (["a", "b"], "log")
+    (ax,) = figures.profiles({"rule": {"prompt": [5, 6, 7]}}).axes
+    assert drawn_lines(ax)[0].get_xdata().tolist() == [1, 2, 3]
+    figure = figures.points({"a": ({"g": ([1], [2])}, {"c": ([1, 9], [2, 3])})}, xlabel="x", ylabel="y", log="y")
+    (ax,) = figure.axes
+    assert [(line.get_linestyle(), line.get_xdata().tolist()) for line in drawn_lines(ax)] == [("--", [1, 9])]
+    assert ax.collections[0].get_offsets().tolist() == [[1, 2]]
+    assert named(figure) == ["g", "c"]
+
+
 def test_estimates_with_their_counts():
-    found = {"p": Estimate(1.5, 1.0, 3.0, 40, null=1.0), "q": Estimate(np.nan, np.nan, np.nan, 0, null=1.0)}
-    left, right = figures.estimates({"a": found, "b": {"r": Estimate(0.2, -0.1, 0.4, 9)}}, xlabel="x").axes
+    nothing = Estimate(np.nan, np.nan, np.nan, 0, null=1.0)
+    found = {"a": {"p": Estimate(1.5, 1.0, 3.0, 40, null=1.0), "q": nothing}, "b": {"r": Estimate(0.2, -0.1, 0.4, 9)}}
+    left, right = figures.estimates(tidy(found, "panel", "reading"), xlabel="x").axes
     assert [label.get_text() for label in left.get_yticklabels()] == ["p", "q"]
     assert [label.get_text() for label in right.get_yticklabels()] == ["r"]
     assert [text.get_text() for text in left.texts] == ["40", "0"]
-    for ax, null, value, ends in ((left, 1, 1.5, [1.0, 3.0]), (right, 0, 0.2, [-0.1, 0.4])):
-        assert ax.lines[0].get_xdata() == [null, null]
-        assert ax.lines[0].get_linestyle() == "--"
-        (points,) = ax.containers
-        assert points[0].get_xdata()[0] == value
-        np.testing.assert_allclose(points[2][0].get_segments()[0][:, 0], ends)
+    for ax, null, value, ends in ((left, 1, 1.5, (1.0, 3.0)), (right, 0, 0.2, (-0.1, 0.4))):
+        (line,) = (one for one in ax.lines if one.get_linestyle() == "--")
+        assert line.get_xdata() == [null, null]
+        assert [tuple(one[:, 0]) for many in ax.collections[:1] for one in many.get_segments()][0] == ends
+        assert ax.collections[1].get_offsets()[0].tolist() == [value, 0]
         assert ax.yaxis_inverted()
-    (ax,) = figures.estimates({"a": found}, xlabel="odds ratio", log=True).axes
+    (ax,) = figures.estimates(tidy(found["a"], "reading"), xlabel="odds ratio", log=True).axes
     assert (ax.get_xscale(), ax.get_xlabel()) == ("log", "odds ratio")
     ax.figure.canvas.draw()
-    shown = {label.get_text() for label in ax.get_xticklabels()}
-    assert {"1", "1.5", "2", "3"} <= shown
+    assert {"1", "1.5", "2", "3"} <= {label.get_text() for label in ax.get_xticklabels()}
 
 
-def test_by_layer_marks_what_survives():
-    table = pd.DataFrame({"layer": [0, 1, 2], "rho": [0.1, 0.4, -0.1], "low": [0, 0.3, -0.2], "high": [0.2, 0.5, 0]})
-    some, none = table.assign(survives=[False, True, False]), table.assign(survives=False)
-    left, right = figures.by_layer({"a": some, "b": none}).axes
-    assert [line.get_xdata().tolist() for line in left.lines[1:]] == [[1, 2, 3], [1, 3], [2]]
-    assert left.lines[3].get_ydata().tolist() == [0.4]
-    (band,) = left.collections
-    assert {tuple(corner) for corner in band.get_paths()[0].vertices} >= {(1, 0), (1, 0.2), (2, 0.3), (3, 0)}
-    assert [text.get_text() for text in right.get_legend().get_texts()] == ["survives correction"]
-    (alone,) = figures.by_layer({"b": none}).axes
-    assert alone.get_legend() is None
+def test_share_by_change():
+    binned = pd.DataFrame({"change": [-1.0, 2.0], "n": [10, 20], "estimate": [0.2, 0.5]})
+    binned = binned.assign(low=[0.1, 0.3], high=[0.4, 0.7])
+    both = pd.concat([binned.assign(panel="a"), binned.assign(panel="b")])
+    left, right = figures.share_by_change(both, baseline=0.4).axes
+    for ax, title in ((left, "a"), (right, "b")):
+        assert ax.get_title(loc="left") == title
+        assert [text.get_text() for text in ax.texts] == ["10", "20"]
+        lines, dots = ax.collections
+        assert dots.get_offsets().tolist() == [[-1, 0.2], [2, 0.5]]
+        assert [segment[:, 1].tolist() for segment in lines.get_segments()] == [[0.1, 0.4], [0.3, 0.7]]
+    assert len(figures.share_by_change(binned).axes) == 1
+
+
+def ground(image):
+    return mpl.colors.to_hex(mpl.image.imread(io.BytesIO(image))[0, 0, :3])
+
+
+def test_a_notebook_gets_a_figure_on_a_dark_ground_too(monkeypatch, table):
+    """The same drawing: the ground and the inks differ, and what was returned keeps those of the light one."""
+    draw = {"x": "x", "color": "line", "panel": "panel", "xlabel": "x", "ylabel": "y"}
+    monkeypatch.delenv("GEOLIB_DARK", raising=False)
+    assert not hasattr(figures.lines(table, **draw), "_repr_mimebundle_")
+    monkeypatch.setenv("GEOLIB_DARK", "1")
+    figure = figures.lines(table, **draw)
+    shown = figure._repr_mimebundle_(include=None, exclude=None)
+    light, dark = shown["image/svg+xml"], shown[figures.DARK + "svg"]
+    assert "#ffffff" in light
+    assert "#121212" in dark
+    assert "#121212" not in light
+    assert len(light.splitlines()) == len(dark.splitlines())
+    again = figures.lines(table, **draw)._repr_mimebundle_()
+    assert again == shown, "the same figure is the same file"
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    assert ground(file.getvalue()) == "#ffffff"
+
+
+def test_many_marks_are_pixels(monkeypatch):
+    monkeypatch.setenv("GEOLIB_DARK", "1")
+    many = pd.DataFrame({"x": np.arange(3000), "y": np.arange(3000)})
+    shown = figures.draw(so.Plot(many, x="x", y="y").add(so.Dots()))._repr_mimebundle_()
+    assert list(shown) == [figures.DARK + "png"]
+    assert ground(base64.b64decode(shown[figures.DARK + "png"])) == "#121212"
+
+
+def test_a_chapter_draws_with_seaborn():
+    heights = figures.drawn(lambda data: sns.barplot(data, x="name", y="height"))
+    figure = heights(pd.DataFrame({"name": ["a", "b"], "height": [1, 2]}))
+    assert [bar.get_height() for bar in figure.axes[0].patches] == [1, 2]
+    assert not figure.axes[0].spines["top"].get_visible()
+
+
+def test_what_cannot_be_drawn_leaves_nothing_open(table):
+    with pytest.raises(Exception, match="nothing"):
+        figures.lines(table, x="nothing", color="line", xlabel="", ylabel="")

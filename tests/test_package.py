@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.metadata
 import inspect
+import pickle
 import platform
 import re
 import subprocess
@@ -179,8 +180,8 @@ def test_protocols_need_nothing():
 
 
 # What the reference documents; geolib.dimension, figures, toy and reasoning's claims and resampling are not annotated.
-ANNOTATED = ["models", "store", "checks", "statements", "interactive", "partition", "reasoning", "experiments"]
-ANNOTATED += ["experiments.report", "experiments.endpoint_judge"]
+ANNOTATED = ["models", "store", "checks", "statements", "estimates", "interactive", "partition", "reasoning"]
+ANNOTATED += ["experiments", "experiments.report", "experiments.endpoint_judge"]
 
 
 @pytest.mark.parametrize("module", ANNOTATED)
@@ -227,47 +228,82 @@ def test_submodules_are_there_on_first_use():
         geolib.partition.nothing  # noqa: B018
 
 
+@pytest.mark.parametrize("part", ["dimension", "reasoning", "experiments"])
+def test_names_that_come_on_first_use(part):
+    package, found = getattr(geolib, part), {}
+    exec(f"from geolib.{part} import *", found)
+    assert sorted({*found} - {"__builtins__"}) == dir(package) == package.__all__
+    for name in {*package.__all__} - {"RULES"}:
+        assert pickle.loads(pickle.dumps(found[name])) is found[name]
+    with pytest.raises(AttributeError, match=rf"^module 'geolib\.{part}' has no attribute 'nothing'$"):
+        package.nothing  # noqa: B018
+
+
 @pytest.mark.parametrize("name", ["GateRegions", "gate_hyperplanes", "gate_names", "gate_regions"])
 def test_gates_are_found_where_they_once_were(name):
     assert getattr(geolib.partition, name) is getattr(geolib.dimension, name)
 
 
-# Who may import whom: cli -> report -> reasoning -> dimension -> models; partition, toy and figures stand alone.
+# Who may import whom: cli -> experiments -> reasoning -> dimension -> models; partition and toy stand alone, the leaves
+# carry all. A name with a dot is one module: the rules of counting edges need NumPy only, what is beside them torch.
 ALLOWED = {
     "cli": {"experiments", "reasoning", "dimension", "models", "partition", "store", "checks"},
-    "experiments": {"experiments", "reasoning", "dimension", "models", "figures", "store", "checks"},
-    "reasoning": {"reasoning", "dimension", "models", "checks", "store"},
-    "dimension": {"dimension", "models", "checks", "store"},
-    "models": set(),
-    "checks": set(),  # the two leaves that every part may stand on
-    "store": set(),
-    "statements": set(),
-    "typing": set(),  # what annotations name; every part may
-    "partition": {"partition", "checks"},
-    "toy": {"dimension", "checks"},
-    "figures": {"dimension"},
-    "interactive": {"figures", "dimension"},
+    "experiments": {"experiments", "reasoning", "dimension", "models", "figures", "store", "checks", "later", "typing"},
+    "reasoning": {"reasoning", "dimension", "models", "store", "checks", "later", "estimates", "typing"},
+    "dimension": {"dimension", "models", "store", "checks", "later"},
+    "partition": {"partition", "checks", "later"},
+    "toy": {"dimension.rules", "checks"},
+    "interactive": {"figures", "dimension.rules"},
+    "figures": {"dimension.rules"},
+    "statements": {"estimates"},
+    **{part: {"typing"} for part in ("models", "store")},
+    **{part: set() for part in ("estimates", "checks", "later", "typing")},
 }
+# Of the modules in a folder each stands on those before it.
+ORDER = {
+    "partition": "rounding network exact mesh count cube line plane",
+    "dimension": "points rules rows architectures lm attention texts batches heads minkowski gates reach estimators "
+    "profiles",
+    "experiments": "choosing runs report queue cluster endpoint_judge",
+}
+MODULES = sorted((ROOT / "geolib").rglob("*.py"))
+KNOWN = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "geolib").rglob("*.py")), ids=lambda path: path.stem)
+def imports(nodes):
+    """Modules of geolib that statements import, without "geolib.", and the packages that are none of geolib's."""
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= inner & KNOWN or ({node.module} if node.module != "geolib" else inner)
+    ours = {name.removeprefix("geolib.") for name in names if name.startswith("geolib.")}
+    return ours - {"__version__"}, {name.split(".")[0] for name in names} - {"geolib"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_imports_point_one_way(path):
     part = path.relative_to(ROOT / "geolib").parts[0].removesuffix(".py")
-    if part == "__init__":
-        return
-    imported = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported |= (
-                {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "geolib" else {node.module}
-            )
-    ours = {name.split(".")[1] for name in imported if name.startswith("geolib.")} - {"__version__", "typing"}
-    assert ours <= ALLOWED[part]
-    if part in ("toy", "figures", "interactive", "cli"):  # the rules need NumPy only; the rest, torch
-        top = [node.module for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
-        assert {name for name in top if name.startswith("geolib.dimension")} <= {"geolib.dimension.rules"}
+    tree = ast.parse(path.read_text())
+    ours, others = imports(ast.walk(tree))
+    assert {name for name in ours if not {name, name.split(".")[0]} & ALLOWED.get(part, set())} == set()
+    assert not others & {"tools", "tests", "benchmarks"}
+    if part == "cli":  # what starts the shell; the rest is imported by the command that needs it
+        assert imports(tree.body)[0] <= {"checks", "dimension.rules"}
+
+
+@pytest.mark.parametrize("folder", ORDER)
+def test_no_arrow_points_up_within_a_folder(folder):
+    order = ORDER[folder].split()
+    paths = {path.stem: path for path in (ROOT / "geolib" / folder).glob("[!_]*.py")}
+    assert sorted(order) == sorted(paths)
+    for place, name in enumerate(order):
+        ours, _ = imports(ast.walk(ast.parse(paths[name].read_text())))
+        mine = {one.removeprefix(f"{folder}.") for one in ours if one.split(".")[0] == folder}
+        assert mine <= {*order[:place]}, name
 
 
 @pytest.mark.whole

@@ -11,6 +11,7 @@ from geolib import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PARTS = ("partition", "dimension", "reasoning", "experiments", "toy")
 
 
 def blocks(language):
@@ -61,3 +62,33 @@ def test_the_second_models_command_is_the_one_that_its_rows_were_made_by(run):
     ran = json.loads((ROOT / "book" / "results" / "gemma3-270m" / f"{run}.json").read_text())["command"]
     settings, name = ran.removeprefix("geolib sweep ").split("--run ")
     assert re.search(rf"geolib sweep --model FOLDER {settings}[^\n]*--run {name}\b", described)
+
+
+def figure_rows():
+    """Of the table of figures: chapter, names of figures, functions, runs."""
+    for line in README[README.index("## Find a figure") : README.index("## Develop")].splitlines():
+        if line.startswith("| ["):
+            chapter, figures, _, functions, runs = (cell.strip() for cell in line.strip("|").split("|"))
+            path = re.search(r"\((notebooks/[^)]+)\)", chapter)[1]
+            yield path, figures.split(", "), re.findall(r"`(\w+)`", functions), [r for r in runs.split(", ") if r]
+
+
+def test_every_figure_is_in_the_table_beside_its_chapter():
+    drawn = {}
+    for source in sorted((ROOT / "notebooks").rglob("*.md")):
+        if names := re.findall(r"^    name: fig-([\w-]+)$", source.read_text(), re.MULTILINE):
+            drawn[str(source.relative_to(ROOT))] = names
+    assert {path: figures for path, figures, _, _ in figure_rows()} == drawn
+
+
+@pytest.mark.parametrize("row", list(figure_rows()), ids=lambda row: row[0])
+def test_the_table_names_what_the_chapter_calls_and_reads(row):
+    path, _, functions, runs = row
+    source = (ROOT / path).read_text()
+    assert functions
+    code = "".join(re.findall(r"^```\{code-cell\}.*?^```$", source, re.MULTILINE | re.DOTALL))
+    for name in functions:
+        assert re.search(rf"\b{name}\b", code), name
+        assert any(name in dir(__import__(f"geolib.{part}", fromlist="_")) for part in PARTS), name
+    front = re.search(r"^runs: \[(.*)\]$", source, re.MULTILINE)
+    assert runs == (front[1].split(", ") if front else [])

@@ -101,10 +101,17 @@ def _put_aside(outputs: list[dict], folder: Path) -> None:
     from geolib import figures  # which brings matplotlib: the other commands do without
 
     for data in (output.get("data", {}) for output in outputs):
-        if dark := data.pop(figures.DARK, None):
-            folder.mkdir(exist_ok=True)
-            name = hashlib.sha256(base64.b64decode(data["image/png"])).hexdigest()
-            (folder / f"{name}.png").write_bytes(base64.b64decode(dark))
+        for kind, mime in (("svg", "image/svg+xml"), ("png", "image/png")):
+            if dark := data.pop(figures.DARK + kind, None):
+                folder.mkdir(exist_ok=True)
+                name = hashlib.sha256(_bytes(data[mime], kind)).hexdigest()
+                (folder / f"{name}.{kind}").write_bytes(_bytes(dark, kind))
+
+
+def _bytes(data: str | list[str], kind: str) -> bytes:
+    """Bytes of a picture in a notebook, as MyST-NB writes them."""
+    text = "".join(data)
+    return base64.b64decode(text) if kind == "png" else os.linesep.join(text.splitlines()).encode()
 
 
 def _note(lacking: tuple[str, ...]) -> str:

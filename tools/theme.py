@@ -23,7 +23,7 @@ MENDED = (
     (re.compile(r'(<img src="[^"]*minus\.png"[^>]*) alt="-"'), r'\1 alt="Show or hide what is in this module"'),
 )
 # A picture that MyST-NB has named by its digest.
-IMAGE = re.compile(r'<img (?![^>]*class=)[^>]*/([0-9a-f]{64})\.png"[^>]*>')
+IMAGE = re.compile(r'<img (?![^>]*class=)[^>]*/([0-9a-f]{64}\.(?:png|svg))"[^>]*>')
 PROOF_INDEX = "prf-prf.html"
 
 
@@ -41,9 +41,9 @@ def _finish(app, failed):
 
 def show_dark(dark: Path, pages: Path) -> None:
     """Put, beside each picture of which there is a dark one, that one: the theme shows what goes with the reader's."""
-    names = {path.stem for path in dark.glob("*.png")}
+    names = {path.name for path in dark.glob("*.*")}
     for name in names:
-        shutil.copy(dark / f"{name}.png", pages / "_images" / f"{name}-dark.png")
+        shutil.copy(dark / name, pages / "_images" / f"dark-{name}")
     for page in pages.rglob("*.html") if names else ():
         old = page.read_text("utf-8")
         new = IMAGE.sub(lambda found: _both(found[0]) if found[1] in names else found[0], old)
@@ -55,7 +55,7 @@ def _both(tag: str) -> str:
     """Write the tag of a picture twice, for either theme; what is lazy and not shown is not fetched."""
     own = '<img loading="lazy" class="only-'
     light, dark = (tag.replace("<img ", f'{own}{theme}" ', 1) for theme in ("light", "dark"))
-    return light + dark.replace('.png"', '-dark.png"', 1)
+    return light + re.sub(r"([0-9a-f]{64}\.)", r"dark-\1", dark, count=1)
 
 
 def mend(pages: Path) -> None:

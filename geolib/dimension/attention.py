@@ -22,35 +22,33 @@ from transformers import GenerationMixin
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from geolib.dimension.interface import (
+from geolib.dimension.architectures import (
     NOT_ROUTED,
+    NOT_SOFTMAX,
+    OFFLOADED,
     UncountableError,
-    as_rows,
+    cached,
+    check_arguments,
+    copied,
+    layer_count,
+    refusing,
+    virtual_tokens,
+)
+from geolib.dimension.lm import (
     attending,
     check_ids,
     check_mask,
+    check_positions,
     device_of,
-    layer_count,
     layer_numbers,
     ours,
     read,
-    virtual_tokens,
 )
-from geolib.dimension.rows import AttentionMap, LogSumExp, count_weights, keep, row_statistics
-from geolib.dimension.rules import RULES, check_eps, check_rule
+from geolib.dimension.rows import AttentionMap, LogSumExp, count_weights, row_statistics
+from geolib.dimension.rules import RULES, check_eps, check_rule, keep
 
 _NAME = "geolib_counting"
-_OFFLOADED = "offloads keys and values, for which torch has no accelerator"
-
-# What an attention function may be handed besides query, key, value and mask without a change to the weights. Anything
-# else that is given might change them, and is refused.
-_HARMLESS = {
-    "dropout", "is_causal", "sliding_window", "position_ids", "cache_position", "use_cache", "output_attentions",
-    "output_hidden_states", "output_router_logits", "return_dict", "deterministic", "logits_to_keep",
-    "num_items_in_batch", "past_key_values",
-}  # fmt: skip
-# Routed through the interface, yet not one softmax per head over the tokens.
-_NOT_SOFTMAX = {"diffllama": "subtracts two softmaxes", "deepseek_v4": "attends to summaries of tokens too"}
+_EXPECTED = "one plain softmax per head, through the attention interface"
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,7 @@ def attention_dimension(
     inputs = _check_inputs(model, input_ids, attention_mask, position_ids, past_key_values)
     settings = {"eps": eps, "rule": [rule], "tokens": tokens, "statistics": statistics}
     with measuring(model, attention_mask=inputs.get("attention_mask"), **settings) as measure:
-        measure.n_past = _cached(past_key_values)
+        measure.n_past = cached(past_key_values)
         read(model, **inputs)
     return measure.result()
 
@@ -239,40 +237,35 @@ def measuring(model, *, eps=0.1, rule="absolute", tokens="last", statistics=Fals
     recorder.pad(None if attention_mask is None else check_mask("attention_dimension", attention_mask))
     recorder.modules = frozenset(model.modules())
     running = _RECORDERS.set((*_RECORDERS.get(), recorder))
-    try:
-        if model.config.model_type in _NOT_SOFTMAX:
-            raise UncountableError(_NOT_SOFTMAX[model.config.model_type])
-        with attending(model, _NAME, _counting_attention, sdpa_mask), _heard(model):
-            yield recorder
-    except UncountableError as error:
-        raise _uncountable(model, str(error)) from None
-    finally:
-        _RECORDERS.reset(running)
-    layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    if not recorder.rows:
-        unheard = NOT_ROUTED if recorder.ran else f"was not heard to attend: no pass ran here, or it {NOT_ROUTED}"
-        raise _uncountable(model, "has not read its prompt to the end" if recorder.passed else unheard)
-    if len(recorder.rows) != layers:
-        raise _uncountable(model, f"passed {len(recorder.rows)} of its {layers} layers through softmax attention")
+    with refusing("attention_dimension", model, _EXPECTED):
+        try:
+            if model.config.model_type in NOT_SOFTMAX:
+                raise UncountableError(NOT_SOFTMAX[model.config.model_type])
+            with attending(model, _NAME, _counting_attention, sdpa_mask), _heard(model):
+                yield recorder
+        finally:
+            _RECORDERS.reset(running)
+        layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+        if not recorder.rows:
+            unheard = NOT_ROUTED if recorder.ran else f"was not heard to attend: no pass ran here, or it {NOT_ROUTED}"
+            raise UncountableError("has not read its prompt to the end" if recorder.passed else unheard)
+        if len(recorder.rows) != layers:
+            raise UncountableError(f"passed {len(recorder.rows)} of its {layers} layers through softmax attention")
 
 
 @contextlib.contextmanager
 def _heard(model):
     """Let every call of `generate` tell the recorder what the prompts are: a pass may hold part of them, or more."""
     recorder = _recorder_of(model)
-    whole = {model, getattr(model, "base_model", model)}
     hear = ours(lambda *_: setattr(recorder, "ran", True))
-    ran = [part.register_forward_pre_hook(hear) for part in whole]
-    parts = [part for part in model.modules() if isinstance(part, GenerationMixin) and "generate" not in vars(part)]
-    for part in parts:
-        part.generate = functools.partial(_generate, part.generate)
-    try:
+    with contextlib.ExitStack() as stack:
+        for part in {model, getattr(model, "base_model", model)}:
+            stack.enter_context(part.register_forward_pre_hook(hear))
+        for part in model.modules():
+            if isinstance(part, GenerationMixin) and "generate" not in vars(part):
+                part.generate = functools.partial(_generate, part.generate)
+                stack.callback(delattr, part, "generate")
         yield
-    finally:
-        for part in parts:
-            del part.generate
-        for hook in ran:
-            hook.remove()
 
 
 def _generate(generate, *args, **kwargs):
@@ -283,13 +276,6 @@ def _generate(generate, *args, **kwargs):
     recorder.note(generate, *args, **kwargs)
     # What is compiled cannot be counted, and later passes need not be.
     return generate(*args, **({} if "custom_generate" in kwargs else {"disable_compile": True}) | kwargs)
-
-
-def _uncountable(model, reason) -> ValueError:
-    return ValueError(
-        f"attention_dimension: model is a {type(model).__name__}, which {reason}; "
-        "expected one plain softmax per head, through the attention interface"
-    )
 
 
 @dataclass
@@ -335,13 +321,13 @@ class _Recorder:
         if settings.get("cache_implementation") == "paged":
             raise UncountableError("reads its prompts from a paged cache here")
         if "offloaded" in str(settings.get("cache_implementation")) and not torch.accelerator.is_available():
-            raise UncountableError(f"{_OFFLOADED} here")
+            raise UncountableError(f"{OFFLOADED} here")
         if ids is None:
             return
         padding, ends = settings["pad_token_id"], settings["eos_token_id"]
         if mask is None and ids.ndim == 2 and padding not in (None, *np.atleast_1d(ends)):
             mask = (ids != padding).long()  # as generate itself takes it
-        self.n_past = _cached(kwargs.get("past_key_values"))
+        self.n_past = cached(kwargs.get("past_key_values"))
         self.n_prompts, self.length = len(ids), ids.shape[1] + self.n_read
         if mask is None or mask.shape[1] == ids.shape[1]:  # else the ids are those that are not in the cache
             self.length -= self.n_past
@@ -487,30 +473,6 @@ def _counting_attention(module, query, key, value, attention_mask, scaling=None,
     return output
 
 
-def check_arguments(module, arguments) -> None:
-    """Refuse an attention function's further arguments where they may change the weights."""
-    for argument in arguments:
-        if argument not in _HARMLESS and arguments[argument] is not None:
-            raise UncountableError(f"hands its attention function {argument!r}, which is not accounted for")
-    if not arguments.get("is_causal", getattr(module, "is_causal", True)):
-        raise UncountableError("attends to later tokens")
-
-
-def _cached(past_key_values) -> int:
-    """Tokens in a cache."""
-    return 0 if past_key_values is None else int(past_key_values.get_seq_length())
-
-
-def _copied(cache):
-    """Copy of a cache, free of the graph that a forward pass with gradients leaves in it."""
-    if getattr(cache, "offloading", False) and not torch.accelerator.is_available():
-        raise ValueError(f"attention_dimension: past_key_values {_OFFLOADED}; expected a cache in memory")
-    held = [value for layer in getattr(cache, "layers", ()) for value in vars(layer).values()]
-    memo = {id(value): value.detach().clone() for value in held if isinstance(value, torch.Tensor)}
-    memo |= {id(value): value for value in vars(cache).values() if isinstance(value, torch.Stream)}
-    return copy.deepcopy(cache, memo)
-
-
 def _check_inputs(model, input_ids, attention_mask, position_ids, past_key_values) -> dict:
     """Return the arguments of the forward pass, on the model's device."""
     if past_key_values is not None and not hasattr(past_key_values, "get_seq_length"):
@@ -518,27 +480,17 @@ def _check_inputs(model, input_ids, attention_mask, position_ids, past_key_value
             f"attention_dimension: past_key_values is a {type(past_key_values).__name__}, but a transformers cache was "
             "expected"
         )
-    past = _cached(past_key_values)
+    past = cached(past_key_values)
     ids = check_ids("attention_dimension", model, input_ids, past, virtual=True)
     inputs = {"input_ids": ids}
     for name, given in {"position_ids": position_ids, "past_key_values": past_key_values}.items():
         if given is not None and virtual_tokens(model):
             raise ValueError(f"attention_dimension: {name} is given, but none was expected beside virtual tokens")
     if past_key_values is not None:
-        inputs["past_key_values"] = _copied(past_key_values)
+        inputs["past_key_values"] = copied("attention_dimension", past_key_values)
     if position_ids is not None:
-        inputs["position_ids"] = _check_positions(position_ids, ids.shape).to(device_of(model))
+        inputs["position_ids"] = check_positions("attention_dimension", position_ids, ids.shape).to(device_of(model))
     if attention_mask is not None:
         mask = check_mask("attention_dimension", attention_mask, (ids.shape[0], past + ids.shape[1]))
         inputs["attention_mask"] = mask.to(device_of(model), torch.long)
     return inputs
-
-
-def _check_positions(position_ids, shape) -> torch.Tensor:
-    positions = as_rows("attention_dimension: position_ids", position_ids)
-    if positions.shape != shape or positions.is_floating_point() or (positions < 0).any():
-        raise ValueError(
-            f"attention_dimension: position_ids has shape {tuple(positions.shape)}, type {positions.dtype}, but whole "
-            f"numbers from 0 on, of shape {tuple(shape)}, were expected"
-        )
-    return positions

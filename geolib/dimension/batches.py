@@ -10,9 +10,10 @@ import pandas as pd
 import torch
 
 from geolib import __version__
-from geolib.checks import LINES, integer, masked, one_line, whole_text
+from geolib.checks import LINES, integer, one_line, whole_text
+from geolib.dimension.architectures import check_model
 from geolib.dimension.attention import measuring
-from geolib.dimension.interface import check_fit, check_model, device_of, read
+from geolib.dimension.lm import device_of, labelled, named, prompt_ids, read
 from geolib.dimension.rules import RULES, SHIPPED, Rule, check_eps, check_rule, column
 from geolib.dimension.texts import SLOT, place, render, template_ids, text_ids
 from geolib.store import check_storable, fingerprint, plain, run_in_parts
@@ -123,8 +124,8 @@ def encode_prompts(tokenizer, texts: Sequence[str], *, chat: bool = False) -> pd
         A text that is empty; with ``chat``, a tokenizer without a template, or one whose template drops or alters what
         it is given.
     """
-    texts = _labelled("encode_prompts: texts", texts)
-    for name, text in _named("encode_prompts", texts):
+    texts = labelled("encode_prompts: texts", texts)
+    for name, text in named("encode_prompts", texts):
         if not isinstance(text, str):
             raise TypeError(f"{name} is {one_line(text)}, but a text was expected")
         _check_text(name, text)
@@ -213,8 +214,8 @@ def measure_prompts(
         raise ValueError("measure_prompts: per_token is True and tokens is 'last', but 'all' was expected with it")
     check_model("measure_prompts", model, virtual=True)
     batch_tokens = integer("measure_prompts: batch_tokens", batch_tokens, 1)
-    prompts = _labelled("measure_prompts: prompts", prompts)
-    checked = [_check_ids(name, ids, model) for name, ids in _named("measure_prompts", prompts)]
+    prompts = labelled("measure_prompts: prompts", prompts)
+    checked = [prompt_ids(name, ids, model) for name, ids in named("measure_prompts", prompts)]
 
     attrs = {"geolib": __version__, "eps": list(eps), "rule": list(rules), "tokens": tokens}
     if store is not None:
@@ -259,36 +260,6 @@ def changed_rules(function: str, names: Sequence[str], *, stored: bool) -> dict:
             if stored:
                 raise ValueError(f"{function}: store is given, but of rule {name!r} {told}") from None
     return changed
-
-
-def _labelled(name: str, values) -> pd.Series:
-    """Values in a Series, whose index is what they are called."""
-    if isinstance(values, str) or not np.iterable(values):
-        raise TypeError(f"{name} is {one_line(values)}, but a sequence was expected")
-    series = values if isinstance(values, pd.Series) else pd.Series(list(values), dtype=object)
-    if series.empty:
-        raise ValueError(f"{name} is empty, but at least one was expected")
-    return series
-
-
-def _named(function: str, series: pd.Series):
-    """Go through a Series; each value comes with the opening of an error about it: "measure_prompts: line 3"."""
-    kind = series.index.name or "prompt"
-    return ((f"{function}: {kind} {label}", value) for label, value in series.items())
-
-
-def _check_ids(name: str, ids, model) -> tuple[int, ...]:
-    """One prompt's token ids, so that they can be a key; `name` opens the error."""
-    try:
-        array = np.asarray(ids)
-        if masked(ids) or array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-            raise TypeError
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} is {one_line(ids)}, but token ids of shape [tokens] were expected") from None
-    if array.size == 0:
-        raise ValueError(f"{name} has no tokens, but at least one was expected")
-    check_fit(name, model, array)
-    return tuple(array.tolist())
 
 
 def _batches(prompts, batch_tokens: int):

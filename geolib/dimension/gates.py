@@ -5,42 +5,16 @@ MLP's input, and its signs cut the input space along hyperplanes as ReLU neurons
 those of a piecewise affine MLP (arXiv 2312.01648).
 """
 
-import inspect
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from geolib.checks import above_zero, integer
-from geolib.dimension.interface import (
-    Reached,
-    check_ids,
-    check_mask,
-    evaluating,
-    find_blocks,
-    layer_count,
-    layer_numbers,
-    ours,
-    quantised,
-    read,
-)
+from geolib.dimension.architectures import find_gate, layer_count, linear_map
+from geolib.dimension.lm import check_ids, check_mask, layer_numbers, visit
 
 _BLOCK = 1 << 22  # gate values computed at a time
-
-# The linear maps of an MLP, by their names; the first goes into the activation.
-_MLPS = (
-    ("gate_proj", "up_proj", "down_proj"),  # llama, mistral, qwen, gemma, olmo, ...
-    ("gate_up_proj", "down_proj"),  # phi3, glm, glm4: the gate is the first half
-    ("c_fc", "c_proj"),  # gpt2, gpt_neo, starcoder2, ...
-    ("fc1", "fc2"),  # opt, phi, biogpt, ...
-    ("fc_in", "fc_out"),  # gptj, codegen
-    ("dense_h_to_4h", "dense_4h_to_h"),  # gpt_neox, bloom, falcon, ...
-    ("up_proj", "down_proj"),  # nemotron, mpt
-)
-_FIRST_HALF = ("phi3", "glm", "glm4")  # seen in their source; others may hold the halves the other way round
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +109,7 @@ def gate_regions(model, input_ids, attention_mask=None, *, layer, radius=0.1, n_
     n_neighbours = integer("gate_regions: n_neighbours", n_neighbours, 1)
     seed = integer("gate_regions: seed", seed, 0)
     wanted = layer_numbers("gate_regions", model, layer)
-    gates = {number: _gate("gate_regions", model, number) for number in wanted}
+    gates = {number: find_gate("gate_regions", model, number) for number in wanted}
     counted = {}
 
     def count(number, x):
@@ -154,7 +128,8 @@ def gate_regions(model, input_ids, attention_mask=None, *, layer, radius=0.1, n_
         counts = np.where(real[:, :-1] & real[:, 1:], between, -1), np.where(real[..., None], around, -1)
         counted[number] = GateRegions(*counts, len(W), number, radius)
 
-    _visit({number: projection for number, (projection, _) in gates.items()}, count, model, ids, mask)
+    projections = {number: projection for number, (projection, _) in gates.items()}
+    visit("gate_regions", projections, count, model, ids, mask)
     return [counted[number] for number in wanted] if np.ndim(layer) else counted[wanted[0]]
 
 
@@ -190,7 +165,7 @@ def gate_hyperplanes(model, *, layer):
     """
     (number,) = layer_numbers("gate_hyperplanes", model, [layer])
     with torch.no_grad():
-        return tuple(part.cpu().numpy() for part in _affine_map(*_gate("gate_hyperplanes", model, number)))
+        return tuple(part.cpu().numpy() for part in _affine_map(*find_gate("gate_hyperplanes", model, number)))
 
 
 def gate_names(model) -> list[str]:
@@ -200,7 +175,7 @@ def gate_names(model) -> list[str]:
     """
     names = {module: name for name, module in model.named_modules()}
     layers = range(layer_count("gate_names", model))
-    return [names[_gate("gate_names", model, layer)[0]] for layer in layers]
+    return [names[find_gate("gate_names", model, layer)[0]] for layer in layers]
 
 
 def _count(x, W, b, shifts):
@@ -218,64 +193,7 @@ def _count(x, W, b, shifts):
     return tuple(1 + torch.cat(counts).cpu().numpy() for counts in (between, around))
 
 
-def _gate(caller, model, layer):
-    """Projection whose output goes into the MLP's activation, and whether that is its first half only."""
-    blocks, found = find_blocks(model), []
-    if not blocks:
-        raise ValueError(f"{caller}: model is a {type(model).__name__}, whose layers were not found")
-    block = blocks[layer]
-    for module in block.modules():
-        linear = {name for name, child in module.named_children() if isinstance(child, torch.nn.Linear | Conv1D)}
-        found += [(getattr(module, names[0]), names[0]) for names in _MLPS if linear == set(names)]
-    if any("expert" in f"{name} {type(module).__name__}".lower() for name, module in block.named_modules()):
-        reason = "is a mixture of experts"
-    elif len(found) != 1:
-        names = sorted({type(module).__name__ for module in block.children()})
-        reason = f"holds {len(found)} MLPs with a known gate ({', '.join(names)})"
-    elif found[0][1] == "gate_up_proj" and model.config.get_text_config().model_type not in _FIRST_HALF:
-        reason = "has a gate in one half of gate_up_proj, unknown which"
-    elif found[0][0].weight.is_meta:
-        reason = "has weights that are offloaded"
-    elif kind := quantised(found[0][0].weight):
-        reason = f"has weights of type {kind}"
-    elif (kind := type(found[0][0])) not in (torch.nn.Linear, Conv1D):
-        reason = f"has a {kind.__name__}, which may compute other than its weights tell,"
-    else:
-        return found[0][0], found[0][1] == "gate_up_proj"
-    raise ValueError(
-        f"{caller}: model is a {type(model).__name__}, whose layer {layer} {reason}; expected one MLP with a known gate"
-    )
-
-
 def _affine_map(projection, half):
     """Weights and biases of the gate in float32, shape=[n_gates, width] and shape=[n_gates]."""
-    W = projection.weight.float()
-    W = W if isinstance(projection, torch.nn.Linear) else W.T  # transformers' Conv1D is a transposed Linear
-    b = W.new_zeros(len(W)) if projection.bias is None else projection.bias.float()
+    W, b = (part.float() for part in linear_map(projection))
     return (W[: len(W) // 2], b[: len(b) // 2]) if half else (W, b)
-
-
-def _visit(modules, function, model, ids, mask):
-    """Run the model until it has entered all modules, and call function(name, what the module is given) at each."""
-    waiting = set(modules)
-
-    def enter(name, module, args):
-        function(name, args[0])
-        waiting.discard(name)
-        if not waiting:
-            raise Reached
-
-    inputs = {"input_ids": ids, "attention_mask": mask}
-    inner = next(part for part in model.modules() if isinstance(part, PreTrainedModel))  # adapters wrap it
-    if "position_ids" in inspect.signature(inner.base_model.forward).parameters:
-        inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)  # padding on the left moves no token
-    hooks = [module.register_forward_pre_hook(ours(partial(enter, name))) for name, module in modules.items()]
-    try:
-        with evaluating(model):
-            read(model, **inputs)
-    except Reached:
-        return
-    finally:
-        for hook in hooks:
-            hook.remove()
-    raise ValueError(f"gate_regions: model is a {type(model).__name__}, whose forward pass does not reach the layer")

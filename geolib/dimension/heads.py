@@ -8,28 +8,26 @@ enter it, and the output projection is the module that reads what comes out: not
 import contextlib
 import contextvars
 import math
-import sys
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask
-from transformers.pytorch_utils import Conv1D
 
-from geolib.dimension.interface import (
+from geolib.dimension.architectures import (
+    LINEAR,
     NOT_ROUTED,
-    Reached,
     UncountableError,
-    attending,
-    check_ids,
-    layer_numbers,
-    ours,
+    eager_attention,
+    linear_map,
     quantised,
-    read,
+    refusing,
 )
+from geolib.dimension.lm import Reached, attending, check_ids, layer_numbers, ours, read
 
 _NAME = "geolib_heads"
+_EXPECTED = "convex weights times values, and one linear output projection"
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,30 +114,20 @@ def attention_heads(model, input_ids, *, layer):
     ids = check_ids("attention_heads", model, input_ids, one=True)
     wanted = layer_numbers("attention_heads", model, layer)
     recorder = _Recorder(frozenset(wanted))
-    running = _RECORDER.set(recorder)
-    try:
-        with attending(model, _NAME, _attend, eager_mask) as before, contextlib.suppress(Reached):
-            recorder.fast = before == "sdpa"
-            read(model, input_ids=ids)
+    with refusing("attention_heads", model, _EXPECTED), recorder.hooks:
+        running = _RECORDER.set(recorder)
+        try:
+            with attending(model, _NAME, _attend, eager_mask) as before, contextlib.suppress(Reached):
+                recorder.fast = before == "sdpa"
+                read(model, input_ids=ids)
+        finally:
+            _RECORDER.reset(running)
         if missing := recorder.wanted - recorder.layers.keys():
             raise UncountableError(
                 NOT_ROUTED if not recorder.layers else f"has no such attention in layer {min(missing)}"
             )
         heads = {one: _split(one, *recorder.layers[one]) for one in recorder.wanted}
-    except UncountableError as error:
-        raise _refused(model, str(error)) from None
-    finally:
-        _RECORDER.reset(running)
-        for hook in recorder.hooks:
-            hook.remove()
     return [heads[one] for one in wanted] if np.ndim(layer) else heads[wanted[0]]
-
-
-def _refused(model, reason) -> ValueError:
-    return ValueError(
-        f"attention_heads: model is a {type(model).__name__}, which {reason}; expected convex weights times values, "
-        "and one linear output projection"
-    )
 
 
 @dataclass
@@ -147,7 +135,7 @@ class _Recorder:
     wanted: frozenset
     fast: bool = False  # whether the model itself attends by sdpa
     layers: dict = field(default_factory=dict)  # (value, weights, whether there are sinks, readers) of each layer
-    hooks: list = field(default_factory=list)
+    hooks: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
 
 # Which recorder, if any, listens in this thread: the attention function gets no argument of ours.
@@ -159,11 +147,7 @@ def _attend(module, query, key, value, attention_mask, **kwargs):
     recorder = _RECORDER.get()
     if recorder is not None and recorder.wanted <= recorder.layers.keys():
         raise Reached
-    homes = [vars(sys.modules[kind.__module__]) for kind in type(module).__mro__]
-    eager = next((home["eager_attention_forward"] for home in homes if "eager_attention_forward" in home), None)
-    layer = getattr(module, "layer_idx", None)
-    if eager is None or layer is None:
-        raise UncountableError("has no eager attention of its own" if eager is None else "does not number its layers")
+    eager, layer = eager_attention(module)
     wanted = recorder is not None and layer in recorder.wanted - recorder.layers.keys()
     plain = kwargs.get("softcap") is None and kwargs.get("s_aux") is None
     if plain and recorder is not None and recorder.fast and not wanted:
@@ -185,13 +169,14 @@ def _attend(module, query, key, value, attention_mask, **kwargs):
 
     passing = torch.nn.Dropout | torch.nn.Identity  # hand on what they are given
     parts = [part for part in module.modules() if not (isinstance(part, passing) or [*part.children()])]
-    recorder.hooks += [part.register_forward_hook(ours(read)) for part in parts]
+    for part in parts:
+        recorder.hooks.enter_context(part.register_forward_hook(ours(read)))
     return output, weights
 
 
 def _split(layer, value, weights, sinks, readers) -> AttentionHeads:
     """Split the output projection by head, and make sure that what it returned is the sum over heads."""
-    if len(readers) != 1 or not isinstance(readers[0][0], torch.nn.Linear | Conv1D):
+    if len(readers) != 1 or not isinstance(readers[0][0], LINEAR):
         names = ", ".join(type(reader).__name__ for reader, _ in readers)
         raise UncountableError(f"hands the attention of layer {layer} to {names or 'no module as it is'}")
     ((projection, output),) = readers
@@ -201,10 +186,9 @@ def _split(layer, value, weights, sinks, readers) -> AttentionHeads:
     rounding = math.sqrt(torch.finfo(value.dtype).eps)  # half of the digits: far above rounding, far below an error
     if weights.min() < 0 or total.max() > 1 + rounding or not (sinks or total.min() > 1 - rounding):
         raise UncountableError(f"has attention weights in layer {layer} that are negative or do not sum to 1")
-    W = projection.weight.T if isinstance(projection, torch.nn.Linear) else projection.weight
-    bias = W.new_zeros(W.shape[1]) if projection.bias is None else projection.bias
-    output = output.reshape(-1, W.shape[1])
-    out_proj = W.reshape(len(value), -1, W.shape[1])
+    W, bias = linear_map(projection)
+    output = output.reshape(-1, len(W))
+    out_proj = W.T.reshape(len(value), -1, len(W))
     arrays = (one.detach().float().cpu().numpy() for one in (weights, value, out_proj, bias, output))
     heads = AttentionHeads(*arrays, sinks, layer)
     deviation = np.linalg.norm(heads.rows(heads.weights) + heads.bias - heads.output)

@@ -15,8 +15,7 @@ import torch
 from geolib.checks import finite_array, integer, masked, one_line
 from geolib.dimension.heads import AttentionHeads
 from geolib.dimension.points import distinct_rows
-from geolib.dimension.rows import keep
-from geolib.dimension.rules import check_eps, check_rule
+from geolib.dimension.rules import check_eps, check_rule, keep
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,12 +12,9 @@ import torch
 from tqdm.auto import tqdm
 
 from geolib.checks import integer, one_line
-from geolib.dimension.batches import _check_ids, _labelled, _named
+from geolib.dimension.architectures import check_model, find_blocks, find_mlps
 from geolib.dimension.estimators import _n_boot, _sizes, estimate_dimension
-from geolib.dimension.interface import check_model, device_of, evaluating, find_blocks, ours, read
-
-# What a block calls the module that its MLP begins with.
-_MLPS = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "fc1")
+from geolib.dimension.lm import device_of, evaluating, labelled, named, ours, prompt_ids, read
 
 
 def dimension_profile(
@@ -94,8 +91,8 @@ def dimension_profile(
     n_points = None if n_points is None else integer("dimension_profile: n_points", n_points, 2)
     seed = integer("dimension_profile: seed", seed, 0)
     entrances = _entrances(model, [site] if isinstance(site, str) else site)
-    prompts = _labelled("dimension_profile: prompts", prompts)
-    ids = [_check_ids(name, one, model) for name, one in _named("dimension_profile", prompts)]
+    prompts = labelled("dimension_profile: prompts", prompts)
+    ids = [prompt_ids(name, one, model) for name, one in named("dimension_profile", prompts)]
     clouds = [(label, [one]) for label, one in zip(prompts.index, ids, strict=True)] if per_prompt else [(None, ids)]
     rows = []
     with tqdm(total=len(ids), desc="prompts", unit="", disable=not progress) as bar:
@@ -192,8 +189,7 @@ def _entrances(model, sites):
     if not sites or not set(sites) <= {"mlp", "residual"}:
         raise ValueError(f"dimension_profile: site is {one_line(sites)}, expected 'mlp', 'residual' or both")
     blocks = find_blocks(model)
-    mlps = [next((getattr(block, name) for name in _MLPS if hasattr(block, name)), None) for block in blocks]
-    found = {"residual": blocks, "mlp": mlps}
+    found = {"residual": blocks, "mlp": find_mlps(blocks)}
     entrances = {(site, layer): module for site in sites for layer, module in enumerate(found[site])}
     if not entrances or None in entrances.values():
         what = f"{len(blocks)} MLPs" if blocks else "layers"

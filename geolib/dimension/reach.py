@@ -6,6 +6,7 @@ of the MLP's input has the same sign before the scaling, where the set is a poly
 sums over heads of those at the vertices. Which hyperplanes through the origin cut the set is known exactly.
 """
 
+import contextlib
 import math
 from dataclasses import dataclass
 
@@ -14,8 +15,9 @@ import pandas as pd
 import torch
 
 from geolib.checks import finite_array, integer, one_line
+from geolib.dimension.architectures import UncountableError, find_blocks, refusing
 from geolib.dimension.heads import AttentionHeads, attention_heads
-from geolib.dimension.interface import find_blocks, layer_numbers, ours
+from geolib.dimension.lm import layer_numbers, ours
 from geolib.dimension.minkowski import eps_support, head_ranks
 
 
@@ -233,25 +235,22 @@ def mlp_reach(model, input_ids, *, layer):
     (False, (1, 1536), True)
     """
     wanted, blocks = layer_numbers("mlp_reach", model, layer), find_blocks(model)
-    if not blocks:
-        raise _refused(model, "has no list of its layers")
     # By layer: (module, what it is given, what it returns) of its block, whose output is not kept, and of its parts.
     seen = {number: [] for number in wanted}
-    hooks = []
-    try:
-        for number in seen:
-            hooks += _listen(blocks[number], seen[number])
-        heads = attention_heads(model, input_ids, layer=wanted)
-        with torch.no_grad():
-            reaches = [_reach(model, one, seen[one.layer]) for one in heads]
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with refusing("mlp_reach", model, "blocks of the form MLP(RMSNorm(x + attention(x)))"):
+        if not blocks:
+            raise UncountableError("has no list of its layers")
+        with contextlib.ExitStack() as hooks:
+            for number in seen:
+                _listen(blocks[number], seen[number], hooks)
+            heads = attention_heads(model, input_ids, layer=wanted)
+            with torch.no_grad():
+                reaches = [_reach(one, seen[one.layer]) for one in heads]
     return reaches if np.ndim(layer) else reaches[0]
 
 
-def _listen(block, seen):
-    """Hooks that add (module, given, returned) of a block and its parts to ``seen``, where both are one tensor."""
+def _listen(block, seen, hooks):
+    """Add (module, given, returned) of a block and its parts to ``seen``, where both are one tensor."""
 
     def enter(module, args, kwargs):
         seen.append((module, args[0] if args else kwargs["hidden_states"], None))
@@ -260,13 +259,13 @@ def _listen(block, seen):
         if len(args) == 1 and isinstance(result, torch.Tensor) and args[0].shape == result.shape:
             seen.append((module, args[0], result))
 
-    parts = [part for part in block.modules() if not [*part.children()]]
-    return [block.register_forward_pre_hook(ours(enter), with_kwargs=True)] + [
-        part.register_forward_hook(ours(leave)) for part in parts
-    ]
+    hooks.enter_context(block.register_forward_pre_hook(ours(enter), with_kwargs=True))
+    for part in block.modules():
+        if not [*part.children()]:
+            hooks.enter_context(part.register_forward_hook(ours(leave)))
 
 
-def _reach(model, heads, seen) -> MlpReach:
+def _reach(heads, seen) -> MlpReach:
     """Find the norm that is given the block's input plus its attention, and make sure that it is an RMSNorm."""
     (_, entered, _), *parts = seen
     rounding = math.sqrt(torch.finfo(entered.dtype).eps)  # half of the digits: far above rounding, far below an error
@@ -282,11 +281,4 @@ def _reach(model, heads, seen) -> MlpReach:
         deviation = np.linalg.norm(factor[:, None] * scaled - inputs)
         if (factor > 0).all() and deviation <= rounding * np.linalg.norm(inputs):
             return MlpReach(heads, states, inputs, gain)
-    raise _refused(model, f"has no RMSNorm after the residual sum of layer {heads.layer}")
-
-
-def _refused(model, reason):
-    return ValueError(
-        f"mlp_reach: model is a {type(model).__name__}, which {reason}; expected blocks of the form "
-        "MLP(RMSNorm(x + attention(x)))"
-    )
+    raise UncountableError(f"has no RMSNorm after the residual sum of layer {heads.layer}")

@@ -6,7 +6,7 @@ import math
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from geolib.dimension.rules import RULES
+from geolib.dimension.rules import RULES, keep
 
 # Query rows of all heads at a time: the only block of attention weights that ever exists.
 _BLOCK = 64
@@ -212,15 +212,6 @@ def row_statistics(weights, first, eps, rules):
 def _above(weights, eps, rules):
     """For each rule an iterator over eps: which weights it keeps."""
     return ((keep(rule, weights, value) for value in eps) for rule in rules)
-
-
-def keep(rule, weights, eps):
-    """Mask of the weights, a tensor, that are edges by the rule of a name; an added one may give something else."""
-    kept = RULES[rule](weights, eps)
-    if getattr(kept, "dtype", None) != torch.bool or kept.shape != weights.shape:
-        found = f"{type(kept).__name__} of {getattr(kept, 'dtype', None)}, shape {tuple(getattr(kept, 'shape', ()))}"
-        raise ValueError(f"RULES: {rule!r} gives {found}, but torch.bool, shape {tuple(weights.shape)} was expected")
-    return kept
 
 
 def _take(tensor, rows):

@@ -53,6 +53,15 @@ RULES = {
 SHIPPED = dict(RULES)
 
 
+def keep(rule, weights, eps):
+    """Mask of the weights, a tensor, that are edges by the rule of a name; an added one may give something else."""
+    kept = RULES[rule](weights, eps)
+    if str(getattr(kept, "dtype", None)) != "torch.bool" or kept.shape != weights.shape:
+        found = f"{type(kept).__name__} of {getattr(kept, 'dtype', None)}, shape {tuple(getattr(kept, 'shape', ()))}"
+        raise ValueError(f"RULES: {rule!r} gives {found}, but torch.bool, shape {tuple(weights.shape)} was expected")
+    return kept
+
+
 def check_rule(function, rule) -> tuple[str, ...]:
     """Names of rules, given one or a sequence of different ones; `function` opens the error."""
     rules = (rule,) if isinstance(rule, str) or not np.iterable(rule) else tuple(rule)

@@ -52,7 +52,7 @@ def report(rows: pd.DataFrame, about: Mapping[str, object]) -> str:
     panels = {rule: _profiles(rows, rule) for rule in rules}
     changes = {rule: id_change(rows, rule=rule, eps=_EPS) for rule in rules} if rows.shots.any() else {}
     varied = {rule: table for rule, table in changes.items() if table.change.nunique() > 1}
-    shares = {f"{rule} rule": binned_share(table) for rule, table in varied.items()}
+    shares = [binned_share(table).assign(panel=f"{rule} rule") for rule, table in varied.items()]
     shown = rows[rows.question.isin(rows.question.unique()[:_SHOWN])].sort_values(["question", "shots"])
     return _PAGES.get_template("report.html").render(
         title=about["model"],
@@ -61,7 +61,7 @@ def report(rows: pd.DataFrame, about: Mapping[str, object]) -> str:
         n_rows=len(rows),
         profiles=_png(figures.profiles({f"{rule} rule": lines for rule, lines in panels.items()})),
         table=_by_shots(rows),
-        changes=_png(figures.share_by_change(shares)) if shares else None,
+        changes=_png(figures.share_by_change(pd.concat(shares))) if shares else None,
         associations={rule: _association(table) for rule, table in changes.items()},
         shown=shown,
     )
@@ -72,7 +72,7 @@ def _rules(rows: pd.DataFrame) -> list[str]:
     return [rule for rule in RULES if column(rule, _EPS) in rows]
 
 
-def _profiles(rows: pd.DataFrame, rule: str) -> dict[str, np.ndarray]:
+def _profiles(rows: pd.DataFrame, rule: str) -> dict:
     """Median over questions of each layer's ID, by number of examples: the fewest, the most, and some between."""
     groups = rows.groupby("shots")[column(rule, _EPS)]
     all_shots = sorted(groups.groups)

@@ -11,8 +11,7 @@
 NumPy only. Torch networks enter through `ReluNetwork.from_torch`.
 """
 
-import importlib
-
+from geolib.later import later
 from geolib.partition.count import count_arrangement, count_in_ball, effective_regions, max_regions, region_bound
 from geolib.partition.cube import count_in_cube
 from geolib.partition.line import LinePartition, line_partition
@@ -33,8 +32,5 @@ __all__ = [
     "region_bound",
 ]
 
-
-def __getattr__(name):
-    if name not in ("GateRegions", "gate_hyperplanes", "gate_names", "gate_regions"):
-        raise AttributeError(f"module 'geolib.partition' has no attribute '{name}'")
-    return getattr(importlib.import_module("geolib.dimension"), name)  # where they are now: models need torch
+# Where they are now: models need torch.
+__getattr__ = later(__name__, {"geolib.dimension": "GateRegions gate_hyperplanes gate_names gate_regions"})[0]

@@ -124,7 +124,7 @@ def binned_share(table: pd.DataFrame, *, bins: int = 6, level: float = 0.95) -> 
     Returns
     -------
     pandas.DataFrame
-        One row for each bin: ``change`` (mean in the bin), ``n``, ``share``, ``low``, ``high``.
+        One row for each bin: ``change`` (mean in the bin), ``n``, ``estimate`` (the share), ``low``, ``high``.
     """
     groups = table.groupby(pd.qcut(table.change, bins, duplicates="drop"), observed=True)
     return _shares(groups, level).reset_index(drop=True)
@@ -133,7 +133,7 @@ def binned_share(table: pd.DataFrame, *, bins: int = 6, level: float = 0.95) -> 
 def _shares(groups: Any, level: float) -> pd.DataFrame:
     found = groups.agg(change=("change", "mean"), n=("correct", "size"), hits=("correct", "sum"))
     low, high = proportion_confint(found.hits, found.n, alpha=1 - level, method="wilson")
-    return found.assign(share=found.hits / found.n, low=low, high=high).drop(columns="hits")
+    return found.assign(estimate=found.hits / found.n, low=low, high=high).drop(columns="hits")
 
 
 def association(

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import torch
 
-from geolib.dimension.interface import device_of
+from geolib.dimension.lm import device_of
 from geolib.dimension.rules import RULES, check_rule, column
 from geolib.reasoning.decode import Answer, SharedPrefix, gumbel
 from geolib.typing import Model, Tokenizer

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from geolib.dimension.rules import column
+from geolib.estimates import Estimate, finding
 from geolib.reasoning.analysis import association, id_change, mean_change, paired_share
 from geolib.reasoning.published import CONTROLS, GROUPS, add_facts, all_sets, choice_of, load_run, results_folder
 from geolib.reasoning.regressions import same_question
-from geolib.reasoning.resampling import N_BOOT, Estimate
+from geolib.reasoning.resampling import N_BOOT
 
 RULES = ("absolute", "relative")  # by which the published runs were counted: readings do not grow with the table
 LAST = {"second to last layer": -2, "last layer": -1}
@@ -77,9 +78,9 @@ def findings(names: str | tuple[str, ...] = (), *, folder=None, seed: int = 0) -
     pandas.DataFrame
         A row per reading: ``claim``, ``line`` (its number in :data:`CLAIMS`), ``text``, ``reported``, ``reading``,
         ``estimate``, ``low``, ``high`` (95 %), ``n`` (questions), ``unit``, ``smallest``, ``verdict``. The verdict is
-        that of :meth:`Estimate.verdict`, or "no estimate" where the runs give none (an ID that hardly moved, answers
-        that do not vary). Where the folder lacks a run, one row whose verdict is "untested" and whose reading says what
-        is missing.
+        that of :func:`geolib.reasoning.finding`, or "no estimate" where the runs give none (an ID that hardly moved,
+        answers that do not vary). Where the folder lacks a run, one row whose verdict is "untested" and whose reading
+        says what is missing.
     """
     wanted = (names,) if isinstance(names, str) else names
     unknown = set(wanted) - {claim.name for claim in CLAIMS}
@@ -120,10 +121,10 @@ def _judged(estimate, claimed, smallest, seed) -> tuple[Estimate, str]:
         if np.isnan(e.value):
             return e, "no estimate"
         slack = 3 * 2.67 * (e.high - e.low) / 3.92 / np.sqrt(n_boot)
-        verdict = e.verdict(claimed, smallest)
-        if verdict == e.verdict(claimed, smallest, slack=slack) == e.verdict(claimed, smallest, slack=-slack):
+        verdict = finding(e, claimed, smallest)
+        if verdict == finding(e, claimed, smallest, slack=slack) == finding(e, claimed, smallest, slack=-slack):
             return e, verdict
-    return e, e.verdict(claimed, smallest, slack=slack)
+    return e, finding(e, claimed, smallest, slack=slack)
 
 
 def verdicts(table: pd.DataFrame) -> str:
@@ -168,9 +169,9 @@ def _exact(estimate, **_) -> Estimate:
 def _where_moved(rise, sharp, flat, **draws) -> Estimate:
     """Points gained where attention raised the ID; NaN unless the ID's change excludes 0 and may be an edge."""
     edge, _ = SMALLEST["edges"]
-    if rise.verdict(1, edge) == "agrees":
+    if finding(rise, 1, edge) == "agrees":
         return _points(sharp, flat, **draws)
-    if rise.verdict(-1, edge) == "agrees":
+    if finding(rise, -1, edge) == "agrees":
         return _points(flat, sharp, **draws)
     return Estimate(np.nan, np.nan, np.nan, rise.n)
 

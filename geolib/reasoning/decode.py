@@ -34,8 +34,9 @@ from transformers import DynamicCache
 from transformers.masking_utils import sdpa_mask
 
 from geolib.checks import integer
-from geolib.dimension.attention import _counting_attention, check_arguments, measuring
-from geolib.dimension.interface import NOT_ROUTED, UncountableError, attending, check_model, device_of
+from geolib.dimension.architectures import NOT_ROUTED, UncountableError, check_arguments, check_model
+from geolib.dimension.attention import _counting_attention, measuring
+from geolib.dimension.lm import attending, device_of
 from geolib.dimension.rows import count_weights
 from geolib.dimension.rules import RULES
 

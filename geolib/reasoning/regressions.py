@@ -266,9 +266,9 @@ def layer_profile(
     Returns
     -------
     pandas.DataFrame
-        One row per layer: ``layer`` (from 0), ``n``; ``rho``, ``low``, ``high``, ``p``, ``p_holm``, ``survives`` (the
-        corrected p is below 1 - level); ``points``, ``points_low``, ``points_high``, ``odds_ratio``, ``logistic_p``,
-        ``logistic_p_holm``.
+        One row per layer: ``layer`` (from 0), ``n``; ``estimate`` (the rank correlation), ``low``, ``high``, ``p``,
+        ``p_holm``, ``survives`` (the corrected p is below 1 - level); ``points``, ``points_low``, ``points_high``,
+        ``odds_ratio``, ``logistic_p``, ``logistic_p_holm``.
 
     Raises
     ------
@@ -284,7 +284,7 @@ def layer_profile(
     strata, units = groups_in("layer_profile", first, within=within, unit="question")
     estimates = bootstrap("layer_profile", lambda w: mean_rhos(xs, ys, strata, units, w), units, n_boot, level, seed)
     found = pd.DataFrame(estimates).drop(columns="null")
-    found = found.rename(columns={"value": "rho"}).rename_axis("layer").reset_index()
+    found = found.rename(columns={"value": "estimate"}).rename_axis("layer").reset_index()
     found["p"] = permute("layer_profile", xs, ys, strata, units, "two-sided", n_perm, seed)
     effects = [logistic(table, x=x, controls=controls, within=within, level=level) for table in tables]
     for column, end in (("points", "value"), ("points_low", "low"), ("points_high", "high")):

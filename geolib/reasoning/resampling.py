@@ -1,108 +1,15 @@
 """Estimates with intervals by bootstrap and permutation over questions, and checks of the tables they come from."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
 
+from geolib.estimates import Estimate
+
 # How many samples an interval and a p-value stand on: enough that another seed changes no verdict (a test).
 N_BOOT, N_PERM = 20_000, 50_000
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its interval.
-
-    Attributes
-    ----------
-    value, low, high : float
-    n : int
-        How many independent units (questions, unless said otherwise) are behind it.
-    null : float
-        The value that means no effect: 1 for an odds ratio.
-
-    Examples
-    --------
-    >>> f"{Estimate(8.0, 3.7, 12.04, 300):.1f}"
-    '+8.0 [+3.7, +12.0]'
-
-    An end that rounds to 0 gets a digit more, so that its side is seen, and no sign if it rounds to 0 even then:
-
-    >>> f"{Estimate(8.0, -0.04, 12.04, 300):.1f}"
-    '+8.00 [-0.04, +12.04]'
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-    null: float = 0.0
-
-    def __format__(self, digits):
-        if not digits:
-            return str(self)
-        sign = "" if self.null else "+"
-        shown = [f"{number:{sign}{digits}}" for number in (self.value, self.low, self.high)]
-        rounded = [float(end) for end in shown[1:]]
-        if digits[:1] == "." and (rounded[0] == 0 != self.low or rounded[1] == 0 != self.high):
-            digits = f".{int(digits[1:-1]) + 1}f"  # or nobody sees on which side of 0 the interval ends
-            shown = [f"{number:{sign}{digits}}" for number in (self.value, self.low, self.high)]
-        shown = [end.lstrip("+-") if float(end) == 0 else end for end in shown]
-        return f"{shown[0]} [{shown[1]}, {shown[2]}]"
-
-    def __str__(self):
-        return f"{self:.2f}, n = {self.n}"
-
-    def verdict(self, claimed: int, smallest: float = 0.0, *, slack: float = 0.0) -> str:
-        """Say what the interval says of a claimed sign.
-
-        Parameters
-        ----------
-        claimed : {1, -1, 0}
-            The claim: positive, negative, or no effect.
-        smallest : float
-            The smallest effect that matters, 0 or more, in the units of ``value``.
-        slack : float
-            How far the ends of the interval may be off (the error of a simulation): both are moved outwards by it.
-
-        Returns
-        -------
-        str
-            Of a claimed sign, the first of these that holds. ``"disagrees"``: the whole interval lies on the other
-            side. ``"absent"``: the whole interval lies below the smallest effect that matters, so that the claimed
-            effect, if there is one, is too small to matter. ``"agrees"``: the whole interval lies on the claimed side.
-            Else ``"undecided"``. Of a claim of no effect: ``"agrees"`` where the whole interval lies within the
-            smallest effect of either sign (equivalence), ``"disagrees"`` where it excludes 0, else ``"undecided"``.
-
-        Raises
-        ------
-        ValueError
-            ``claimed`` or ``smallest`` is another number.
-
-        Examples
-        --------
-        >>> Estimate(0.3, 0.1, 0.5, 90).verdict(1, 0.1), Estimate(0.3, -0.1, 0.5, 90).verdict(1, 0.1)
-        ('agrees', 'undecided')
-        >>> Estimate(-0.03, -0.11, 0.04, 90).verdict(1, 0.1), Estimate(-0.3, -0.5, -0.1, 90).verdict(1, 0.1)
-        ('absent', 'disagrees')
-        """
-        if claimed not in (1, 0, -1) or isinstance(claimed, bool):
-            raise ValueError(f"verdict: claimed is {claimed!r}, but 1, 0 or -1 was expected")
-        if isinstance(smallest, bool) or not isinstance(smallest, Real) or not 0 <= smallest < np.inf:
-            raise ValueError(f"verdict: smallest is {smallest!r}, but a finite number from 0 on was expected")
-        low, high = self.low - self.null - slack, self.high - self.null + slack
-        if claimed == 0:
-            if -smallest < low and high < smallest:
-                return "agrees"
-            return "disagrees" if low > 0 or high < 0 else "undecided"
-        low, high = (low, high) if claimed > 0 else (-high, -low)
-        if high < 0:
-            return "disagrees"
-        if high < smallest:
-            return "absent"
-        return "agrees" if low > 0 else "undecided"
 
 
 # Bootstrap and permutation. A sample of units is a column of weights: how often each was drawn. So all samples go

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from geolib.checks import above_zero, integer, one_line
+from geolib.dimension.architectures import check_model, layer_count
 from geolib.dimension.batches import changed_rules
-from geolib.dimension.interface import check_fit, check_model, layer_count
+from geolib.dimension.lm import check_fit
 from geolib.dimension.rules import RULES, SHIPPED, check_eps
 from geolib.dimension.texts import text_ids
 from geolib.reasoning.answers import Answerer, Settings, ends, room, stops

@@ -11,7 +11,7 @@ from tiny import TINY
 from transformers import AutoConfig, AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration
 
 from geolib.dimension import gate_hyperplanes, gate_names, gate_regions
-from geolib.dimension.interface import find_blocks
+from geolib.dimension.architectures import find_blocks
 from geolib.partition import ReluNetwork, line_partition
 from geolib.reasoning.decode import SharedPrefix
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from scipy.stats import binom, norm, spearmanr
 
+from geolib.estimates import finding
 from geolib.reasoning import (
     Estimate,
     association,
@@ -144,12 +145,12 @@ def noise(n, seed, slope=0.0):
     ],
 )
 def test_verdicts_with_a_smallest_effect(low, high, claimed, smallest, verdict):
-    assert Estimate((low + high) / 2, low, high, 9).verdict(claimed, smallest) == verdict
+    assert finding(Estimate((low + high) / 2, low, high, 9), claimed, smallest) == verdict
 
 
 def test_an_end_that_may_be_off_decides_nothing():
-    assert Estimate(0.2, 0.001, 0.4, 9).verdict(1, 0.1) == "agrees"
-    assert Estimate(0.2, 0.001, 0.4, 9).verdict(1, 0.1, slack=0.002) == "undecided"
+    assert finding(Estimate(0.2, 0.001, 0.4, 9), 1, 0.1) == "agrees"
+    assert finding(Estimate(0.2, 0.001, 0.4, 9), 1, 0.1, slack=0.002) == "undecided"
 
 
 @pytest.mark.parametrize(
@@ -162,8 +163,8 @@ def test_an_end_that_may_be_off_decides_nothing():
     ],
 )
 def test_bad_verdicts(given, message):
-    with pytest.raises(ValueError, match=f"^verdict: {message}, but "):
-        Estimate(0, -1, 1, 9).verdict(*given)
+    with pytest.raises(ValueError, match=f"^finding: {message}, but "):
+        finding(Estimate(0, -1, 1, 9), *given)
 
 
 def test_estimates_as_text():
@@ -239,9 +240,9 @@ def test_bins_hold_every_row_once():
     table = noise(200, 0)
     binned = binned_share(table, bins=5)
     assert binned.n.sum() == len(table)
-    assert (binned.n * binned.share).sum() == pytest.approx(table.correct.sum())
+    assert (binned.n * binned.estimate).sum() == pytest.approx(table.correct.sum())
     assert binned.change.is_monotonic_increasing
-    assert ((binned.low <= binned.share) & (binned.share <= binned.high)).all()
+    assert ((binned.low <= binned.estimate) & (binned.estimate <= binned.high)).all()
 
 
 def test_wilson_interval_in_closed_form():
@@ -250,7 +251,7 @@ def test_wilson_interval_in_closed_form():
     (row,) = binned_share(table, bins=1).itertuples()
     z = 1.959963984540054  # the normal distribution's 97.5 % quantile
     for end in (row.low, row.high):
-        assert (end - row.share) ** 2 == pytest.approx(z**2 * end * (1 - end) / row.n)
+        assert (end - row.estimate) ** 2 == pytest.approx(z**2 * end * (1 - end) / row.n)
 
 
 def test_repeated_values_make_fewer_bins():
@@ -270,13 +271,13 @@ def test_association_is_not_fooled_by_shots():
     """More shots raise both, within no number of shots is there anything: pooled, the correlation would be strong."""
     table = noise(400, 2)
     assert spearmanr(table.change, table.correct).statistic > 0.3
-    assert association(table, n_boot=200).verdict(1) == "undecided"
+    assert finding(association(table, n_boot=200), 1) == "undecided"
 
 
 @pytest.mark.parametrize("slope", [0.05, -0.05])
 def test_association_finds_what_is_there(slope):
     measured = association(noise(400, 3, slope), n_boot=200)
-    claims = {claimed: measured.verdict(claimed) for claimed in (1, -1, 0)}
+    claims = {claimed: finding(measured, claimed) for claimed in (1, -1, 0)}
     assert claims == {np.sign(slope): "agrees", -np.sign(slope): "disagrees", 0: "disagrees"}
 
 
@@ -290,7 +291,7 @@ def test_nothing_varies():
     table = pd.DataFrame({"question": [1, 2], "shots": [1, 1], "change": [3, 4], "correct": [True, True]})
     measured = association(table, n_boot=20)
     assert np.isnan([measured.value, measured.low, measured.high]).all()
-    assert measured.verdict(1) == "undecided"
+    assert finding(measured, 1) == "undecided"
 
 
 def test_mean_change_and_its_coverage():
@@ -339,9 +340,9 @@ def test_a_column_that_is_not_there(name):
 def test_null_of_a_ratio():
     ratio = Estimate(1.3, 1.1, 1.5, 90, null=1.0)
     assert str(ratio) == "1.30 [1.10, 1.50], n = 90"
-    assert ratio.verdict(1) == "agrees"
-    assert Estimate(1.3, 0.9, 1.5, 90, null=1.0).verdict(1) == "undecided"
-    assert Estimate(0.7, 0.5, 0.9, 90, null=1.0).verdict(1) == "disagrees"
+    assert finding(ratio, 1) == "agrees"
+    assert finding(Estimate(1.3, 0.9, 1.5, 90, null=1.0), 1) == "undecided"
+    assert finding(Estimate(0.7, 0.5, 0.9, 90, null=1.0), 1) == "disagrees"
 
 
 # Association: bootstrap and permutation against what they stand for

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from geolib.estimates import finding
 from geolib.experiments.runs import write
 from geolib.reasoning import (
     Estimate,
@@ -62,7 +63,7 @@ def test_verdicts_follow_from_the_interval(table):
     for row in table[table.estimate.notna()].itertuples():
         claimed, smallest = CLAIMS[row.line - 1].claimed, SMALLEST[row.unit][0]
         if min(abs(end - at) for end in (row.low, row.high) for at in (0, smallest, -smallest)) > 0.01:
-            assert row.verdict == Estimate(row.estimate, row.low, row.high, row.n).verdict(claimed, smallest)
+            assert row.verdict == finding(Estimate(row.estimate, row.low, row.high, row.n), claimed, smallest)
 
 
 def test_in_a_line():

@@ -7,6 +7,7 @@ import statsmodels.api as sm
 from scipy.special import expit
 from scipy.stats import norm
 
+from geolib.estimates import finding
 from geolib.reasoning import (
     Effect,
     Estimate,
@@ -101,8 +102,8 @@ def confounded(seed, n=300):
 
 def test_logistic_takes_out_the_control():
     table = confounded(0)
-    assert logistic(table, controls=()).points.verdict(1) == "agrees"
-    assert logistic(table).points.verdict(1) == "undecided"
+    assert finding(logistic(table, controls=()).points, 1) == "agrees"
+    assert finding(logistic(table).points, 1) == "undecided"
     twice = table.assign(again=2 * table.prompt_tokens + 5 * table.shots, constant=1)
     one, other = logistic(table), logistic(twice, controls=("prompt_tokens", "again", "constant"))
     np.testing.assert_allclose(
@@ -212,10 +213,10 @@ def test_same_question_takes_out_the_question():
     ease = rng.normal(size=150)[table.question]
     table["change"] = ease + rng.normal(size=600)
     table["correct"] = rng.random(600) < expit(1.5 * ease)
-    assert logistic(table, controls=()).points.verdict(1) == "agrees"
-    assert same_question(table).verdict(1) == "undecided"
+    assert finding(logistic(table, controls=()).points, 1) == "agrees"
+    assert finding(same_question(table), 1) == "undecided"
     table["correct"] = rng.random(600) < expit(1.5 * ease + 0.7 * (table.change - ease))
-    assert same_question(table).verdict(1) == "agrees"
+    assert finding(same_question(table), 1) == "agrees"
 
 
 # Layers
@@ -243,7 +244,7 @@ def test_layer_profile_is_layer_by_layer():
     for layer, row in profile.iterrows():
         table = id_change(rows, **rule, layer=layer)
         rho = association(table, n_boot=100)
-        np.testing.assert_allclose(row[["rho", "low", "high"]].tolist(), [rho.value, rho.low, rho.high])
+        np.testing.assert_allclose(row[["estimate", "low", "high"]].tolist(), [rho.value, rho.low, rho.high])
         assert row.p == permutation_test(table, n_perm=199)
         effect = logistic(table, controls=controls)
         found = row[["points", "points_low", "points_high", "odds_ratio", "logistic_p"]].tolist()
@@ -259,7 +260,7 @@ def test_layer_profile_of_another_column():
     rows = layered(1)
     profile = layer_profile(rows, rule="relative", eps=0.05, x="sink_share", n_boot=10, n_perm=19)
     table = id_change(rows, rule="relative", eps=0.05, layer=2)
-    assert profile.rho[2] == pytest.approx(association(table, x="sink_share", n_boot=10).value)
+    assert profile.estimate[2] == pytest.approx(association(table, x="sink_share", n_boot=10).value)
     with pytest.raises(
         ValueError, match=r"^layer_profile: x is 'gates_changed', but the table's columns are question,"
     ):
@@ -328,11 +329,11 @@ def test_mediation_against_a_loop():
 
 def test_mediation_that_is_not_there():
     nothing = mediation(mediated(2, a_to_m=0, n=300), controls=("ease",), n_boot=200)
-    assert nothing.indirect.verdict(1) == "undecided"
-    assert nothing.total.verdict(1) == nothing.direct.verdict(1) == "agrees"
+    assert finding(nothing.indirect, 1) == "undecided"
+    assert finding(nothing.total, 1) == finding(nothing.direct, 1) == "agrees"
     assert abs(nothing.share.value) < 0.2
     flat = mediation(mediated(3, a_to_m=0, a_to_y=0), controls=("ease",), n_boot=200)
-    assert flat.total.verdict(1) == "undecided"
+    assert finding(flat.total, 1) == "undecided"
     assert np.isnan(flat.share.value)
 
 

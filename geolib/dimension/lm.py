@@ -1,45 +1,20 @@
-"""What every measurement needs of a model: its inputs checked, and its attention replaced for a while."""
+"""What visits a model: prompts checked, passes heard or ended early, attention replaced for a while."""
 
 import contextlib
 import functools
+import inspect
 import threading
 
 import numpy as np
+import pandas as pd
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from geolib.checks import integer, masked, one_line
-
-NOT_ROUTED = "does not route its attention through transformers' attention interface"
-
+from geolib.dimension.architectures import NOT_ROUTED, UncountableError, check_model, layer_count, virtual_tokens
 
 # One lock per configuration: it is where the attention is swapped, and models and their parts may share it.
 _LOCKS: dict[int, threading.RLock] = {}
-
-
-class UncountableError(Exception):
-    """What cannot be measured; raised deep in a forward pass, it carries the reason."""
-
-
-def check_model(function, model, *, virtual=False) -> None:
-    """Refuse what is no causal transformers model, and, unless `virtual`, one with virtual tokens; `function` opens."""
-    if not hasattr(model, "set_attn_implementation"):
-        raise TypeError(f"{function}: model is a {type(model).__name__}, but a transformers model was expected")
-    if model.config.is_encoder_decoder:
-        raise ValueError(f"{function}: model is a {type(model).__name__}, but a causal language model was expected")
-    if not virtual and virtual_tokens(model):
-        raise ValueError(
-            f"{function}: model is a {type(model).__name__} with {virtual_tokens(model)} virtual tokens, but one "
-            "without was expected"
-        )
-
-
-def virtual_tokens(model, *, read=False) -> int:
-    """Tokens that peft puts before every prompt; with `read`, those that come as embeddings and not as a cache."""
-    config = getattr(model, "active_peft_config", None)
-    if not getattr(config, "is_prompt_learning", False) or model._adapters_disabled:
-        return 0
-    return 0 if read and config.peft_type in ("PREFIX_TUNING", "CARTRIDGE") else config.num_virtual_tokens
 
 
 def device_of(model) -> torch.device:
@@ -100,6 +75,36 @@ def check_fit(name, model, ids, past=0) -> None:
         raise ValueError(f"{name} has {length} tokens, but the model's window is {window}")
 
 
+def labelled(name: str, values) -> pd.Series:
+    """Values in a Series, whose index is what they are called."""
+    if isinstance(values, str) or not np.iterable(values):
+        raise TypeError(f"{name} is {one_line(values)}, but a sequence was expected")
+    series = values if isinstance(values, pd.Series) else pd.Series(list(values), dtype=object)
+    if series.empty:
+        raise ValueError(f"{name} is empty, but at least one was expected")
+    return series
+
+
+def named(function: str, series: pd.Series):
+    """Go through a Series; each value comes with the opening of an error about it: "measure_prompts: line 3"."""
+    kind = series.index.name or "prompt"
+    return ((f"{function}: {kind} {label}", value) for label, value in series.items())
+
+
+def prompt_ids(name: str, ids, model) -> tuple[int, ...]:
+    """One prompt's token ids, so that they can be a key; `name` opens the error."""
+    try:
+        array = np.asarray(ids)
+        if masked(ids) or array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+            raise TypeError
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {one_line(ids)}, but token ids of shape [tokens] were expected") from None
+    if array.size == 0:
+        raise ValueError(f"{name} has no tokens, but at least one was expected")
+    check_fit(name, model, array)
+    return tuple(array.tolist())
+
+
 def check_mask(function, attention_mask, shape=None) -> torch.Tensor:
     """Mask as a tensor, of the shape if that is known yet; `function` opens the error."""
     mask = as_rows(f"{function}: attention_mask", attention_mask)
@@ -114,13 +119,15 @@ def check_mask(function, attention_mask, shape=None) -> torch.Tensor:
     return mask
 
 
-def layer_count(function, model) -> int:
-    """Return the number of layers that a model's configuration tells; `function` opens the error."""
-    check_model(function, model)
-    n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    if n_layers is None:
-        raise ValueError(f"{function}: model is a {type(model).__name__}, whose number of layers is not known")
-    return n_layers
+def check_positions(function, position_ids, shape) -> torch.Tensor:
+    """Positions as a tensor of this shape, whole numbers from 0 on; `function` opens the error."""
+    positions = as_rows(f"{function}: position_ids", position_ids)
+    if positions.shape != shape or positions.is_floating_point() or (positions < 0).any():
+        raise ValueError(
+            f"{function}: position_ids has shape {tuple(positions.shape)}, type {positions.dtype}, but whole "
+            f"numbers from 0 on, of shape {tuple(shape)}, were expected"
+        )
+    return positions
 
 
 def layer_numbers(function, model, layer) -> list[int]:
@@ -130,24 +137,6 @@ def layer_numbers(function, model, layer) -> list[int]:
     if not len(layers):
         raise ValueError(f"{function}: layer is empty, expected at least one")
     return [integer(f"{function}: layer", one, -n_layers, n_layers - 1) % n_layers for one in layers]
-
-
-def quantised(weight) -> str | None:
-    """Return the type of weights that stand for others, which a scale or another tensor belongs to."""
-    if type(weight.data) is not torch.Tensor:
-        return type(weight.data).__name__
-    plain = weight.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-    return None if plain else str(weight.dtype)
-
-
-def find_blocks(model):
-    """Return the model's layers, as modules in their order; nothing where no list of modules has their number."""
-    config = model.config.get_text_config()
-    n_layers = getattr(config, "num_hidden_layers", None)
-    # A vision tower may be as deep: the language model is the part that has the text's configuration.
-    home = next((part for part in model.modules() if getattr(part, "config", None) is config), model)
-    lists = (part for part in home.modules() if isinstance(part, torch.nn.ModuleList))
-    return next((part for part in lists if len(part) == n_layers), ())
 
 
 @contextlib.contextmanager
@@ -177,6 +166,29 @@ def ours(hook):
         return hook(*args, **kwargs) if threading.get_ident() == thread else None
 
     return hear
+
+
+def visit(function, modules, hear, model, ids, mask):
+    """Run a model until it has entered all modules, and call hear(name, what the module is given) at each."""
+    waiting = set(modules)
+
+    def enter(name, module, args):
+        hear(name, args[0])
+        waiting.discard(name)
+        if not waiting:
+            raise Reached
+
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    inner = next(part for part in model.modules() if isinstance(part, PreTrainedModel))  # adapters wrap it
+    if "position_ids" in inspect.signature(inner.base_model.forward).parameters:
+        inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)  # padding on the left moves no token
+    with contextlib.ExitStack() as hooks:
+        for name, module in modules.items():
+            hooks.enter_context(module.register_forward_pre_hook(ours(functools.partial(enter, name))))
+        with contextlib.suppress(Reached), evaluating(model):
+            read(model, **inputs)
+    if waiting:
+        raise ValueError(f"{function}: model is a {type(model).__name__}, whose forward pass does not reach the layer")
 
 
 @contextlib.contextmanager

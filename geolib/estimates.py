@@ -1,0 +1,174 @@
+"""An estimate is a number with its interval; a table of them has a row each, and is what is drawn, shown and judged."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval.
+
+    Attributes
+    ----------
+    value, low, high : float
+    n : int
+        How many independent units (questions, unless said otherwise) are behind it.
+    null : float
+        The value that means no effect: 1 for an odds ratio.
+
+    Examples
+    --------
+    >>> f"{Estimate(8.0, 3.7, 12.04, 300):.1f}"
+    '+8.0 [+3.7, +12.0]'
+
+    An end that rounds to 0 gets a digit more, so that its side is seen, and no sign if it rounds to 0 even then:
+
+    >>> f"{Estimate(8.0, -0.04, 12.04, 300):.1f}"
+    '+8.00 [-0.04, +12.04]'
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    null: float = 0.0
+
+    def __format__(self, digits: str) -> str:
+        if not digits:
+            return str(self)
+        sign = "" if self.null else "+"
+        shown = [f"{number:{sign}{digits}}" for number in (self.value, self.low, self.high)]
+        rounded = [float(end) for end in shown[1:]]
+        if digits[:1] == "." and (rounded[0] == 0 != self.low or rounded[1] == 0 != self.high):
+            digits = f".{int(digits[1:-1]) + 1}f"  # or nobody sees on which side of 0 the interval ends
+            shown = [f"{number:{sign}{digits}}" for number in (self.value, self.low, self.high)]
+        shown = [end.lstrip("+-") if float(end) == 0 else end for end in shown]
+        return f"{shown[0]} [{shown[1]}, {shown[2]}]"
+
+    def __str__(self) -> str:
+        return f"{self:.2f}, n = {self.n}"
+
+
+def tidy(found: Mapping[Any, Any], *names: str) -> pd.DataFrame:
+    """Make a table of estimates, a row each, in the order given.
+
+    >>> tidy({("A", 1): Estimate(0.5, 0.25, 0.75, 9)}, "condition", "shots")
+      condition  shots  estimate   low  high  n  null
+    0         A      1       0.5  0.25  0.75  9   0.0
+
+    Parameters
+    ----------
+    found : mapping of key to Estimate
+        A key is a tuple where there are several names; or a mapping in a mapping has a part of the key each.
+    *names : str
+        What the parts of a key are called: the first columns.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The names, then ``estimate``, ``low``, ``high``, ``n``, ``null``.
+    """
+    if any(isinstance(part, Mapping) for part in found.values()):
+        found = {(key, within): e for key, part in found.items() for within, e in part.items()}
+    keys = [key if len(names) > 1 else (key,) for key in found]
+    rows = [(*key, e.value, e.low, e.high, e.n, e.null) for key, e in zip(keys, found.values(), strict=True)]
+    return pd.DataFrame(rows, columns=[*names, "estimate", "low", "high", "n", "null"])
+
+
+def spread(table: pd.DataFrame, value: str, by: str | Sequence[str], *, ends: tuple = (0.0, 1.0)) -> pd.DataFrame:
+    """Make a table of medians, with quantiles as the ends: by default the least and the most.
+
+    >>> spread(pd.DataFrame({"depth": [1, 1, 1, 2], "regions": [5, 7, 12, 9]}), "regions", "depth")
+       depth  estimate  low  high  n
+    0      1       7.0  5.0  12.0  3
+    1      2       9.0  9.0   9.0  1
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+    value : str
+        Column of numbers.
+    by : str or sequence of str
+        Columns: a row of the result for each combination of their values, in the order of the table.
+    ends : tuple of two float
+        Quantiles, in [0, 1].
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns ``by``, then ``estimate``, ``low``, ``high``, and ``n``, the number of rows.
+    """
+    low, high = ends
+    by = [by] if isinstance(by, str) else list(by)
+    quantiles = {"estimate": 0.5, "low": low, "high": high}
+    groups = table.groupby(by, sort=False, observed=True)[value]
+    found = pd.DataFrame({name: groups.quantile(at) for name, at in quantiles.items()})
+    return found.assign(n=groups.size()).reset_index()
+
+
+def finding(estimate: Any, claimed: int, smallest: float = 0.0, *, slack: float = 0.0) -> Any:
+    """Say what an interval says of a claimed sign.
+
+    Parameters
+    ----------
+    estimate : Estimate, pandas.DataFrame, or a row of one
+        A table, or row, has ``estimate``, ``low``, ``high``, and ``null`` if it is not 0.
+    claimed : {1, -1, 0}
+        The claim: positive, negative, or no effect.
+    smallest : float
+        The smallest effect that matters, 0 or more, in the units of the estimate.
+    slack : float
+        How far the ends of the interval may be off (the error of a simulation): both are moved outwards by it.
+
+    Returns
+    -------
+    str, or pandas.DataFrame
+        Of a claimed sign, the first of these that is so. ``"disagrees"``: the whole interval lies on the other side.
+        ``"absent"``: the whole interval lies below the smallest effect that matters, so that the claimed effect, if
+        there is one, is too small to matter. ``"agrees"``: the whole interval lies on the claimed side. Else
+        ``"undecided"``. Of a claim of no effect: ``"agrees"`` where the whole interval lies within the smallest effect
+        of either sign (equivalence), ``"disagrees"`` where it excludes 0, else ``"undecided"``. An interval that is
+        NaN is ``"undecided"``. Of a table: the table with a column ``verdict``.
+
+    Raises
+    ------
+    ValueError
+        ``claimed`` or ``smallest`` is another number.
+    TypeError
+        ``estimate`` is neither an estimate nor rows of them.
+
+    Examples
+    --------
+    >>> finding(Estimate(0.3, 0.1, 0.5, 90), 1, 0.1), finding(Estimate(0.3, -0.1, 0.5, 90), 1, 0.1)
+    ('agrees', 'undecided')
+    >>> finding(Estimate(-0.03, -0.11, 0.04, 90), 1, 0.1), finding(Estimate(-0.3, -0.5, -0.1, 90), 1, 0.1)
+    ('absent', 'disagrees')
+    """
+    if claimed not in (1, 0, -1) or isinstance(claimed, bool):
+        raise ValueError(f"finding: claimed is {claimed!r}, but 1, 0 or -1 was expected")
+    if isinstance(smallest, bool) or not isinstance(smallest, Real) or not 0 <= smallest < np.inf:
+        raise ValueError(f"finding: smallest is {smallest!r}, but a finite number from 0 on was expected")
+    if isinstance(estimate, pd.DataFrame):
+        rows = [finding(row, claimed, smallest, slack=slack) for _, row in estimate.iterrows()]
+        return estimate.assign(verdict=rows)
+    try:
+        null = getattr(estimate, "null", 0.0)
+        low, high = estimate.low - null - slack, estimate.high - null + slack
+    except (AttributeError, TypeError):
+        given = type(estimate).__name__
+        raise TypeError(f"finding: estimate is a {given}, but an Estimate or rows of estimates were expected") from None
+    if claimed == 0:
+        if -smallest < low and high < smallest:
+            return "agrees"
+        return "disagrees" if low > 0 or high < 0 else "undecided"
+    low, high = (low, high) if claimed > 0 else (-high, -low)
+    if high < 0:
+        return "disagrees"
+    if high < smallest:
+        return "absent"
+    return "agrees" if low > 0 else "undecided"

@@ -1,0 +1,103 @@
+"""Tables of estimates: made, judged and shown; what a table says is what its rows say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geolib.estimates import Estimate, finding, spread, tidy
+from geolib.statements import Statement, show, true_minus
+
+ENDS = st.floats(-5, 5)
+
+
+def test_tidy_of_a_mapping_in_a_mapping_is_that_of_pairs():
+    one, other = Estimate(1, 0, 2, 5), Estimate(3, 2, 4, 6, null=1.0)
+    nested = tidy({"a": {"p": one}, "b": {"p": other}}, "panel", "reading")
+    pd.testing.assert_frame_equal(nested, tidy({("a", "p"): one, ("b", "p"): other}, "panel", "reading"))
+    assert list(nested) == ["panel", "reading", "estimate", "low", "high", "n", "null"]
+    assert nested.iloc[1].tolist() == ["b", "p", 3, 2, 4, 6, 1]
+    assert list(tidy({"p": one}, "reading")["reading"]) == ["p"]
+    assert len(tidy({}, "reading")) == 0
+
+
+@given(ENDS, ENDS, st.sampled_from([1, 0, -1]), st.floats(0, 2))
+def test_a_table_is_judged_row_by_row(one, other, claimed, smallest):
+    low, high = sorted((one, other))
+    e = Estimate((low + high) / 2, low, high, 9)
+    table = tidy({"a": e, "b": Estimate(np.nan, np.nan, np.nan, 0)}, "of")
+    judged = finding(table, claimed, smallest)
+    assert judged["verdict"].tolist() == [finding(e, claimed, smallest), "undecided"]
+    assert finding(judged.iloc[0], claimed, smallest) == judged["verdict"][0]
+    assert list(table) == list(judged)[:-1], "the table that was given is as it was"
+
+
+def test_a_null_that_is_not_0_is_read_off_the_row():
+    ratio = tidy({"odds": Estimate(1.4, 1.1, 1.9, 50, null=1.0)}, "of")
+    assert finding(ratio, 1)["verdict"].tolist() == ["agrees"]
+    assert finding(ratio.assign(null=2.0), 1)["verdict"].tolist() == ["disagrees"]
+
+
+@pytest.mark.parametrize("given", [0.3, None, "agrees", {"low": 0, "high": 1}])
+def test_what_is_no_estimate(given):
+    with pytest.raises(TypeError, match=r"^finding: estimate is a \w+, but an Estimate or rows of estimates were"):
+        finding(given, 1)
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=9), st.lists(st.floats(-100, 100), min_size=1, max_size=9))
+def test_spread_is_the_quantiles_of_each_group(one, other):
+    table = pd.DataFrame({"kind": ["b"] * len(one) + ["a"] * len(other), "value": one + other})
+    found = spread(table, "value", "kind", ends=(0.25, 0.75))
+    assert found["kind"].tolist() == ["b", "a"], "in the order of the table"
+    for row, values in zip(found.itertuples(), (one, other), strict=True):
+        np.testing.assert_allclose([row.low, row.estimate, row.high], np.quantile(values, [0.25, 0.5, 0.75]))
+        assert row.n == len(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("-0.08 [-0.15, +0.01]", "−0.08 [−0.15, +0.01]"),
+        ("from -3 to -.5", "from −3 to −.5"),
+        ("2026-11-28, 3-4, k-1", "2026-11-28, 3-4, k-1"),
+        ("`x[-1]` is -1", "`x[-1]` is −1"),
+        ("a - b, well-known", "a - b, well-known"),
+    ],
+)
+def test_true_minus(text, shown):
+    assert true_minus(text) == shown
+    assert Statement(text)._repr_markdown_() == shown
+    assert str(Statement(text)) == text
+
+
+def cells(table, **settings):
+    shown = show(table, **settings)
+    return [list(shown.cells), *shown.cells.to_numpy().tolist()]
+
+
+def test_estimates_have_the_digits_that_their_intervals_carry():
+    table = tidy({"a": Estimate(0.1234, 0.0312, 0.2156, 300)}, "reading")
+    assert cells(table) == [["reading", "95 % interval", "n"], ["a", "+0.12 [+0.03, +0.22]", "300"]]
+    assert cells(table * [1, 100, 100, 100, 1, 1])[1][1] == "+12 [+3, +22]"
+    assert cells(table, digits={"estimate": 3})[1][1] == "+0.123 [+0.031, +0.216]"
+    nothing = tidy({"a": Estimate(np.nan, np.nan, np.nan, 0), "b": Estimate(1, 0.5, 1.5, 3)}, "reading")
+    assert [row[1] for row in cells(nothing)[1:]] == ["", "+1.0 [+0.5, +1.5]"]
+
+
+def test_other_numbers_and_headings():
+    table = pd.DataFrame({"share": [0.123, -0.0456, np.nan], "tokens": [1234.0, 5, 6], "kind": ["<b>", "b", "c"]})
+    assert cells(table) == [
+        ["share", "tokens", "kind"],
+        ["0.12", "1,234", "<b>"],
+        ["−0.05", "5", "b"],
+        ["", "6", "c"],
+    ]
+    page = show(table, "of a < b")._repr_html_()
+    assert "<caption>of a &lt; b</caption>" in page
+    assert "<b>" not in page
+    by_rule = pd.DataFrame([[1.5, 2]], index=pd.Index([3], name="layer"), columns=[("p", "r"), ("p", "s")])
+    by_rule.columns = pd.MultiIndex.from_tuples(by_rule.columns)
+    assert cells(by_rule) == [["layer", "p, r", "p, s"], ["3", "1.5", "2"]]
+    assert cells(pd.Series([1, 2], index=["a", "b"], name="n")) == [["", "n"], ["a", "1"], ["b", "2"]]
+    assert cells(table, digits=1)[1] == ["0.1", "1,234.0", "<b>"]
