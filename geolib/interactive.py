@@ -44,11 +44,7 @@ class Interactive:
         return f"Interactive({len(self.html)} characters)"
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        return {
-            "text/html": self.html,
-            "image/png": figures.png(self.still, dpi=144),
-            "text/plain": repr(self),
-        }
+        return {"text/html": self.html, "image/png": figures.png(self.still, dpi=144), "text/plain": repr(self)}
 
 
 def hover_mosaic(partition: Any, *, label: str, still: Figure | None = None) -> Interactive:

@@ -339,9 +339,7 @@ def _pip_download(url, output_file, _pooch):
         try:
             pip = tuple(map(int, importlib.metadata.version("pip").split(".")[:2]))
         except importlib.metadata.PackageNotFoundError:
-            raise OSError(
-                "this environment has no pip; 'python -m ensurepip' or 'uv pip install pip' installs it"
-            ) from None
+            raise OSError("this environment has no pip: run 'python -m ensurepip' or 'uv pip install pip'") from None
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--dest", folder]
         # Since 24.1 pip can report its progress in a form that a bar can read; since 25.1 it resumes downloads.
         command += ["--progress-bar", "raw" if pip >= (24, 1) else "off", "--disable-pip-version-check", _REQUIREMENT]

@@ -219,9 +219,7 @@ class Parts:
                 which = "which is" if place == self.folder else f"but {str(place)!r} is"
                 raise ValueError(f"Parts: folder is {str(folder)!r}, {which} a file, but a folder was expected")
         if self.folder and any((self.folder / name).is_dir() for name in (_INDEX, ".lock")):
-            raise ValueError(
-                f"Parts: folder is {str(folder)!r}, where {_INDEX} or .lock is a folder, but a file was expected"
-            )
+            raise ValueError(f"Parts: {_INDEX} or .lock in folder {str(folder)!r} is a folder, but a file was expected")
 
     def __enter__(self) -> "Parts":
         if self.folder:

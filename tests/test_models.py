@@ -142,7 +142,7 @@ def test_without_pip_the_error_says_what_to_do(tmp_path, monkeypatch):
         return real(name)
 
     monkeypatch.setattr(importlib.metadata.Distribution, "from_name", without_pip)
-    with pytest.raises(models.MissingFileError, match=r"this environment has no pip; .*'uv pip install pip'") as info:
+    with pytest.raises(models.MissingFileError, match=r"this environment has no pip: .*'uv pip install pip'") as info:
         models.load()
     assert "put there by hand" in str(info.value)
     assert "\n" not in str(info.value)

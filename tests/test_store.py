@@ -420,7 +420,7 @@ def test_fingerprint_sees_every_weight_and_the_settings():
 def test_folders_in_the_place_of_files(tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(
-        ValueError, match=r"^Parts: folder is '.*', where index.txt or .lock is a folder, but a file was expected$"
+        ValueError, match=r"^Parts: index.txt or .lock in folder '.*' is a folder, but a file was expected$"
     ):
         Parts(tmp_path)
 

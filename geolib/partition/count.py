@@ -233,8 +233,7 @@ def region_bound(widths: Iterable[int], dim: int) -> int:
     try:
         widths = list(widths)
     except TypeError:
-        given = one_line(widths)
-        raise TypeError(f"region_bound: widths is {given}, but a sequence of integers was expected") from None
+        raise TypeError(f"region_bound: widths is {one_line(widths)}, but a sequence was expected") from None
     if not widths:
         raise ValueError("region_bound: widths is empty, but at least one hidden layer was expected")
     widths = [integer(f"region_bound: widths[{layer}]", width, 0) for layer, width in enumerate(widths)]
@@ -387,9 +386,8 @@ def _unit_rows(normals, offsets, radius):
     _check_shapes("count_in_ball", normals, offsets)
     radius = above_zero("count_in_ball: radius", radius)
     empty = ~normals.any(axis=1)
-    if (empty & (offsets == 0)).any():
-        row = np.argmax(empty & (offsets == 0))
-        raise ValueError(f"count_in_ball: row {row} is all 0, but a hyperplane was expected")
+    if (zero := empty & (offsets == 0)).any():
+        raise ValueError(f"count_in_ball: row {np.argmax(zero)} is all 0, but a hyperplane was expected")
     length = np.where(empty, 1, np.hypot.reduce(normals, axis=1))
     with np.errstate(over="ignore"):
         distance = offsets / length / radius
@@ -534,7 +532,4 @@ def _check_shapes(caller, normals, offsets):
     if normals.ndim != 2:
         raise ValueError(f"{caller}: normals has shape {normals.shape}, but [n, dim] was expected")
     if offsets.shape != normals.shape[:1]:
-        raise ValueError(
-            f"{caller}: offsets has shape {offsets.shape}, but {normals.shape[:1]} was expected: normals has shape "
-            f"{normals.shape}"
-        )
+        raise ValueError(f"{caller}: offsets has shape {offsets.shape}, but {normals.shape[:1]} was expected")

@@ -63,9 +63,7 @@ class ReluNetwork:
         if not weights:
             raise ValueError("ReluNetwork: weights is empty, but at least one hidden layer was expected")
         if len(weights) != len(biases):
-            raise ValueError(
-                f"ReluNetwork: biases has {len(biases)} layers, but {len(weights)} were expected, as in weights"
-            )
+            raise ValueError(f"ReluNetwork: biases has {len(biases)} layers, but {len(weights)} were expected")
         layers = []
         for k, (W, b) in enumerate(zip(weights, biases, strict=True)):
             before = layers[-1][0].shape[0] if layers else None
@@ -77,9 +75,8 @@ class ReluNetwork:
             if not isinstance(readout, tuple | list) or len(readout) != 2:
                 raise TypeError(f"ReluNetwork: readout is {type(readout).__name__}, but a pair (W, b) was expected")
             self.readout = _affine_layer("readout[0]", "readout[1]", readout[0], readout[1], self.widths[-1])
-        slope = finite_array("ReluNetwork: negative_slope", negative_slope)
+        slope, given = finite_array("ReluNetwork: negative_slope", negative_slope), one_line(negative_slope)
         if slope.shape != () or not 0 <= slope < 1:
-            given = one_line(negative_slope)
             raise ValueError(f"ReluNetwork: negative_slope is {given}, but a number in [0, 1) was expected")
         self.negative_slope = float(slope)
 
@@ -344,7 +341,5 @@ def _affine_layer(W_name, b_name, W, b, fan_in):
     if fan_in is not None and W.shape[1] != fan_in:
         raise ValueError(f"ReluNetwork: {W_name} has shape {W.shape}, but {(len(W), fan_in)} was expected")
     if b.shape != W.shape[:1]:
-        raise ValueError(
-            f"ReluNetwork: {b_name} has shape {b.shape}, but {W.shape[:1]} was expected: {W_name} has shape {W.shape}"
-        )
+        raise ValueError(f"ReluNetwork: {b_name} has shape {b.shape}, but {W.shape[:1]} was expected")
     return W, b

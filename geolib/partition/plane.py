@@ -334,8 +334,7 @@ def _check_window(window):
     # Halves are compared, because half of the extent is used: it must neither overflow nor underflow.
     if window.shape != (2, 2) or not (window[:, 0] / 2 < window[:, 1] / 2).all():
         raise ValueError(
-            f"plane_partition: window is {one_line(given)}, but ((u0, u1), (v0, v1)) with u0 < u1 and v0 < v1 was "
-            "expected"
+            f"plane_partition: window is {one_line(given)}, but ((u0, u1), (v0, v1)), u0 < u1, v0 < v1, was expected"
         )
     return window
 

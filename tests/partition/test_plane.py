@@ -830,7 +830,7 @@ DEEP_INPUT = ReluNetwork([np.eye(3)], [[0, 0, 0]])
 @pytest.mark.parametrize(
     ("window", "error", "message"),
     [
-        (((0, 0), (0, 1)), ValueError, r"window is \(\(0, 0\), \(0, 1\)\), but .* with u0 < u1 and v0 < v1"),
+        (((0, 0), (0, 1)), ValueError, r"window is \(\(0, 0\), \(0, 1\)\), but .*, u0 < u1, v0 < v1, was expected"),
         (((0, 1), (2, 1)), ValueError, r"window is \(\(0, 1\), \(2, 1\)\), but"),
         ((0, 1, 0, 1), ValueError, r"window is \(0, 1, 0, 1\), but \(\(u0, u1\), \(v0, v1\)\)"),
         (2, ValueError, "window is 2, but"),
