@@ -14,8 +14,9 @@ endif
 ALONE ?=
 ADDRESS ?=
 FAULTS ?=
-# Where a Python has it (3.12), sys.monitoring counts the lines that ran, at little cost; older ones go without.
-COVER = $(shell $(BIN)/python -c 'import sys; print("COVERAGE_CORE=sysmon" * (sys.version_info >= (3, 12)))')
+# From Python 3.12 on, sys.monitoring counts the lines that ran at little cost; older ones count nothing.
+COVER = $(shell $(BIN)/python -c 'from importlib.util import find_spec; import sys; \
+	print("--cov --cov-report=" * (sys.version_info >= (3, 12) and find_spec("pytest_cov") is not None))')
 # "anew": random tests draw other cases than each time.
 DRAW ?=
 
@@ -46,7 +47,7 @@ unit: $(READY) ## Run the quick tests: no model, no browser, no processes
 
 test: lint $(NODE) ## Run the tests
 	@$(BIN)/geolib models --fetch
-	OMP_NUM_THREADS=1 GEOLIB_DRAW=$(DRAW) $(COVER) $(BIN)/python -m pytest -n auto $(if $(COVER),--cov --cov-report=)
+	OMP_NUM_THREADS=1 GEOLIB_DRAW=$(DRAW) COVERAGE_CORE=sysmon $(BIN)/python -m pytest -n auto $(COVER)
 	@$(if $(COVER),$(BIN)/coverage report --format=total | sed 's/.*/coverage: & % of the lines of geolib/')
 
 faults: $(READY) ## Kill, cut, fill and damage what runs and what is kept, and see that nothing is lost
