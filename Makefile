@@ -14,6 +14,9 @@ endif
 ALONE ?=
 ADDRESS ?=
 FAULTS ?=
+# From Python 3.12 on, sys.monitoring counts the lines that ran at little cost; older ones count nothing.
+COVER = $(shell $(BIN)/python -c 'from importlib.util import find_spec; import sys; \
+	print("--cov --cov-report=" * (sys.version_info >= (3, 12) and find_spec("pytest_cov") is not None))')
 # "anew": random tests draw other cases than each time.
 DRAW ?=
 
@@ -44,7 +47,8 @@ unit: $(READY) ## Run the quick tests: no model, no browser, no processes
 
 test: lint $(NODE) ## Run the tests, and show the slowest
 	@$(BIN)/geolib models --fetch
-	OMP_NUM_THREADS=1 GEOLIB_DRAW=$(DRAW) $(BIN)/python -m pytest -n auto --durations=20
+	OMP_NUM_THREADS=1 GEOLIB_DRAW=$(DRAW) COVERAGE_CORE=sysmon $(BIN)/python -m pytest -n auto --durations=20 $(COVER)
+	@$(if $(COVER),$(BIN)/coverage report --format=total | sed 's/.*/coverage: & % of the lines of geolib/')
 
 faults: $(READY) ## Kill, cut, fill and damage what runs and what is kept, and see that nothing is lost
 	@$(BIN)/geolib models --fetch
@@ -80,10 +84,11 @@ epub: $(READY) ## Make one EPUB of the built book, in book/_build/print
 links: $(READY) ## Try every link that leads out of the built book (needs the network)
 	@PYTHONPATH=. $(BIN)/jupyter-book build book/_build/stage --path-output book/_build/links --builder linkcheck --quiet
 
-lint: $(READY) ## Check style, spelling, and that each chapter has what a chapter has, its .ipynb in step with its .md
+lint: $(READY) ## Check style, spelling, types, that each chapter has what a chapter has, and its .ipynb in step
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/mypy
 	@$(BIN)/python -m tools pair --check
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_notebooks.py -m unit
 

@@ -2,16 +2,17 @@
 
 The companion package of *The Geometry of Reasoning*. Its three parts are the book's:
 
-- ``geolib.partition``: an MLP as a continuous piecewise affine map, and the regions it cuts its input into;
-- ``geolib.dimension``: the intrinsic dimension that self-attention gives to the MLP's input;
+- ``geolib.partition``: an MLP as a continuous piecewise affine map, and the regions it cuts its input space into;
+- ``geolib.dimension``: the intrinsic dimension of the MLP's input, which self-attention determines;
 - ``geolib.reasoning``: the GSM8K-Zero experiments.
 
 ``geolib.experiments`` operates many runs, ``geolib.models`` loads models, ``geolib.toy`` trains small ones,
-``geolib.figures`` and ``geolib.interactive`` draw.
-Subpackages load on first use, so that ``import geolib`` stays instant.
+``geolib.figures`` and ``geolib.interactive`` draw. ``geolib.typing`` has the protocols of the annotations.
+Subpackages are imported on first use, so that ``import geolib`` is fast.
 """
 
 import importlib
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -22,11 +23,11 @@ _SUBMODULES = (
 __all__ = ["__version__", *_SUBMODULES]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"geolib.{name}")
     raise AttributeError(f"module 'geolib' has no attribute '{name}'")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

@@ -1,15 +1,40 @@
-"""Turning what a caller gives into arrays, or into one line that says what is wrong with it."""
+"""Check arguments: turn what a caller gives into arrays and numbers, or raise an error of one line.
 
+Every message has the form "<function>: <argument> is <given>, but <expected> was expected". The parameter `name` of
+these functions is the part "<function>: <argument>", with which the message begins.
+"""
+
+from collections.abc import Iterable
 from numbers import Real
 from operator import index
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-LINES = (".jsonl", ".jsonlines", ".ndjson", ".json")  # ends of the names of files that hold an object a line
+LINES = (".jsonl", ".jsonlines", ".ndjson", ".json")  # suffixes of files with one JSON object on each line
 
 
-def finite_array(name, value):
-    """Read-only float64 copy of real, finite numbers of any shape; `name` opens the error."""
+def finite_array(name: str, value: ArrayLike) -> np.ndarray:
+    """Return a read-only float64 copy of an array of real, finite numbers; `name` prefixes the message.
+
+    Parameters
+    ----------
+    name : str
+        Function and argument, such as ``"max_regions: dim"``.
+    value : array-like, shape=[...]
+
+    Returns
+    -------
+    array, shape=[...]
+
+    Raises
+    ------
+    TypeError
+        If `value` is not an array of real numbers, or has masked entries.
+    ValueError
+        If a number is NaN or infinite.
+    """
     try:
         if masked(value):
             raise TypeError
@@ -22,78 +47,118 @@ def finite_array(name, value):
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         at = f" at {where}" if where else ""
-        raise ValueError(f"{name} holds {array[where]}{at}, expected finite numbers")
+        raise ValueError(f"{name} holds {array[where]}{at}, but finite numbers were expected")
     array.setflags(write=False)
     return array
 
 
-def masked(value):
-    """Whether entries of an array, or of the arrays in a list, are masked: NumPy would read what is under the mask."""
+def masked(value: Any) -> bool:
+    """Whether an array, or an array in a list, has masked entries: NumPy would read the values under the mask."""
     return any(map(np.ma.is_masked, [value, *(value if isinstance(value, list | tuple) else [])]))
 
 
-def no_array(name, value):
-    """Return the error for what cannot be read as an array of real numbers; `name` opens it."""
+def no_array(name: str, value: Any) -> TypeError:
+    """Return the error for a value that is not an array of real numbers; `name` prefixes the message."""
     first = value[0] if isinstance(value, list | tuple) and value else value
     what = " without masked entries" if masked(value) else ""
-    # A torch tensor: on a GPU, with gradients, or of a type that NumPy lacks. To make a complex one real is no advice.
+    # A torch tensor on a GPU, with gradients, or of a type that NumPy lacks; a complex one stays refused.
     if hasattr(first, "detach") and not first.is_complex():
         what = ", as tensor.detach().cpu().float() gives it"
-    return TypeError(f"{name} is {one_line(value)}, expected an array of real numbers{what}")
+    return TypeError(f"{name} is {one_line(value)}, but an array of real numbers{what} was expected")
 
 
-def one_line(value):
-    """Show a value in an error: its repr on one line, cut short."""
+def one_line(value: Any) -> str:
+    """Show a value in a message: its repr on one line, cut to 60 characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def integer(name, value, low, high=None):
-    """Return an integer from `low` to `high`, if there is one; a bool is none. `name` opens the error."""
+def integer(name: str, value: Any, low: float, high: int | None = None) -> int:
+    """Return `value` as an int in [low, high]; booleans are rejected. `name` prefixes the message.
+
+    Parameters
+    ----------
+    name : str
+        Function and argument, such as ``"max_regions: dim"``.
+    value : int
+        Any type with ``__index__``, such as NumPy's integers.
+    low : int or -inf
+    high : int, optional
+        Without it there is no upper limit.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    TypeError
+        If `value` is not an integer.
+    ValueError
+        If it is out of range.
+    """
     try:
         if isinstance(value, bool | np.bool):
             raise TypeError
         number = index(value)
     except TypeError:
-        raise TypeError(f"{name} is {one_line(value)}, expected an integer") from None
+        raise TypeError(f"{name} is {one_line(value)}, but an integer was expected") from None
     if number < low or (high is not None and number > high):
-        expected = f"at least {low}" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{name} is {number}, expected {expected}")
+        expected = f"at least {low}" if high is None else f"{low} to {high}"
+        raise ValueError(f"{name} is {number}, but {expected} was expected")
     return number
 
 
-def integers(name, values, low):
-    """Return a sequence's integers from `low` on, at least one, as a tuple. `name` opens the error."""
+def integers(name: str, values: Iterable[Any], low: float) -> tuple[int, ...]:
+    """Return `values`, at least one, as a tuple of ints of at least `low`. `name` prefixes the message."""
     numbers = tuple(integer(f"{name}[{i}]", value, low) for i, value in enumerate(values))
     if not numbers:
-        raise ValueError(f"{name} is empty, expected at least one")
+        raise ValueError(f"{name} is empty, but at least one integer was expected")
     return numbers
 
 
-def choice(name, value, *options):
-    """Return a value that is one of the options. `name` opens the error."""
+def choice(name: str, value: Any, *options: Any) -> Any:
+    """Return `value`, which must be one of the options. `name` prefixes the message."""
     if value not in options:
-        raise ValueError(f"{name} is {value!r}, expected {' or '.join(map(repr, options))}")
+        raise ValueError(f"{name} is {value!r}, but {' or '.join(map(repr, options))} was expected")
     return value
 
 
-def above_zero(name, value, *, zero=False):
-    """Return a finite number above 0, or 0 where it may be, as an array without axes; a bool is none."""
+def above_zero(name: str, value: ArrayLike, *, zero: bool = False) -> np.ndarray:
+    """Return a finite number above 0, or with `zero` at least 0, as a 0-d array; booleans are rejected.
+
+    Parameters
+    ----------
+    name : str
+        Function and argument; it prefixes the message.
+    value : float
+    zero : bool
+        Whether 0 is allowed.
+
+    Returns
+    -------
+    array, shape=[]
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `value` is not such a number.
+    """
     try:
         number = finite_array(name, value)
     except TypeError:
         number = None
-    whole = number is not None and number.shape == () and np.asarray(value).dtype != bool
-    if not whole or not (number > 0 or (zero and number == 0)):
+    single = number is not None and number.shape == () and np.asarray(value).dtype != bool
+    if number is None or not single or not (number > 0 or (zero and number == 0)):
         kind = TypeError if number is None else ValueError
-        raise kind(f"{name} is {one_line(value)}, expected a number {'from 0 on' if zero else 'above 0'}")
+        raise kind(f"{name} is {one_line(value)}, but a number {'of at least' if zero else 'above'} 0 was expected")
     return number
 
 
-def whole_text(name, text):
-    """Return a text, if it is one: half a surrogate pair, as JSON may hold, is none. `name` opens the error."""
+def whole_text(name: str, text: str) -> str:
+    """Return a text, unless it has half of a surrogate pair, as JSON may hold; `name` prefixes the message."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{name} holds {text[error.start]!r}, which is half a character and no text") from None
+        raise ValueError(f"{name} holds {text[error.start]!r}, but whole characters were expected") from None
     return text

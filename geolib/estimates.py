@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,7 @@ class Estimate:
     n: int
     null: float = 0.0
 
-    def __format__(self, digits):
+    def __format__(self, digits: str) -> str:
         if not digits:
             return str(self)
         sign = "" if self.null else "+"
@@ -49,11 +50,11 @@ class Estimate:
         shown = [end.lstrip("+-") if float(end) == 0 else end for end in shown]
         return f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self:.2f}, n = {self.n}"
 
 
-def tidy(found: Mapping[object, Estimate], *names: str) -> pd.DataFrame:
+def tidy(found: Mapping[Any, Any], *names: str) -> pd.DataFrame:
     """Make a table of estimates, a row each, in the order given.
 
     >>> tidy({("A", 1): Estimate(0.5, 0.25, 0.75, 9)}, "condition", "shots")
@@ -110,7 +111,7 @@ def spread(table: pd.DataFrame, value: str, by: str | Sequence[str], *, ends: tu
     return found.assign(n=groups.size()).reset_index()
 
 
-def finding(estimate, claimed: int, smallest: float = 0.0, *, slack: float = 0.0):
+def finding(estimate: Any, claimed: int, smallest: float = 0.0, *, slack: float = 0.0) -> Any:
     """Say what an interval says of a claimed sign.
 
     Parameters

@@ -1,7 +1,7 @@
-"""Figures that answer the reader without a kernel: SVG and a few lines of script, all inside the cell's output.
+"""Figures that react to the reader without a kernel: SVG and a few lines of script, all inside the cell's output.
 
-They draw what they are given, as `geolib.figures` does. Nothing is loaded, so they work offline, in a built page and
-in Colab. Without scripts, and in print, the drawing still stands; formats without HTML get a still.
+They draw what they are given, as `geolib.figures` does. They load nothing, so they work offline, in a built page and in
+Colab. Without scripts, and in print, the drawing remains visible; formats without HTML show a still picture.
 """
 
 import hashlib
@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
 from geolib import figures
 from geolib.dimension.rules import check_eps
@@ -30,9 +32,9 @@ class Interactive:
     Attributes
     ----------
     html : str
-        A fragment: markup, style and script, which asks for nothing from outside.
+        A fragment of markup, style and script that loads nothing.
     still : matplotlib.figure.Figure
-        For print.
+        The picture for print.
     """
 
     html: str
@@ -42,17 +44,13 @@ class Interactive:
         return f"Interactive({len(self.html)} characters)"
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        return {
-            "text/html": self.html,
-            "image/png": figures.png(self.still, dpi=144),
-            "text/plain": repr(self),
-        }
+        return {"text/html": self.html, "image/png": figures.png(self.still, dpi=144), "text/plain": repr(self)}
 
 
-def hover_mosaic(partition, *, label: str, still: Figure | None = None) -> Interactive:
-    """Plane partition in which a pointed-at region tells its affine map, its active neurons and its area.
+def hover_mosaic(partition: Any, *, label: str, still: Figure | None = None) -> Interactive:
+    """Plane partition that shows the affine map, the active neurons and the area of the region under the pointer.
 
-    A pointer, a tap or the arrow keys choose the region; Home goes to the largest, PageDown and PageUp visit all.
+    A pointer, a tap or the arrow keys choose the region; Home goes to the largest one, PageDown and PageUp visit all.
 
     Parameters
     ----------
@@ -61,7 +59,7 @@ def hover_mosaic(partition, *, label: str, still: Figure | None = None) -> Inter
     label : str
         What the figure shows, for readers who cannot see it.
     still : matplotlib.figure.Figure, optional
-        By default the mosaic itself.
+        The picture for print; by default the mosaic itself.
 
     Returns
     -------
@@ -70,13 +68,13 @@ def hover_mosaic(partition, *, label: str, still: Figure | None = None) -> Inter
     Raises
     ------
     ValueError
-        If the affine maps do not take two numbers to one.
+        If the affine maps do not map two numbers to one.
     """
     maps = []
     for i in range(partition.n_regions):
         A, b = partition.affine_map(i)
         if A.shape != (1, 2):
-            raise ValueError(f"hover_mosaic: affine maps of partition have A of shape {A.shape}, expected (1, 2)")
+            raise ValueError(f"hover_mosaic: partition has maps A of shape {A.shape}, but (1, 2) was expected")
         maps.append([*A[0], b[0]])
     data = {
         "maps": _short(maps),
@@ -99,18 +97,21 @@ def hover_mosaic(partition, *, label: str, still: Figure | None = None) -> Inter
     return Interactive(_fragment("hover.js", body, data), still or figures.mosaic({"": partition}))
 
 
-def film(x, target, frames: Mapping[int, tuple], *, bins, label: str, still: Figure) -> Interactive:
-    """Fit of a curve by a piecewise affine function, a frame per training step under a slider.
+def film(
+    x: ArrayLike, target: ArrayLike, frames: Mapping[int, tuple], *, bins: ArrayLike, label: str, still: Figure
+) -> Interactive:
+    """Fit of a curve by a piecewise affine function: a slider moves through frames, one for each training step.
 
-    Above, the target and the fit with its breakpoints marked; below, how many breakpoints each interval holds.
+    The upper panel shows the target and the fit with its breakpoints; the lower one, the number of breakpoints in each
+    interval.
 
     Parameters
     ----------
     x, target : array-like, shape=[points]
         The curve, x increasing.
     frames : mapping of int to (vx, vy), array-like, shape=[vertices]
-        Per training step the vertices of the fit's graph from end to end, vx increasing: its breakpoints, and the
-        two ends, which are not counted.
+        For each training step, the vertices of the graph of the fit, vx increasing: the breakpoints, and the two ends,
+        which do not count as breakpoints.
     bins : array-like, shape=[intervals + 1]
         Edges of the intervals, increasing.
     label : str
@@ -125,24 +126,24 @@ def film(x, target, frames: Mapping[int, tuple], *, bins, label: str, still: Fig
     Raises
     ------
     ValueError
-        If there is no frame, or the vertices of one do not belong together.
+        If there is no frame, a shape is wrong, or values do not increase.
     """
     x, target, bins = (np.asarray(values, dtype=float) for values in (x, target, bins))
     if x.shape != target.shape or not _increase(x):
         raise ValueError(
-            f"film: x has shape {x.shape}, target {target.shape}; expected x increasing, a target for each"
+            f"film: x has shape {x.shape} and target {target.shape}, but increasing x and as many targets were expected"
         )
     if not _increase(bins):
-        raise ValueError(f"film: bins has shape {bins.shape}, expected increasing edges, shape (intervals + 1,)")
+        raise ValueError(f"film: bins has shape {bins.shape}, but at least two increasing edges were expected")
     if not frames:
-        raise ValueError("film: frames is empty, expected at least one")
+        raise ValueError("film: frames is empty, but at least one was expected")
     vertices = {step: tuple(np.asarray(side, dtype=float) for side in frame) for step, frame in frames.items()}
     for step, sides in vertices.items():
         if len(sides) != 2 or not _increase(sides[0]) or sides[0].shape != sides[1].shape:
             shapes = " and ".join(str(side.shape) for side in sides)
-            raise ValueError(f"film: frames[{step}] has shapes {shapes}, expected vx increasing, a vy for each")
+            raise ValueError(f"film: frames[{step}] has shapes {shapes}, but increasing vx, each with vy, was expected")
         if not np.isfinite(sides).all():
-            raise ValueError(f"film: frames[{step}] holds a number that is not finite")
+            raise ValueError(f"film: frames[{step}] holds NaN or infinity, but finite numbers were expected")
 
     counts = {step: np.histogram(vx[1:-1], bins)[0] for step, (vx, _) in vertices.items()}
     span, room = (x[0], x[-1]), 0.2 * np.ptp(target)
@@ -175,21 +176,23 @@ def film(x, target, frames: Mapping[int, tuple], *, bins, label: str, still: Fig
     return Interactive(_fragment("film.js", body, reel), still)
 
 
-def by_threshold(eps, counts: Mapping[str, Sequence], *, label: str, still: Figure, start: int = 0) -> Interactive:
-    """ID over the layers, a line per rule, with the threshold under a slider.
+def by_threshold(
+    eps: ArrayLike, counts: Mapping[str, ArrayLike], *, label: str, still: Figure, start: int = 0
+) -> Interactive:
+    """ID over the layers, a line for each rule; a slider moves the threshold.
 
     Parameters
     ----------
     eps : array-like, shape=[thresholds]
-        Increasing.
+        Thresholds, increasing.
     counts : mapping of str to array-like, shape=[thresholds, layers]
-        ID by threshold and layer, for each rule.
+        ID at each threshold and layer, for each rule.
     label : str
         What the figure shows, for readers who cannot see it.
     still : matplotlib.figure.Figure
         For print.
     start : int
-        Which threshold is shown first.
+        Index of the threshold that is shown first.
 
     Returns
     -------
@@ -198,17 +201,12 @@ def by_threshold(eps, counts: Mapping[str, Sequence], *, label: str, still: Figu
     Raises
     ------
     ValueError
-        If thresholds do not increase, or counts are not one for each threshold and layer.
+        If thresholds do not increase, or a table of counts has another shape.
     """
     eps, tables = np.array(check_eps("by_threshold", eps)), {name: np.asarray(table) for name, table in counts.items()}
     shapes = {table.shape for table in tables.values()}
-    if (
-        not _increase(eps)
-        or len(shapes) != 1
-        or len(shape := shapes.pop()) != 2
-        or shape[0] != len(eps)
-        or shape[1] < 2
-    ):
+    shape = shapes.pop() if len(shapes) == 1 else ()
+    if not _increase(eps) or len(shape) != 2 or shape[0] != len(eps) or shape[1] < 2:
         raise ValueError(
             f"by_threshold: counts have shapes {[*map(np.shape, counts.values())]}, but ({len(eps)}, layers) "
             "was expected, of thresholds that increase"
@@ -234,11 +232,18 @@ def by_threshold(eps, counts: Mapping[str, Sequence], *, label: str, still: Figu
 
 
 def head_by_head(
-    tokens: Sequence[str], edges, *, label: str, eps=0.1, layer=None, head=None, still: Figure | None = None
+    tokens: Sequence[str],
+    edges: Any,
+    *,
+    label: str,
+    eps: float = 0.1,
+    layer: int | None = None,
+    head: int | None = None,
+    still: Figure | None = None,
 ) -> Interactive:
-    """Attention graphs of one prompt, a head at a time: sliders choose the layer, the head, and the token in colour.
+    """Attention graphs of one prompt, one head at a time: sliders choose the layer, the head and the coloured token.
 
-    The tokens stand in a row. An arc leads from a token (its right foot) to one that it attends to (its left foot); a
+    The tokens are in a row. An arc leads from a token (at its right end) to one that it attends to (at its left end); a
     loop is a token that attends to itself. A tap chooses a token too. Long prompts scroll sideways.
 
     Parameters
@@ -249,11 +254,12 @@ def head_by_head(
     label : str
         What the figure shows, for readers who cannot see it.
     eps : float
-        The threshold that the weights exceed, for the text.
+        Threshold that the weights exceed; shown in the text.
     layer, head : int, optional
-        What is shown first, from 0; by default the last layer, and there the head with most edges at the last token.
+        Layer and head that are shown first, from 0; by default the last layer, and its head with the most edges at the
+        last token.
     still : matplotlib.figure.Figure, optional
-        By default the graph that is shown first.
+        The picture for print; by default the graph that is shown first.
 
     Returns
     -------
@@ -262,8 +268,8 @@ def head_by_head(
     Raises
     ------
     ValueError
-        If edges lack a column, are none, do not lead from a token back to a token with a weight in (0, 1], or hold no
-        such layer or head.
+        If ``edges`` lacks a column or is empty, an edge leads forward or has a weight outside (0, 1], or ``layer`` or
+        ``head`` is not among the edges.
     """
     n, (eps,) = len(tokens), check_eps("head_by_head", [eps])
     _check_edges(edges, n)
@@ -275,9 +281,9 @@ def head_by_head(
         head = heads[0] if last.empty else last.mode()[0]
     for name, value, known in (("layer", layer, layers), ("head", head, heads)):
         if value not in known:
-            raise ValueError(f"head_by_head: {name} is {value}, but the edges' {name}s are {known[0]} to {known[-1]}")
+            raise ValueError(f"head_by_head: {name} is {value}, but {known[0]} to {known[-1]} was expected")
 
-    # An edge is one whole number: which of the pairs of tokens that occur, and the weight in hundredths.
+    # An edge is encoded as one integer: 100 times the index of its pair of tokens, plus the weight in hundredths.
     pairs, pair = np.unique(np.stack([query, key], axis=1), axis=0, return_inverse=True)
     codes = 100 * pair.ravel() + np.clip(np.round(100 * edges["weight"]), 1, 99).astype(int)
     graphs = {place: group.tolist() for place, group in codes.groupby([edges["layer"], edges["head"]])}
@@ -331,7 +337,7 @@ def head_by_head(
 
 @dataclass(frozen=True)
 class _Panel:
-    """A plot's rectangle in a drawing 640 wide: pixels from data, and axes around what is drawn in it."""
+    """A panel in a drawing 640 pixels wide: it converts data to pixels, and draws axes around its content."""
 
     top: float
     width: float
@@ -372,14 +378,14 @@ def _increase(values):
 def _check_edges(edges, n):
     columns = ("layer", "head", "query", "key", "weight")
     if missing := [name for name in columns if name not in edges]:
-        raise ValueError(f"head_by_head: edges lack {', '.join(missing)}; expected the columns {', '.join(columns)}")
+        raise ValueError(f"head_by_head: edges lacks {', '.join(missing)}, but {', '.join(columns)} were expected")
     if edges.empty:
-        raise ValueError("head_by_head: edges is empty, expected at least one")
+        raise ValueError("head_by_head: edges is empty, but at least one was expected")
     if not ((edges["key"] >= 0) & (edges["key"] <= edges["query"]) & (edges["query"] < n)).all():
-        raise ValueError(f"head_by_head: edges hold one that does not lead from one of {n} tokens back to another")
-    # A weight of one may come out of a float32 softmax a rounding above it.
+        raise ValueError(f"head_by_head: edges has others, but edges with 0 <= key <= query < {n} were expected")
+    # A float32 softmax may give a weight of 1 plus a rounding error.
     if not ((edges["weight"] > 0) & (edges["weight"] <= 1 + 1e-5)).all():
-        raise ValueError("head_by_head: edges hold a weight outside (0, 1]")
+        raise ValueError("head_by_head: edges has a weight outside (0, 1], but only weights inside were expected")
 
 
 def _svg(drawing, height, label, width=640):
@@ -394,9 +400,9 @@ def _fragment(script, body, data):
     """Join a drawing with its style, its script and the script's data."""
     assets = files("geolib") / "assets"
     style, code = ((assets / name).read_text("utf-8") for name in ("interactive.css", script))
-    # "<" would end the script; inside JSON it may as well be written as an escape.
+    # "<" could end the script element; inside JSON it can be written as an escape.
     data = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    # Found by a name that no other figure has, and once: a page may show the same figure twice.
+    # The script finds the figure by a unique class name, and handles it once: a page may show the same figure twice.
     name = "geolib-" + hashlib.sha256(f"{script}{body}{data}".encode()).hexdigest()[:12]
     start = f'document.querySelectorAll(".{name}:not([data-live])").forEach((root) => {{ root.dataset.live = ""; '
     return (
@@ -411,13 +417,13 @@ def _path(points):
 
 
 def _arc(start, end, foot, height, lean):
-    """SVG path of an arc over two feet; over a single foot, leaning to both sides makes it a loop."""
+    """SVG path of an arc between two feet; with equal feet, `lean` to both sides makes it a loop."""
     top = foot - height
     return f"M{start:.0f} {foot}C{start + lean:.0f} {top:.0f} {end - lean:.0f} {top:.0f} {end:.0f} {foot}"
 
 
 def _dots(path):
-    """SVG path of dots at the inner points of a path: strokes without length, which round ends make visible."""
+    """SVG path of dots at the inner points of a path: strokes of length 0, which round line caps make visible."""
     return re.sub("^M[^L]*L", "M", path).replace("L", "h0M")
 
 
@@ -431,5 +437,5 @@ def _number(value):
 
 
 def _short(values):
-    """Numbers to five digits, which is more than a reader reads and less than half of the bytes."""
+    """Round numbers to five digits: more than a reader needs, and less than half of the bytes."""
     return [_short(value) if np.ndim(value) else float(f"{value:.5g}") for value in values]

@@ -1,7 +1,7 @@
-"""Sentences about results, each beside the check that it stands on.
+"""Sentences about results, each beside the condition that makes it true.
 
-A key point, a line of a table or a caption that says what came out is code here: the build fails when the data no
-longer carry it. Of other results than the book's own (GEOLIB_RESULTS) the numbers are shown in the sentence's place.
+Key points, lines of tables and captions that state a result are code here: the build fails when the data no longer
+support them. With results other than the book's own (GEOLIB_RESULTS) the numbers are shown instead of the sentence.
 """
 
 import html
@@ -25,10 +25,10 @@ class Statement:
 
     markdown: str
 
-    def _repr_markdown_(self):
+    def _repr_markdown_(self) -> str:
         return true_minus(self.markdown)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.markdown
 
 
@@ -39,11 +39,11 @@ class Table:
     cells: pd.DataFrame
     caption: str = ""
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         shown = self.cells.to_html(index=False, border=0, justify="left")
         return shown.replace(">", f"><caption>{html.escape(self.caption)}</caption>", 1) if self.caption else shown
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.cells.to_string(index=False)
 
     __repr__ = __str__
@@ -101,7 +101,7 @@ def _texts(column, digits):
     return column.map(lambda value: "" if np.isnan(value) else true_minus(f"{value:,.{decimals}f}"))
 
 
-def _decimals(sizes, wanted, most=2) -> int:
+def _decimals(sizes, wanted, most=2):
     """Decimals that give the largest size two significant digits, or the median size of an error one."""
     if wanted is not None:
         return wanted
@@ -110,11 +110,13 @@ def _decimals(sizes, wanted, most=2) -> int:
 
 
 class NotCarriedError(AssertionError):
-    """The data no longer carry a sentence of the book."""
+    """The data no longer support a sentence of the book."""
 
 
-def holds(statement: str, condition: bool, numbers: str, *, own: bool | None = None, shown: bool = True):
-    """Say a sentence about a result, held by a condition on the result.
+def holds(
+    statement: str, condition: bool, numbers: str, *, own: bool | None = None, shown: bool = True
+) -> Statement | None:
+    """Return a sentence about a result, if a condition on the result is true.
 
     >>> print(holds("Three is more than two.", 3 > 2, "three: 3, two: 2"))
     Three is more than two.
@@ -124,14 +126,14 @@ def holds(statement: str, condition: bool, numbers: str, *, own: bool | None = N
     statement : str
         The sentence, in Markdown.
     condition : bool
-        What makes it true. None, NaN and arrays are refused: compare them first.
+        Whether the sentence is true. None, NaN and arrays are refused: compare them first.
     numbers : str
-        The numbers behind it; shown instead of the sentence where the results are not the book's.
+        The numbers behind the sentence; shown instead of it where the results are not the book's own.
     own : bool, optional
         Whether the results are the book's own; by default, whether GEOLIB_RESULTS is not set.
     shown : bool
-        False for a sentence that stands elsewhere on the page (a caption, an option of a self-test): then nothing is
-        shown of the book's own results.
+        False for a sentence that is written elsewhere on the page (a caption, an option of a self-test): then nothing
+        is returned for the book's own results.
 
     Returns
     -------
@@ -140,11 +142,11 @@ def holds(statement: str, condition: bool, numbers: str, *, own: bool | None = N
     Raises
     ------
     NotCarriedError
-        The condition is false of the book's own results.
+        The condition is false for the book's own results.
     TypeError
-        An argument is of another kind.
+        An argument has another type.
     """
-    if str(getattr(condition, "dtype", type(condition).__name__)) != "bool" or getattr(condition, "ndim", 0):
+    if str(getattr(condition, "dtype", type(condition).__name__)) != "bool" or getattr(condition, "ndim", False):
         raise TypeError(f"holds: condition is {condition!r}, but True or False was expected")
     if not (isinstance(statement, str) and isinstance(numbers, str) and statement.strip() and numbers.strip()):
         raise TypeError(f"holds: statement and numbers are {statement!r} and {numbers!r}, but two texts were expected")
@@ -153,38 +155,42 @@ def holds(statement: str, condition: bool, numbers: str, *, own: bool | None = N
     statement, numbers = (" ".join(text.split()) for text in (statement, numbers))
     if own if own is not None else not os.environ.get("GEOLIB_RESULTS"):
         if not condition:
-            raise NotCarriedError(f"the data no longer carry this sentence: {statement} (now: {numbers})")
+            raise NotCarriedError(f"the data no longer support this sentence: {statement} (now: {numbers})")
         return Statement(statement) if shown else None
     return Statement(f"{numbers}" if shown else f"*With these results: {numbers}.*")
 
 
 def is_full(profile: str) -> bool:
-    """Whether a notebook's profile is the full one; a misspelt one would be the quick one under its name.
+    """Whether a notebook's profile is "full"; a misspelt name is refused rather than taken as "quick".
 
     Raises
     ------
     ValueError
-        It is neither "quick" nor "full".
+        ``profile`` is neither "quick" nor "full".
     """
     if profile not in ("quick", "full"):
-        raise ValueError(f"profile is {profile!r}, but 'quick' or 'full' was expected")
+        raise ValueError(f"is_full: profile is {profile!r}, but 'quick' or 'full' was expected")
     return profile == "full"
 
 
-def points(*statements) -> Statement:
+def points(*statements: object) -> Statement:
     """List statements as bullet points."""
     return Statement("\n".join(f"- {statement}" for statement in statements))
 
 
 def compared(paper: str, here: str, rows: Sequence[tuple]) -> Statement:
-    """Put what the paper reports beside what was measured.
+    """Make a table of what the paper reports beside what was measured.
 
     Parameters
     ----------
     paper, here : str
-        What was studied: the headings of the two columns.
+        What was studied by the paper and here: headings of the two columns.
     rows : sequence of tuple
-        What it is about, what the paper reports, and a statement of what was measured.
+        Subject, result of the paper, and a statement of what was measured.
+
+    Returns
+    -------
+    Statement
     """
     table = [("", f"the paper ({paper})", f"here ({here})"), ("---",) * 3, *rows]
     return Statement("\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in table))

@@ -1,7 +1,7 @@
-"""Long work in parts: every finished batch is kept, and whoever runs it again takes up where the last one stopped.
+"""Long work in parts: every finished batch is kept, and a new run continues where the last one stopped.
 
-A part is a Parquet file of rows, one batch's; a row's ``key`` is a hash of all that determines it. So a folder of
-parts may hold the rows of many runs, and each finds its own and no other's.
+A part is a Parquet file with the rows of one batch. The ``key`` of a row is a hash of everything that determines the
+row. So one folder of parts may hold the rows of many runs, and each run finds exactly its own rows.
 """
 
 import contextlib
@@ -20,12 +20,13 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from numbers import Number
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -35,16 +36,18 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
+from geolib.typing import Model
+
 logger = logging.getLogger(__name__)
 progress_log = logging.getLogger("geolib.progress")
 
 _WRITING = ".writing-"
 _INDEX = "index.txt"
 _TRIES = 3
-_SAY = 60.0  # seconds between two lines of the log, where there is no bar
-_TRUSTED = ("transformers", "peft", "accelerate")  # their hooks do what a configuration and weights tell
-_OWN = vars(torch.nn.Module()).keys()  # what every module has
-_HOPELESS = 16  # items that fail in a row: then it is not they that are to blame
+_SAY = 60.0  # seconds between two lines of the log, without a progress bar
+_TRUSTED = ("transformers", "peft", "accelerate")  # the effect of their hooks follows from configuration and weights
+_OWN = vars(torch.nn.Module()).keys()  # attributes of every module
+_HOPELESS = 16  # after so many failures in a row the cause is not in the items
 
 
 def run_in_parts(
@@ -56,44 +59,44 @@ def run_in_parts(
     label: str = "",
     at_once: int = 1,
     failed: dict[str, str] | None = None,
-    fatal: type[Exception] = (),
+    fatal: type[Exception] | tuple[type[Exception], ...] = (),
 ) -> dict[str, dict]:
-    """Compute batch after batch, keep each as it is finished, and read what an earlier run kept.
+    """Compute batch after batch, keep each one when it is finished, and read the rows that an earlier run kept.
 
-    A batch is computed whole if one of its rows is missing. When the run is stopped, however roughly, the batches in
-    flight are lost and nothing else.
+    If one row of a batch is missing, the whole batch is computed. When the run is stopped, in whatever way, only the
+    batches in progress are lost.
 
     Parameters
     ----------
     batches : sequence of sequences of dict
-        What to compute. Every item has a ``"key"``: text that changes when anything changes that determines its row.
+        Items to compute. Every item has a ``"key"``: a text that differs whenever its row may differ.
     compute : callable
-        Takes a batch and returns its rows, dicts of numbers, text and arrays, each with the ``"key"`` of its item; or
-        a future of them.
+        Takes a batch and returns its rows, or a future of them: dicts of numbers, text and arrays, each with the
+        ``"key"`` of its item.
     folder : path, optional
-        Where the parts are; nothing is kept without one. Of several processes over one folder, one works while the
-        others wait, and then read what it did.
+        Folder of the parts; without it nothing is kept. Of several processes with one folder, one works while the
+        others wait, and then they read its rows.
     progress : bool
-        Whether to show a progress bar; without one, the log of "geolib.progress" gets a line every minute.
+        Whether to show a progress bar; without it, the logger "geolib.progress" gets a line every minute.
     label : str
-        What the bar or the line says.
+        Text of the bar or the line.
     at_once : int
-        How many futures may be in flight.
+        Largest number of futures in progress.
     failed : dict, optional
-        Gets the errors of items that fail, by key: a batch is tried three times, then each of its items alone three
-        times. Without it the first error is raised.
+        Receives the errors of items that fail, by key: a batch is tried three times, then each of its items alone
+        three times. Without it the first error is raised.
     fatal : type of Exception, or several
-        Raised at once: no item is to blame for it.
+        Errors that are raised at once, because other items would fail with them too.
 
     Returns
     -------
     dict of str to dict
-        Rows by key; those of ``failed`` are not among them.
+        Rows by key, without the items in ``failed``.
 
     Raises
     ------
     Exception
-        An error of ``compute``; with ``failed``, that of the last of 16 items that fail in a row, or of all.
+        An error of ``compute``. With ``failed``, only the last error of 16 failures in a row, or when all items fail.
     """
     wanted, in_a_row = {item["key"] for batch in batches for item in batch}, 0
     with Parts(folder) as parts:
@@ -130,8 +133,8 @@ def run_in_parts(
     return rows
 
 
-def _attempts(batches, compute, at_once: int, tries: int, fatal):
-    """Go through batches as they are finished: each with its rows, or, an item alone, with the last try's error."""
+def _attempts(batches, compute, at_once, tries, fatal):
+    """Yield batches in the order in which they finish: each with its rows, or a single item with its last error."""
     waiting, running = deque((batch, 1) for batch in batches), {}
     while waiting or running:
         while waiting and len(running) < at_once:
@@ -153,7 +156,7 @@ def _attempts(batches, compute, at_once: int, tries: int, fatal):
                 yield batch, error
 
 
-def _as_future(compute, batch) -> Future:
+def _as_future(compute, batch):
     future = Future()
     try:
         outcome = compute(batch)
@@ -168,9 +171,9 @@ def _as_future(compute, batch) -> Future:
 
 @contextlib.contextmanager
 def _noting_interrupts():
-    """Note each Ctrl-C in the list that is yielded, besides letting it interrupt as always.
+    """Append each Ctrl-C to the list that is yielded, and let it interrupt as usual.
 
-    One that comes while Python collects garbage would be raised inside some destructor, and dropped there.
+    An interrupt during garbage collection would be raised inside a destructor, where Python drops it.
     """
     interrupts, handler = [], signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
@@ -192,32 +195,33 @@ def _noting_interrupts():
 class Parts:
     """A folder of finished batches, held under a lock inside a ``with`` block.
 
-    Beside the files lies an index of the keys in each, so that reading k rows of many opens no more files than hold
-    them. It is a help and no more: what it lacks, and what was kept before there was one, is looked for in the files.
+    An index beside the files lists the keys in each, so that reading a few rows opens only the files that hold them.
+    The index only saves time: rows of files that it lacks are looked for in the files themselves.
 
     Parameters
     ----------
     folder : path or None
-        Made if it is missing. None keeps nothing. One that may not be written is read, and nothing is kept in it.
+        Made if it is missing. With None nothing is kept. A folder without write access is read, and nothing is added.
 
     Raises
     ------
     TypeError, ValueError
-        ``folder`` is no path, a file, or inside a file; or its index or lock is a folder.
+        ``folder`` is not a path, is a file, or is inside a file; or its index or lock is a folder.
     """
 
     def __init__(self, folder: str | os.PathLike | None):
         if not isinstance(folder, str | os.PathLike | None):
             raise TypeError(f"Parts: folder is {folder!r:.60}, but a path was expected")
-        self.folder, self._lock, self._known = Path(folder) if folder is not None else None, None, set()
+        self.folder: Any = Path(folder) if folder is not None else None
+        self._lock, self._known = cast(Any, None), set[str]()
         for place in (self.folder, *self.folder.parents) if self.folder else ():
             if place.exists() and not place.is_dir():
                 which = "which is" if place == self.folder else f"but {str(place)!r} is"
                 raise ValueError(f"Parts: folder is {str(folder)!r}, {which} a file, but a folder was expected")
         if self.folder and any((self.folder / name).is_dir() for name in (_INDEX, ".lock")):
-            raise ValueError(f"Parts: folder is {str(folder)!r}, where {_INDEX} or .lock is a folder, and no file")
+            raise ValueError(f"Parts: {_INDEX} or .lock in folder {str(folder)!r} is a folder, but a file was expected")
 
-    def __enter__(self):
+    def __enter__(self) -> "Parts":
         if self.folder:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -233,7 +237,7 @@ class Parts:
             except Timeout:
                 logger.warning("another process works in %s: waiting for it", self.folder)
                 self._lock.acquire()
-            for unfinished in self.folder.glob(f"{_WRITING}*"):  # of a process that was killed: none other writes now
+            for unfinished in self.folder.glob(f"{_WRITING}*"):  # left by a killed process: only this one writes now
                 shutil.rmtree(unfinished, ignore_errors=True)
         return self
 
@@ -242,12 +246,21 @@ class Parts:
             self._lock.release()
 
     def read(self, keys: Iterable[str]) -> dict[str, dict]:
-        """Rows by key, those of ``keys`` that are there; a damaged file is set aside, and its rows are not."""
+        """Return the kept rows with these keys, by key; a damaged file is set aside, and its rows are missing.
+
+        Parameters
+        ----------
+        keys : iterable of str
+
+        Returns
+        -------
+        dict of str to dict
+        """
         keys, tables = set(keys), {}
         for path in self._holding(keys) if self.folder else ():
             try:
                 raw = path.read_bytes()
-                _, _, digest = path.stem.partition("-")  # none in the names of older ones
+                _, _, digest = path.stem.partition("-")  # names of older files have none
                 if not _sha256(raw).startswith(digest):
                     raise ValueError("its checksum differs")
                 file = pq.ParquetFile(io.BytesIO(raw), page_checksum_verification=True)
@@ -258,21 +271,21 @@ class Parts:
                 table = file.read(use_threads=False)
                 table = table.filter([key in keys for key in table["key"].to_pylist()])
                 tables.setdefault(table.schema.to_string(), []).append(table)
-            except Exception as error:  # pyarrow raises of every kind, depending on the byte that is wrong
+            except Exception as error:  # pyarrow raises many kinds of errors, depending on the wrong byte
                 logger.warning("%s is damaged (%s): it is set aside, and its rows are computed again", path, error)
                 if self._lock:
                     path.replace(path.with_suffix(".damaged"))
-        # Tables of like columns are made rows together: one by one takes longer than reading them.
+        # Tables with equal columns are converted together: one by one takes longer than reading them.
         frames = [_arrays(pa.concat_tables(alike).to_pandas()) for alike in tables.values()]
         return {row["key"]: row for frame in frames for row in frame.to_dict("records")}
 
-    def _holding(self, keys) -> list[Path]:
-        """Files that hold rows of ``keys``, by the index, and those that it does not know."""
+    def _holding(self, keys: set[str]) -> list[Path]:
+        """Files that hold rows of ``keys`` by the index, and files that the index lacks."""
         wanted, self._known, holding = set(map(_short, keys)), set(), set()
         with contextlib.suppress(FileNotFoundError):
             for line in (self.folder / _INDEX).read_bytes().splitlines():
                 digest, _, content = line.partition(b" ")
-                if _sha256(content)[:16].encode() == digest:  # else it was cut off: its file is looked at again
+                if _sha256(content)[:16].encode() == digest:  # else the line was cut off: its file is read again
                     name, *there = content.decode().split()
                     self._known.add(name)
                     if not wanted.isdisjoint(there):
@@ -288,7 +301,18 @@ class Parts:
                 index.write(f"\n{_sha256(line.encode())[:16]} {line}\n")
 
     def add(self, rows: list[dict]) -> None:
-        """Keep the rows of a batch as one file, whole or not at all; its name holds its checksum."""
+        """Keep the rows of a batch as one file, never a part of it; the file name contains the checksum.
+
+        Parameters
+        ----------
+        rows : list of dict
+            Each with its ``"key"``.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
         if self._lock:
             keys = _sha256("".join(row["key"] for row in rows).encode())
             with tempfile.TemporaryDirectory(dir=self.folder, prefix=_WRITING) as folder:
@@ -300,7 +324,7 @@ class Parts:
 
 
 def _short(key: str) -> str:
-    """Return what stands for a key in the index."""
+    """Return the short form of a key in the index."""
     return _sha256(key.encode())[:16]
 
 
@@ -309,15 +333,20 @@ def _sha256(content: bytes) -> str:
 
 
 def write_parquet(frame: pd.DataFrame, path: str | os.PathLike) -> None:
-    """Write ``frame`` to ``path`` whole or not at all, with a checksum for every page and ``frame.attrs``.
+    """Write ``frame`` and ``frame.attrs`` to ``path``, never a part of it, with a checksum for every page.
 
-    Cells may be arrays of one or two axes, shape=[n] or shape=[n, m]: lists, and lists of lists, in the file. Equal
-    frames make equal files.
+    Equal frames make equal files.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Cells may be arrays, shape=[n] or shape=[n, m]: lists, or lists of lists, in the file.
+    path : path
 
     Raises
     ------
     OSError
-        It cannot be written.
+        The file cannot be written.
     """
     with _in_place(path) as whole:
         _map_cells(frame, lambda cell: list(cell) if _is_array(cell) and cell.ndim == 2 else cell).to_parquet(
@@ -326,14 +355,14 @@ def write_parquet(frame: pd.DataFrame, path: str | os.PathLike) -> None:
 
 
 def write_text(text: str, path: str | os.PathLike) -> None:
-    """Write ``text`` to ``path``, whole or not at all."""
+    """Write ``text`` to ``path`` as UTF-8, never a part of it."""
     with _in_place(path) as whole:
         whole.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
-def _in_place(path: str | os.PathLike):
-    """Give a path to write to, which takes the place of ``path`` once it is written."""
+def _in_place(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a path to write to; the file replaces ``path`` once it is written."""
     path = Path(path)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=_WRITING) as folder:
         whole = Path(folder) / path.name
@@ -341,8 +370,17 @@ def _in_place(path: str | os.PathLike):
         whole.replace(path)
 
 
-def read_parquet(path) -> pd.DataFrame:
-    """Read what :func:`write_parquet` wrote; checksums are verified, and nested lists are arrays again."""
+def read_parquet(path: Any) -> pd.DataFrame:
+    """Read a file of :func:`write_parquet`; checksums are verified, and nested lists become arrays again.
+
+    Parameters
+    ----------
+    path : path or binary file
+
+    Returns
+    -------
+    pandas.DataFrame
+    """
     return _arrays(pd.read_parquet(path, page_checksum_verification=True))
 
 
@@ -356,23 +394,23 @@ def _map_cells(frame: pd.DataFrame, function: Callable) -> pd.DataFrame:
     return frame.assign(**{name: column.map(function) for name, column in objects.items()})
 
 
-def _is_array(cell) -> bool:
+def _is_array(cell: Any) -> bool:
     return isinstance(cell, np.ndarray)
 
 
-def fingerprint(model: torch.nn.Module) -> str:
-    """Hash of a model's configuration and of every weight: the part of a row's key that stands for the model.
+def fingerprint(model: Model) -> str:
+    """Hash of a model's configuration and of every weight: the part of a row's key that identifies the model.
 
-    The rule: it covers whatever changes the function that the model computes and can be told. Besides configuration
-    and weights these are the classes, plain settings (numbers, texts, tensors) and unsaved buffers of its modules where
-    they are not those of a model made afresh: adapters, which of them are active, off, merged or scaled, quantised and
-    replaced modules; autocast; and the precision of float32 products.
-    What cannot be told, such as hooks, :func:`check_storable` refuses.
+    The hash covers everything that changes the function that the model computes, as far as it can be hashed. Besides
+    configuration and weights these are: the classes, plain settings (numbers, texts, tensors) and unsaved buffers of
+    its modules where they differ from those of a new model with the same configuration (adapters and whether they are
+    active, merged or scaled; quantised and replaced modules); autocast; and the precision of float32 products.
+    :func:`check_storable` refuses models with parts that cannot be hashed, such as hooks.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        Its name and place do not count, nor the version of transformers that wrote its configuration, nor whether its
+        Its name and path do not count, nor the version of transformers that wrote its configuration, nor whether its
         weights are offloaded.
 
     Returns
@@ -394,12 +432,12 @@ def fingerprint(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _digest(digest, name, weight) -> None:
-    """Add one entry of a state_dict: a tensor, or what quantised modules keep in its place."""
+def _digest(digest: Any, name: str, weight: Any) -> None:
+    """Add one entry of a state_dict to a hash: a tensor, or what a quantised module keeps in place of a tensor."""
     if isinstance(weight, tuple | list):
         for part in weight:
             _digest(digest, name, part)
-    elif hasattr(weight, "__tensor_flatten__"):  # such as torchao's: a tensor made of others
+    elif hasattr(weight, "__tensor_flatten__"):  # such as torchao's tensors, which are made of others
         parts, context = weight.__tensor_flatten__()
         _digest(digest, name, [weight.dtype, context, *(getattr(weight, part) for part in parts)])
     elif not isinstance(weight, torch.Tensor):
@@ -410,8 +448,8 @@ def _digest(digest, name, weight) -> None:
         digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
 
 
-def _differences(model) -> dict:
-    """Classes and settings of modules that are not those of a model freshly made from the configuration."""
+def _differences(model: Any) -> dict:
+    """Classes and settings of modules that differ from those of a new model with the same configuration."""
     from transformers import PreTrainedModel
 
     base = next((part for part in model.modules() if isinstance(part, PreTrainedModel)), model)
@@ -420,14 +458,14 @@ def _differences(model) -> dict:
             made = dict(type(base)(copy.deepcopy(base.config)).named_modules())
         for parent in filter(lambda part: isinstance(part, PreTrainedModel), made.values()):
             _fill_buffers(parent)
-    except Exception:  # of a class of its own, say: then all modules are described
+    except Exception:  # a class of somebody's own, for instance: then all modules are described
         made = {}
-    own, changed = {part: name for name, part in base.named_modules()}, {}
+    own, changed = {part: name for name, part in base.named_modules()}, dict[str, Any]()
     for name, part in model.named_modules():
         fresh, settings = made.get(own.get(part)), _settings(part)
         if fresh is None or settings != _settings(fresh):
             changed[name] = settings
-        # Scaling for long texts keeps there what the last text's length made of it, and makes it anew for the next.
+        # Scaling for long texts keeps buffers that depend on the length of the last text, and recomputes them.
         for key in () if "longrope" in str(vars(part).get("rope_type")) else part._non_persistent_buffers_set:
             value, other = (None if one is None else one._buffers.get(key) for one in (part, fresh))
             if value is not None and not value.is_meta and (other is None or not _close(value, other)):
@@ -435,7 +473,7 @@ def _differences(model) -> dict:
     kind = next((weight.device.type for weight in model.parameters() if not weight.is_meta), "cpu")
     if torch.is_autocast_enabled(kind):
         changed["autocast"] = str(torch.get_autocast_dtype(kind))
-    # torch.set_float32_matmul_precision lets products of float32 be rounded like those of a shorter type.
+    # torch.set_float32_matmul_precision may let products of float32 be rounded as in a shorter type.
     products = getattr(torch.backends.cuda if kind == "cuda" else torch.backends.mkldnn, "matmul", None)
     if (precision := getattr(products, "fp32_precision", "none")) not in ("none", "ieee"):
         changed["products"] = precision
@@ -443,27 +481,27 @@ def _differences(model) -> dict:
 
 
 @torch.no_grad()
-def _fill_buffers(parent) -> None:
-    """Give a model that was made without memory the buffers that no file of weights holds, as loading does."""
+def _fill_buffers(parent: Any) -> None:
+    """Compute the buffers that no file of weights holds, as loading does, in a model made on the meta device."""
     for part in filter(lambda part: part._non_persistent_buffers_set, parent.modules()):
         part._buffers |= {key: torch.zeros_like(part._buffers[key], device="cpu") for key in part._buffers}
         parent._init_weights(part)
 
 
-def _close(value, other) -> bool:
-    """Whether two buffers are the same but for how devices round."""
+def _close(value: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two buffers are equal up to the rounding of different devices."""
     value, other = value.detach().cpu().double(), other.double()
     return value.shape == other.shape and torch.allclose(value, other, rtol=1e-6, atol=0)
 
 
-def _settings(module) -> dict:
-    # What transformers notes of how a model was loaded, and from where, is passed over.
+def _settings(module: Any) -> dict:
+    # Attributes in which transformers records how, and from where, a model was loaded do not count.
     passing = {"gradient_checkpointing", "_is_hf_initialized", "name_or_path", "hf_device_map", "warnings_issued"}
     passing |= {"forward", "_old_forward", "_use_kernels", "_weight_conversions", "_output_capturing_hooks_installed"}
     passing |= {"prepare_inputs_for_generation", "extra_repr", *_OWN}
     settings = {"class": f"{type(module).__module__}.{type(module).__qualname__}"}
     held = {name: value for name, value in vars(module).items() if name not in passing and "cached" not in name}
-    # A class of somebody's own may be written anew under its name: what its methods do counts too.
+    # A class of somebody's own may be redefined under the same name, so the code of its methods counts too.
     own = [kind for kind in type(module).__mro__ if _home(kind) not in (*_TRUSTED, "torch", "builtins")]
     for method in (value for kind in own for value in vars(kind).values() if isinstance(value, FunctionType)):
         read = inspect.getclosurevars(method)
@@ -471,21 +509,31 @@ def _settings(module) -> dict:
         held |= {f"{method.__qualname__} {name}": value for name, value in told.items()}
     for name, value in held.items():
         with contextlib.suppress(TypeError, ValueError, RecursionError, AttributeError):
-            # peft writes one adapter both ways.
+            # peft writes a single active adapter as a text or as a list.
             settings[name] = plain([value] if name == "active_adapter" and isinstance(value, str) else value)
     return settings
 
 
-def plain(value):
-    """Return what stands for a value in JSON: numbers, texts, tensors, functions, and collections of them.
+def plain(value: Any) -> Any:
+    """Represent a value in JSON so that equal representations mean equal behaviour.
 
-    Of a function of the libraries that models are made with it is the name, of any other the code with all that it
-    reads: constants, defaults, what it encloses, and globals.
+    A function of torch, numpy, math, transformers, peft or accelerate is represented by its name; any other function by
+    its code with everything that the code reads: constants, defaults, enclosed variables and globals.
+
+    Parameters
+    ----------
+    value : object
+        Numbers, texts, tensors, functions, and collections of them.
+
+    Returns
+    -------
+    object
+        What :func:`json.dumps` accepts.
 
     Raises
     ------
     TypeError, ValueError, RecursionError, AttributeError
-        It is something else, or holds something else.
+        ``value`` is, or contains, something else.
     """
     if isinstance(value, bool | int | float | str | None):
         return value
@@ -506,51 +554,55 @@ def plain(value):
     if isinstance(value, CodeType):
         return plain([value.co_code, value.co_names, value.co_consts])
     if not isinstance(value, FunctionType):
-        raise TypeError(f"{type(value).__name__} is not plain")
+        raise TypeError(f"plain: value is {type(value).__name__}, but a number, text, tensor or function was expected")
     read = {name: value.__globals__[name] for name in _globals(value.__code__) if name in value.__globals__}
     enclosed = [cell.cell_contents for cell in value.__closure__ or ()]
     return plain([value.__code__, value.__defaults__, value.__kwdefaults__, enclosed, read])
 
 
-def _globals(code) -> set[str]:
-    """Names of the globals that code reads, and the code in it."""
+def _globals(code: CodeType) -> set[str]:
+    """Names of the globals that code, and code nested in it, reads."""
     inner = [_globals(const) for const in code.co_consts if isinstance(const, CodeType)]
     return {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}.union(*inner)
 
 
-def _home(called) -> str:
-    """Name of the package in which what is called was written."""
+def _home(called: Any) -> str:
+    """Name of the package that a function, class or object comes from."""
     called = getattr(called, "func", called)
     own = called.__name__ if isinstance(called, ModuleType) else getattr(called, "__module__", "")
     return str(getattr(called, "__globals__", {}).get("__name__", own)).split(".")[0]
 
 
-def check_storable(function: str, model: torch.nn.Module) -> None:
-    """Refuse to keep rows of a model that does what no hash of it tells; `function` opens the error.
+def check_storable(function: str, model: Model) -> None:
+    """Refuse to keep rows of a model whose behaviour its hash does not cover; `function` prefixes the message.
+
+    Parameters
+    ----------
+    function : str
+    model : transformers.PreTrainedModel
 
     Raises
     ------
     ValueError
-        It has hooks, a ``forward`` put in the place of its class's, or one put into the class, other than those of
-        transformers, peft and accelerate; or a module holds something else that can be called and is not theirs nor
-        torch's.
+        The model has hooks, or a ``forward`` that replaces its class's own, other than those of transformers, peft and
+        accelerate; or a module holds a callable that is neither theirs nor torch's.
     """
     for name, module in [("", torch.nn.modules.module), *model.named_modules()]:
         for one in _untold(module):
             raise ValueError(
-                f"{function}: store is given, but model has {one!r:.60} on {name or 'the whole'!r}, which a row's key "
-                "cannot tell; expected no hooks, or no store"
+                f"{function}: model has {one!r:.60} on {name or 'the whole'!r}, which a row's key cannot cover, but no "
+                "hooks, or no store, were expected"
             )
 
 
 def _untold(module):
-    """Go through what a module calls that neither weights nor plain settings tell."""
+    """Yield what a module calls that neither its weights nor its plain settings describe."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_global_forward_hooks", "_global_forward_pre_hooks")
     called = [hook for kind in kinds for hook in getattr(module, kind, {}).values()]
     if isinstance(module, torch.nn.Module):
         owner = next(kind for kind in type(module).__mro__ if "forward" in vars(kind))
         layer, usual = owner.forward, (*_TRUSTED, "torch", owner.__module__.split(".")[0])
-        while layer:  # what it is wrapped in, such as torch.no_grad(), and what is in there
+        while layer:  # its wrappers, such as torch.no_grad(), and the wrapped function
             called += [layer] if _home(layer) not in usual else []
             layer = getattr(layer, "__wrapped__", None)
         held = {name: value for name, value in vars(module).items() if name not in (*_OWN, "extra_repr")}
@@ -564,8 +616,8 @@ def _untold(module):
     yield from (one for one in called if _home(one) not in _TRUSTED)
 
 
-def _unknown(value) -> bool:
-    """Whether a value can be called, and no settings tell what it does then."""
+def _unknown(value: Any) -> bool:
+    """Whether a value can be called, and no settings describe what the call does."""
     with contextlib.suppress(TypeError, ValueError, RecursionError, AttributeError):
         return callable(value) and (plain(value) is None or _home(value) not in (*_TRUSTED, "torch"))
     return True

@@ -270,7 +270,7 @@ def test_interrupted_then_two_at_once(capsys, tmp_path, tiny):
             1,
             "line 2 has 257 tokens, but the model's window is 256",
         ),
-        (b'{"text": "a\\ud800"}', [], 1, "line 1: text holds '\\ud800', which is half a character"),
+        (b'{"text": "a\\ud800"}', [], 1, "line 1: text holds '\\ud800', but whole characters were expected"),
     ],
 )
 def test_bad_files_are_one_line_and_leave_nothing(
@@ -399,7 +399,11 @@ def test_no_examples_of_gsm8k_zero_and_few_questions_of_one_s_own(capsys, tmp_pa
         (["--shots", "0", "--shots", "-1"], 2, "Invalid value for '--shots': -1 is not in the range x>=0"),
         (["--max-new-tokens", "0"], 2, "'--max-new-tokens': 0"),
         (["--batch-size", "-1"], 2, "'--batch-size': -1"),
-        (["-n", "40"], 1, "with -n 40 and --shots 5, n_questions + n_examples is 40 + 5, but there are 41 questions"),
+        (
+            ["-n", "40"],
+            1,
+            "with -n 40 and --shots 5, n_questions + n_examples is 40 + 5, but at most 41",
+        ),
         (["--shots", "0", "41"], 1, "with -n 1 and --shots 41, n_questions + n_examples is 1 + 41, but there are 41"),
     ],
 )
@@ -527,7 +531,7 @@ def test_data(capsys, tmp_path, monkeypatch):
         (["regions", "--window", "nan"], 1, "window holds nan"),
         (["regions", "--window", "inf"], 1, "window holds -inf"),
         (["regions", "--window", "1e308"], 1, "overflow float64"),
-        (["regions", "--limit", "0"], 1, "limit is 0, expected at least 1"),
+        (["regions", "--limit", "0"], 1, "limit is 0, but at least 1 was expected"),
         (["regions", "--limit", "9"], 1, "limit is 9, but there are more regions; pass a larger limit"),
         (["regions", "--neurons", "200", "--certify"], 1, "certify is for at most 2000 regions"),
         (["regions", "--line", "1", "2", "3"], 2, "--line"),

@@ -350,11 +350,14 @@ def test_a_thousand_regions_stay_small():
 @pytest.mark.parametrize(
     ("frames", "message"),
     [
-        ({3: ([0, 1, 1, 3], [0, 0, 0, 0])}, r"^film: frames\[3\] has shapes \(4,\) and \(4,\), expected vx increasing"),
-        ({3: ([0, 1, 3], [0, 0])}, r"^film: frames\[3\] has shapes \(3,\) and \(2,\), expected .* a vy for each$"),
-        ({3: [[0, 3]]}, r"^film: frames\[3\] has shapes \(2,\), expected"),
-        ({3: ([0], [0])}, r"^film: frames\[3\] has shapes \(1,\) and \(1,\), expected"),
-        ({3: ([0, 3], [0, np.nan])}, r"^film: frames\[3\] holds a number that is not finite$"),
+        ({3: ([0, 1, 1, 3], [0, 0, 0, 0])}, r"^film: frames\[3\] has shapes \(4,\) and \(4,\), but increasing vx"),
+        (
+            {3: ([0, 1, 3], [0, 0])},
+            r"^film: frames\[3\] has shapes \(3,\) and \(2,\), but increasing vx, each with vy, was expected$",
+        ),
+        ({3: [[0, 3]]}, r"^film: frames\[3\] has shapes \(2,\), but"),
+        ({3: ([0], [0])}, r"^film: frames\[3\] has shapes \(1,\) and \(1,\), but"),
+        ({3: ([0, 3], [0, np.nan])}, r"^film: frames\[3\] holds NaN or infinity, but finite numbers were expected$"),
     ],
 )
 def test_film_refuses(still, frames, message):
@@ -365,15 +368,15 @@ def test_film_refuses(still, frames, message):
 @pytest.mark.parametrize(
     ("x", "frames", "bins", "message"),
     [
-        ([0, 1], {}, [0, 1], r"^film: frames is empty, expected at least one$"),
-        ([1, 0], {0: ([0, 1], [0, 1])}, [0, 1], r"^film: x has shape \(2,\), .* expected x increasing"),
+        ([0, 1], {}, [0, 1], r"^film: frames is empty, but at least one was expected$"),
+        ([1, 0], {0: ([0, 1], [0, 1])}, [0, 1], r"^film: x has shape \(2,\).* but increasing x"),
         (
             [0, 1, 2],
             {0: ([0, 1], [0, 1])},
             [0, 1],
-            r"^film: x has shape \(3,\), target \(2,\); expected .* a target for",
+            r"^film: x has shape \(3,\) and target \(2,\), but increasing x",
         ),
-        ([0, 1], {0: ([0, 1], [0, 1])}, [1, 0], r"^film: bins has shape \(2,\), expected increasing edges"),
+        ([0, 1], {0: ([0, 1], [0, 1])}, [1, 0], r"^film: bins has shape \(2,\), but at least two increasing edges"),
     ],
 )
 def test_film_refuses_a_curve(still, x, frames, bins, message):
@@ -383,7 +386,7 @@ def test_film_refuses_a_curve(still, x, frames, bins, message):
 
 def test_mosaic_of_many_outputs_is_refused():
     partition = plane_partition(ReluNetwork([np.eye(2)], [np.zeros(2)]), ((-1, 1), (-1, 1)))
-    with pytest.raises(ValueError, match=r"^hover_mosaic: .* A of shape \(2, 2\), expected \(1, 2\)$"):
+    with pytest.raises(ValueError, match=r"^hover_mosaic: .* A of shape \(2, 2\), but \(1, 2\) was expected$"):
         interactive.hover_mosaic(partition, label="")
 
 
@@ -397,17 +400,17 @@ def with_edge(**row):
         (
             EDGES.drop(columns=["layer", "key"]),
             {},
-            r"lack layer, key; expected the columns layer, head, query, key, wei",
+            r"lacks layer, key, but layer, head, query, key, wei",
         ),
-        (EDGES[:0], {}, "edges is empty, expected at least one"),
-        (with_edge(query=3), {}, "hold one that does not lead from one of 3 tokens back to another"),
-        (with_edge(key=-1), {}, "hold one that does not lead from"),
-        (with_edge(query=1, key=2), {}, "hold one that does not lead from"),
-        (with_edge(weight=0.0), {}, r"hold a weight outside \(0, 1\]"),
-        (with_edge(weight=1.1), {}, r"hold a weight outside \(0, 1\]"),
-        (with_edge(weight=np.nan), {}, r"hold a weight outside \(0, 1\]"),
-        (EDGES, {"layer": 3}, "layer is 3, but the edges' layers are 4 to 5"),
-        (EDGES, {"head": 2}, "head is 2, but the edges' heads are 1 to 3"),
+        (EDGES[:0], {}, "edges is empty, but at least one was expected"),
+        (with_edge(query=3), {}, "edges has others, but edges with 0 <= key <= query < 3"),
+        (with_edge(key=-1), {}, "edges has others, but"),
+        (with_edge(query=1, key=2), {}, "edges has others, but"),
+        (with_edge(weight=0.0), {}, r"has a weight outside \(0, 1\]"),
+        (with_edge(weight=1.1), {}, r"has a weight outside \(0, 1\]"),
+        (with_edge(weight=np.nan), {}, r"has a weight outside \(0, 1\]"),
+        (EDGES, {"layer": 3}, "layer is 3, but 4 to 5 was expected"),
+        (EDGES, {"head": 2}, "head is 2, but 1 to 3 was expected"),
     ],
 )
 def test_head_by_head_refuses(still, edges, kwargs, message):

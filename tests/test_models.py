@@ -147,7 +147,7 @@ def test_without_pip_the_error_says_what_to_do(tmp_path, monkeypatch):
         return real(name)
 
     monkeypatch.setattr(importlib.metadata.Distribution, "from_name", without_pip)
-    with pytest.raises(models.MissingFileError, match=r"this environment has no pip; .*'uv pip install pip'") as info:
+    with pytest.raises(models.MissingFileError, match=r"this environment has no pip: .*'uv pip install pip'") as info:
         models.load()
     assert "put there by hand" in str(info.value)
     assert "\n" not in str(info.value)
@@ -269,8 +269,8 @@ Q_PROJ, NORM = "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.q_no
 @pytest.mark.parametrize(
     ("damage", "names", "cause"),
     [
-        (renamed(lambda k: "_orig_mod." + k), "model.embed_tokens.weight", "hold '_orig_mod.', a wrapper's"),
-        (renamed(lambda k: "module." + k), "model.embed_tokens.weight", "hold 'module.', a wrapper's"),
+        (renamed(lambda k: "_orig_mod." + k), "model.embed_tokens.weight", "have '_orig_mod.' of a wrapper"),
+        (renamed(lambda k: "module." + k), "model.embed_tokens.weight", "have 'module.' of a wrapper"),
         (renamed(lambda k: "base_model.model." + k), "model.embed_tokens.weight", "hold 'base_model.model.', a"),
         (renamed(lambda k: k.replace("layers.1.", "layers.1._orig_mod.")), "model.layers.1.self", "hold '_orig_mod.'"),
         (renamed(lambda k: k.replace("q_proj.", "q_proj.base_layer.")), f"3 of .*{Q_PROJ}.w", "hold 'base_layer.'"),
@@ -340,7 +340,7 @@ def test_what_lies_about_in_a_folder_is_not_read(tmp_path):
 @pytest.mark.parametrize("dtype", ["float31", "load", 5, torch.int8])
 def test_a_type_that_no_weights_have(tmp_path, dtype):
     save_tiny(tmp_path)
-    with pytest.raises(ValueError, match=r"^load: dtype is .*, expected a floating-point type of torch's$"):
+    with pytest.raises(ValueError, match=r"^load: dtype is .*, but a floating-point type of torch was expected$"):
         models.load(tmp_path, device="cpu", dtype=dtype)
     assert models.load(tmp_path, device="cpu", dtype="bfloat16")[0].dtype == torch.bfloat16
 
@@ -348,7 +348,7 @@ def test_a_type_that_no_weights_have(tmp_path, dtype):
 @pytest.mark.parametrize("device", ["nope", "meta:x", 3.5])
 def test_a_device_that_is_not_there(tmp_path, device):
     save_tiny(tmp_path)
-    with pytest.raises(ValueError, match=r"^load: device is .*, expected one that torch has here \([^\n]*\)$"):
+    with pytest.raises(ValueError, match=r"^load: device is .*, but one that torch has here was expected \([^\n]*\)$"):
         models.load(tmp_path, device=device)
 
 
@@ -407,10 +407,10 @@ def test_of_other_files_too(tmp_path, name, change, what):
 @pytest.mark.parametrize(
     ("files", "what"),
     [
-        (["adapter_config.json", "adapter_model.safetensors"], "which holds an adapter; .*peft.* merge_and_unload"),
-        (["config.json", "model.safetensors", "adapter_config.json"], "which holds an adapter; .*base model"),
+        (["adapter_config.json", "adapter_model.safetensors"], "which holds an adapter, but .*peft.* save"),
+        (["config.json", "model.safetensors", "adapter_config.json"], "which holds an adapter, but .*base model"),
         (["m.Q4_0.gguf", "README.md"], "which holds no config.json; .*: geolib.models.convert makes one of m.Q4"),
-        ([], "which holds no config.json; expected a folder with config.json, model.safetensors and a tokenizer$"),
+        ([], "which holds no config.json, but a folder with config.json, .* and a tokenizer was expected$"),
     ],
 )  # fmt: skip
 def test_a_folder_without_a_whole_model_says_what_it_is(tmp_path, files, what):
@@ -427,13 +427,13 @@ def test_a_tokenizer_that_tells_of_no_added_tokens(tmp_path, monkeypatch):
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: foreign)
     assert models.load(tmp_path)[1] is foreign
     foreign.get_vocab = lambda: {"</s>": 1}
-    with pytest.raises(ValueError, match="but it has no tokenizer"):
+    with pytest.raises(ValueError, match="which has no tokenizer, but"):
         models.load(tmp_path)
 
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "m.gguf").write_text("GGUF")
-    with pytest.raises(ValueError, match=r"which is a file; expected a folder .*convert makes one of m\.gguf$"):
+    with pytest.raises(ValueError, match=r"which is a file, but a folder .*convert makes one of m\.gguf$"):
         models.load(tmp_path / "m.gguf")
 
 

@@ -1,7 +1,9 @@
 """The package as a whole: metadata that cannot drift, imports that stay light and point one way."""
 
 import ast
+import importlib
 import importlib.metadata
+import inspect
 import pickle
 import platform
 import re
@@ -172,8 +174,46 @@ def test_import_is_light():
 
 
 @pytest.mark.whole
+def test_protocols_need_nothing():
+    loaded = set(python("import sys, geolib.typing; print(*sys.modules)").split())
+    assert not loaded & {"torch", "transformers", "numpy"}
+
+
+# What the reference documents; geolib.dimension, figures, toy and reasoning's claims and resampling are not annotated.
+ANNOTATED = ["models", "store", "checks", "statements", "estimates", "interactive", "partition", "reasoning"]
+ANNOTATED += ["experiments", "experiments.report", "experiments.endpoint_judge"]
+
+
+@pytest.mark.parametrize("module", ANNOTATED)
+def test_public_functions_are_annotated(module):
+    module = importlib.import_module(f"geolib.{module}")
+    names = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
+    lacking = []
+    for name in names:
+        thing = getattr(module, name)
+        if not str(getattr(thing, "__module__", "")).startswith(module.__name__) or "claims" in thing.__module__:
+            continue
+        own = [thing] if inspect.isfunction(thing) else []
+        if inspect.isclass(thing):
+            own = [vars(thing)[key] for key in vars(thing) if not key.startswith("_") or key == "__call__"]
+            own = [
+                getattr(one, "fget", None) or getattr(one, "func", None) or getattr(one, "__func__", one) for one in own
+            ]
+        for function in filter(inspect.isfunction, own):
+            signature = inspect.signature(function)
+            given = [p.annotation for p in signature.parameters.values() if p.name not in ("self", "cls")]
+            if inspect.Parameter.empty in (*given, signature.return_annotation):
+                lacking.append(function.__qualname__)
+    assert not lacking
+
+
+def test_the_wheel_says_that_it_is_typed():
+    assert (ROOT / "geolib" / "py.typed").is_file()
+
+
+@pytest.mark.whole
 def test_partition_needs_numpy_only():
-    before = set(python("import sys, numpy; print(*sys.modules)").split())
+    before = set(python("import sys, numpy.typing; print(*sys.modules)").split())
     loaded = set(python("import sys, geolib.partition; print(*sys.modules)").split())
     tops = {name.split(".")[0] for name in loaded - before}
     assert tops - {"geolib"} <= set(sys.stdlib_module_names)
@@ -208,15 +248,16 @@ def test_gates_are_found_where_they_once_were(name):
 # carry all. A name with a dot is one module: the rules of counting edges need NumPy only, what is beside them torch.
 ALLOWED = {
     "cli": {"experiments", "reasoning", "dimension", "models", "partition", "store", "checks"},
-    "experiments": {"experiments", "reasoning", "dimension", "models", "figures", "store", "checks", "later"},
-    "reasoning": {"reasoning", "dimension", "models", "store", "checks", "later", "estimates"},
+    "experiments": {"experiments", "reasoning", "dimension", "models", "figures", "store", "checks", "later", "typing"},
+    "reasoning": {"reasoning", "dimension", "models", "store", "checks", "later", "estimates", "typing"},
     "dimension": {"dimension", "models", "store", "checks", "later"},
     "partition": {"partition", "checks", "later"},
     "toy": {"dimension.rules", "checks"},
     "interactive": {"figures", "dimension.rules"},
     "figures": {"dimension.rules"},
     "statements": {"estimates"},
-    **{part: set() for part in ("models", "estimates", "store", "checks", "later")},
+    **{part: {"typing"} for part in ("models", "store")},
+    **{part: set() for part in ("estimates", "checks", "later", "typing")},
 }
 # Of the modules in a folder each stands on those before it.
 ORDER = {

@@ -14,7 +14,7 @@ def _own(monkeypatch):
 def test_a_misspelt_profile_is_none():
     assert [is_full(profile) for profile in ("quick", "full")] == [False, True]
     for profile in ("Full", "ful", "", None, ["full"]):
-        with pytest.raises(ValueError, match=r"^profile is .*, but 'quick' or 'full' was expected$"):
+        with pytest.raises(ValueError, match=r"^is_full: profile is .*, but 'quick' or 'full' was expected$"):
             is_full(profile)
 
 
@@ -27,7 +27,7 @@ def test_a_sentence_that_is_carried(true):
 
 @pytest.mark.parametrize("shown", [True, False])
 def test_a_sentence_that_is_not_carried(shown):
-    with pytest.raises(NotCarriedError, match=r"no longer carry this sentence: Two is more. \(now: 3, 2\)"):
+    with pytest.raises(NotCarriedError, match=r"no longer support this sentence: Two is more. \(now: 3, 2\)"):
         holds("Two is more.", np.False_, "3, 2", shown=shown)
 
 

@@ -1,6 +1,6 @@
 """Operate many runs: the book's own, choices of examples, clusters, judges behind an endpoint, a page about a model.
 
-What the chapters teach with does not need it, and nothing in the other parts imports it.
+The chapters' own computations do not need this package, and no other part imports it.
 """
 
 from geolib.later import later

@@ -1,13 +1,15 @@
-"""Choosing examples without labels: by the rise of ID that each causes, and the choices it is held against.
+"""Choose examples without labels: by the rise of ID that each one causes, and by other rules for comparison.
 
-Every choice is a tuple of places in the list of candidates, in that list's order: choices differ in which examples are
-shown, and in nothing else.
+Every choice is a tuple of positions in the list of candidates, in the order of that list: choices differ only in which
+examples are shown.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
 from geolib.checks import finite_array, integer
@@ -16,23 +18,25 @@ from geolib.reasoning.prompts import Condition, frame_and_place
 from geolib.reasoning.published import ALONE
 from geolib.reasoning.questions import Question
 from geolib.reasoning.sweep import Sweep
+from geolib.typing import Model, Tokenizer
 
 
-def choices(rows: pd.DataFrame, lengths, k: int) -> dict[int, tuple[int, ...]]:
-    """Choose sets of k examples for all questions: by rise under either rule, and those to hold them against.
+def choices(rows: pd.DataFrame, lengths: Sequence[int], k: int) -> dict[int, tuple[int, ...]]:
+    """Choose sets of k examples for all questions: by rise under each rule, and by other rules for comparison.
 
     Parameters
     ----------
     rows : pandas.DataFrame
-        Of :func:`alone`'s conditions and of the same questions with no example.
+        Rows of the conditions of :func:`alone`, and of the same questions without examples.
     lengths : array-like, shape=[candidates]
         In tokens.
     k : int
+        Number of examples.
 
     Returns
     -------
     dict of int to tuple of int
-        Places by example set, the keys of :data:`CHOICES`.
+        Positions of the examples, by number of the example set as in :data:`CHOICES`.
     """
     relative = mean_rises(rows, rule="relative", layer=-2)
     first = highest(relative, k)
@@ -51,42 +55,43 @@ def alone(candidates: Sequence[Question]) -> list[Condition]:
 
 
 def rises(
-    model,
-    tokenizer,
+    model: Model,
+    tokenizer: Tokenizer,
     candidates: Sequence[Question],
     questions: Sequence[Question],
     *,
     layer: int = -2,
     eps: float = 0.1,
     rule: str = "relative",
-    **settings,
+    **settings: Any,
 ) -> np.ndarray:
-    """Mean rise of ID that each candidate causes as the only example; no answer is read, none is known.
+    """Mean rise of ID that each candidate causes as the only example; no answers are needed.
 
-    Prompts are read, and nothing is decoded past the first token; a candidate's keys and values are computed once for
-    all questions.
+    The model reads the prompts and decodes only one token; the keys and values of a candidate are computed once for all
+    questions.
 
     Parameters
     ----------
     model, tokenizer
         As :func:`geolib.models.load` returns them.
     candidates : sequence of Question
+        Possible examples.
     questions : sequence of Question
-        What the candidates stand before; none of them.
+        Questions that the candidates are shown before; they must not be candidates.
     layer, eps, rule
         As for :func:`id_change`.
     **settings
-        Passed on to :class:`Sweep`, such as ``store``.
+        Arguments of :class:`Sweep`, such as ``store``.
 
     Returns
     -------
-    array-like, shape=[candidates]
+    array, shape=[candidates]
         In tokens, summed over heads; the mean over questions.
 
     Raises
     ------
     ValueError
-        As :class:`Sweep` raises it.
+        As for :class:`Sweep`.
     """
     conditions = [Condition(), *alone(candidates)]
     settings = {"max_new_tokens": 1, "progress": False} | settings
@@ -94,13 +99,13 @@ def rises(
     return mean_rises(sweep.run(), layer=layer, eps=eps, rule=rule)
 
 
-def lengths(tokenizer, candidates: Sequence[Question]) -> np.ndarray:
-    """Tokens before the question with each candidate as the only example, shape=[candidates]."""
+def lengths(tokenizer: Tokenizer, candidates: Sequence[Question]) -> np.ndarray:
+    """Count the tokens before the question with each candidate as the only example, shape=[candidates]."""
     return np.array([len(frame_and_place(tokenizer, condition)[0].before) for condition in alone(candidates)])
 
 
-def highest(scores, k: int, *, lowest: bool = False) -> tuple[int, ...]:
-    """Places of the k highest scores, or lowest; of equal ones the first.
+def highest(scores: ArrayLike, k: int, *, lowest: bool = False) -> tuple[int, ...]:
+    """Positions of the k highest scores, or lowest; of equal scores the first ones.
 
     >>> highest([3.0, 9.0, 1.0, 7.0], 2), highest([3.0, 9.0, 1.0, 7.0], 2, lowest=True)
     ((1, 3), (0, 2))
@@ -111,13 +116,13 @@ def highest(scores, k: int, *, lowest: bool = False) -> tuple[int, ...]:
 
 
 def at_random(n: int, k: int, *, seed: int) -> tuple[int, ...]:
-    """Draw k of n places."""
+    """Draw k of n positions at random."""
     integer("at_random: k", k, 1, n)
     return _places(np.random.default_rng(seed).permutation(n)[:k])
 
 
-def of_like_length(lengths, chosen: Sequence[int]) -> tuple[int, ...]:
-    """Other places than the chosen ones, one for each, whose lengths are together as close as can be.
+def of_like_length(lengths: ArrayLike, chosen: Sequence[int]) -> tuple[int, ...]:
+    """Positions other than the chosen ones, one for each, with the smallest total difference of lengths.
 
     >>> of_like_length([50, 80, 52, 70, 81], (0, 1))
     (2, 4)
@@ -127,13 +132,15 @@ def of_like_length(lengths, chosen: Sequence[int]) -> tuple[int, ...]:
         integer("of_like_length: chosen", place, 0, len(lengths) - 1)
     others = np.setdiff1d(np.arange(len(lengths)), chosen)
     if len(others) < len(chosen):
-        raise ValueError(f"of_like_length: chosen holds {len(chosen)} of {len(lengths)} places, expected half at most")
+        raise ValueError(
+            f"of_like_length: chosen holds {len(chosen)} of {len(lengths)} places, but at most half was expected"
+        )
     apart = np.abs(lengths[list(chosen)][:, None] - lengths[others])
     return _places(others[linear_sum_assignment(apart)[1]])
 
 
 def nearest(candidates: Sequence[Question], questions: Sequence[Question], k: int) -> list[tuple[int, ...]]:
-    """Places of the k candidates whose words are closest to each question's: cosine of TF-IDF vectors.
+    """Positions of the k candidates that are closest to each question, by the cosine of TF-IDF vectors.
 
     Words are weighted by how rare they are among the candidates.
 
@@ -151,5 +158,5 @@ def nearest(candidates: Sequence[Question], questions: Sequence[Question], k: in
     return [highest(row, k) for row in likeness]
 
 
-def _places(places) -> tuple[int, ...]:
+def _places(places: np.ndarray) -> tuple[int, ...]:
     return tuple(sorted(int(place) for place in places))

@@ -1,9 +1,10 @@
-"""A sweep beyond one machine: the same batches, answered by workers of a Ray cluster, each of which holds the model.
+"""A sweep beyond one machine: the same batches, answered by workers of a Ray cluster, each with its copy of the model.
 
-Three layers, so that each may die alone. The sweep itself keeps the rows. A *broker*, a child process, holds the one
-connection to Ray and hands batches to workers: where the head of a cluster is lost, Ray ends the process that was
-connected to it, and a new broker takes over once the head is back. The *workers* are Ray actors, one for each GPU,
-or for so many cores; one that dies is started again by Ray, and its batch is tried again. The last two are in `queue`.
+There are three layers, so that each may fail alone. The sweep itself keeps the rows. A *broker*, a child process, has
+the only connection to Ray and hands batches to workers: when the head of a cluster is lost, Ray ends the process that
+is connected to it, and a new broker takes over once the head is back. The *workers* are Ray actors, one for each GPU,
+or without GPUs one for every `threads` cores; Ray restarts a worker that dies, and its batch is tried again. The broker
+and the workers are in `geolib.experiments.queue`.
 """
 
 import contextlib
@@ -24,36 +25,36 @@ from geolib.reasoning.answers import Settings
 
 logger = logging.getLogger(__name__)
 
-_AHEAD = 2  # batches on the way for each worker: the next one waits where it is needed
+_AHEAD = 2  # batches sent to each worker: the next one waits there
 
 
 class Cluster:
     """Workers of a Ray cluster: the ``engine`` of a :class:`~geolib.reasoning.Sweep`. Needs the extra ``cluster``.
 
-    Used in a ``with`` block, which ends the workers. The cluster is the one at ``address``, or that of the environment
-    variable RAY_ADDRESS; without either one is started on this machine, and ends with the block. geolib and the model
-    must be within reach of every node.
+    Used in a ``with`` block, which ends the workers. The cluster is the one at ``address``, or at the address in the
+    environment variable RAY_ADDRESS; without both, a cluster is started on this machine, and ends with the block.
+    geolib and the model must be available on every node.
 
     Parameters
     ----------
     model : str or callable
-        What each worker loads: a name as for :func:`geolib.models.load`, or something picklable that returns a model
-        and a tokenizer. A worker whose weights are not those of the sweep's model is refused.
+        What each worker loads: a name as for :func:`geolib.models.load`, or a picklable function that returns a model
+        and a tokenizer. A worker with other weights than the sweep's model is refused.
     workers : int, optional
-        How many; by default one for each GPU, and where there is none, as many as there are cores for.
+        Number of workers; by default one per GPU, or without GPUs one per ``threads`` cores.
     threads : int
-        Cores of each worker.
+        Number of cores of each worker.
     address : str, optional
         As for ``ray.init``: ``"10.0.0.1:6379"``, ``"auto"``, ``"local"``.
     patience : float
-        Seconds to wait for a cluster that was lost, or for a first worker.
+        Seconds to wait for a lost cluster to come back, or for the first worker.
 
     Raises
     ------
     ImportError
         The extra ``cluster`` is not installed.
     TypeError, ValueError
-        A number of another kind.
+        An argument has another type or value.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Cluster:
 
     @property
     def at_once(self) -> int:
-        """Batches that may be on the way; waits for the first worker."""
+        """Number of batches that may be on the way at the same time; waits for the first worker."""
         return _AHEAD * self._about()[2]
 
     def room(self) -> tuple[str, int]:
@@ -106,13 +107,13 @@ class Cluster:
 
     def _about(self):
         if self._ready is None:
-            raise ClusterError("Cluster: it is not running, but was expected to be used in a with block")
+            raise ClusterError("Cluster: it is not running, but use in a with block was expected")
         return self._ready.result()
 
     def submit(self, settings: Settings, batch: Sequence[dict]) -> Future:
-        """Have a batch answered: a future of its rows.
+        """Have a batch answered; return a future of its rows.
 
-        Its exception is what the model failed with; or ClusterError: the worker died over it, or the cluster is lost.
+        The exception of the future is the model's error, or a ClusterError if the worker died or the cluster is lost.
         """
         future, number = Future(), next(self._numbers)
         # Questions stay here: a worker needs the tokens alone.
@@ -134,7 +135,7 @@ class Cluster:
         theirs.close()
 
     def _listen(self):
-        """Pass on what the broker says, and replace a broker that ended."""
+        """Pass on the broker's messages, and replace a broker that ended."""
         lost = None  # since when
         while True:
             try:
@@ -161,7 +162,7 @@ class Cluster:
                 (future.set_exception if isinstance(content, Exception) else future.set_result)(content)
 
     def _replace(self):
-        """Start another broker, and send it what the last one did not finish."""
+        """Start another broker, and send it the batches that the last one did not finish."""
         self._broker.join(20)
         self._broker.kill()
         self._broker.join()

@@ -1,9 +1,9 @@
-"""Judges behind one interface, the rules and a model at an endpoint, and how far two judges agree.
+"""Two judges with the same interface, the rules and a model at an endpoint, and the agreement between two judges.
 
-A judge is called with responses, the expected numbers and, if they are at hand, the questions, and returns a
-:class:`~geolib.reasoning.judge.Verdict` for each. Models are asked two things: does the response finally give the
-expected number, and does it calculate? They are not asked whether a wrong response gives any number, so what the rules
-may call "no-answer" is "wrong" to them.
+A judge is called with responses, the expected numbers and, optionally, the questions, and returns a
+:class:`~geolib.reasoning.judge.Verdict` for each response. A model is asked two questions: does the response finally
+give the expected number, and does it calculate? It is not asked whether a wrong response gives any number, so a
+response that the rules may call "no-answer" is "wrong" for a model.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
 from itertools import zip_longest
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from statsmodels.stats.inter_rater import cohens_kappa
@@ -32,7 +32,7 @@ from geolib.store import Parts, run_in_parts
 
 
 class Case(NamedTuple):
-    """What is judged."""
+    """A response to be judged."""
 
     response: str
     answer: float
@@ -60,8 +60,10 @@ _SHOWN = (
 )
 
 
-def judge_by_rules(responses, answers, questions=None, *, strict: bool = False) -> list[Verdict]:
-    """Call :func:`~geolib.reasoning.judge.judge` on each response; parameters as for :meth:`ModelJudge.__call__`.
+def judge_by_rules(
+    responses: Sequence[str], answers: Sequence[float], questions: Sequence | None = None, *, strict: bool = False
+) -> list[Verdict]:
+    """Call :func:`~geolib.reasoning.judge.judge` on each response; parameters as for :meth:`EndpointJudge.__call__`.
 
     >>> [verdict.kind for verdict in judge_by_rules(["48 clips.", "48 + 24 = 72"], [48, 48])]
     ['extraction', 'wrong']
@@ -71,7 +73,7 @@ def judge_by_rules(responses, answers, questions=None, *, strict: bool = False) 
 
 
 def as_verdict(correct: bool, redundant: bool) -> Verdict:
-    """Make a verdict of the two decisions; what is not correct is "wrong".
+    """Make a verdict from the two decisions; a response that is not correct is "wrong".
 
     >>> as_verdict(True, False)
     Verdict(correct=True, redundant=False, kind='extraction')
@@ -80,15 +82,17 @@ def as_verdict(correct: bool, redundant: bool) -> Verdict:
     return Verdict(bool(correct), bool(redundant), kind)
 
 
-def _cases(function: str, responses, answers, questions) -> list[Case]:
-    """Put together what belongs together, or say what does not fit."""
+def _cases(function, responses, answers, questions):
+    """Combine responses, answers and questions into cases, or raise an error that says what is wrong."""
     if questions is None:
         questions = [None] * len(responses)
     for name, given in (("responses", responses), ("answers", answers), ("questions", questions)):
         if isinstance(given, str):
             raise TypeError(f"{function}: {name} is one text, but a list was expected")
         if len(given) != len(responses):
-            raise ValueError(f"{function}: {name} holds {len(given)}, but there are {len(responses)} responses")
+            raise ValueError(
+                f"{function}: {name} holds {len(given)}, but {len(responses)}, as many as responses, were expected"
+            )
     cases = [Case(*case) for case in zip(responses, answers, questions, strict=True)]
     for i, (response, answer, question) in enumerate(cases):
         for name, text in (("response", response), ("question", question)):
@@ -101,14 +105,14 @@ def _cases(function: str, responses, answers, questions) -> list[Case]:
     return cases
 
 
-def _dialog(turns, replies) -> list[dict]:
+def _dialog(turns: list[str], replies: list[str]) -> list[dict]:
     """Messages of a dialog whose last turn has no reply yet."""
     pairs = zip_longest(turns, replies)
     said = [(role, text) for pair in pairs for role, text in zip(("user", "assistant"), pair, strict=True)]
     return [{"role": role, "content": text} for role, text in said if text is not None]
 
 
-_PART = 16  # responses to a part of the store; when every one of a part fails, the endpoint counts as down
+_PART = 16  # responses in a part of the store; if all of a part fail, the endpoint counts as down
 
 
 class NoVerdictError(ValueError):
@@ -117,7 +121,7 @@ class NoVerdictError(ValueError):
     Attributes
     ----------
     verdicts : list of Verdict or None
-        In the order of the responses; None where there is none.
+        In the order of the responses; None for responses without a verdict.
     """
 
     def __init__(self, message: str, verdicts: list[Verdict | None]):
@@ -131,27 +135,27 @@ class _DownError(Exception):
 
 @dataclass(frozen=True)
 class EndpointJudge:
-    """A model behind an endpoint that speaks OpenAI's chat completions, as judge, at temperature 0.
+    """A judge that is a model at an endpoint with the interface of OpenAI's chat completions, at temperature 0.
 
     The key is read from the environment variable OPENAI_API_KEY whenever the judge is called, and the address from
-    OPENAI_BASE_URL (without it, OpenAI's own); neither is kept, written or shown. Needs the extra ``endpoint``.
+    OPENAI_BASE_URL (without it, OpenAI's own); neither is stored, written or shown. Needs the extra ``endpoint``.
 
-    Every verdict is kept in a folder, under a hash of the model's name, the prompt and the settings, and is asked for
-    once. The address is no part of the hash: where one name stands for two models, use two folders.
+    Every verdict is kept in a folder, under a hash of the model's name, the prompt and the settings, and is requested
+    only once. The address is not part of the hash: if one name stands for two models, use two folders.
 
     Parameters
     ----------
     model : str
-        Its name at the endpoint.
+        Name of the model at the endpoint.
     store : path, optional
         Folder of verdicts; by default ``verdicts`` in geolib's cache.
     timeout : float
         Seconds that one request may take.
     max_retries : int
-        How often a request is repeated, with growing pauses, after a failure that may pass (no connection, too late,
-        HTTP 408, 409, 429 and 5xx), or a reply that is not of the form asked for.
+        How often a request is repeated, with growing pauses, after a temporary failure (no connection, timeout, HTTP
+        408, 409, 429 and 5xx), or after a reply of another form than requested.
     at_once : int
-        Requests under way at the same time, 1 to 16.
+        Number of simultaneous requests, 1 to 16.
     progress : bool
         Whether to show a progress bar.
     """
@@ -182,7 +186,7 @@ class EndpointJudge:
         answers : sequence of float
             The expected numbers.
         questions : sequence of str, optional
-            Shown to the judge, if given.
+            Shown to the judge if given.
 
         Returns
         -------
@@ -191,13 +195,13 @@ class EndpointJudge:
         Raises
         ------
         NoVerdictError
-            The requests of some responses failed, or the replies were of another form. The other responses are judged
-            all the same, unless 16 in a row fail: then the endpoint is taken to be down. What was judged is in the
-            error's ``verdicts`` and in the store; the same call again asks for the rest only.
+            Requests for some responses failed, or the replies had another form. The other responses are still judged,
+            unless 16 in a row fail: then the endpoint counts as down. Verdicts so far are in the error's ``verdicts``
+            and in the store; the same call again requests only the missing ones.
         ImportError
             The extra ``endpoint`` is not installed.
         TypeError, ValueError
-            Not as many of each, or not of these types; a key or an address that cannot be one.
+            The arguments have different lengths or other types; or the key or the address is invalid.
         """
         items = [self._item(case) for case in _cases("EndpointJudge", responses, answers, questions)]
         keys = [item["key"] for item in items]
@@ -222,7 +226,7 @@ class EndpointJudge:
                 "the others are kept, and the same call again asks for the rest",
                 verdicts,
             )
-        return verdicts
+        return [verdict for verdict in verdicts if verdict]
 
     def _item(self, case: Case) -> dict:
         """Messages that ask for a verdict, and the key under which it is kept."""
@@ -240,17 +244,19 @@ class EndpointJudge:
             raise ImportError(
                 'EndpointJudge: openai is not installed, but the extra "endpoint" was expected (pip install openai)'
             ) from None
-        # Neither is put into a variable, nor into an error: tracebacks show both.
+        # Neither is assigned to a variable or written into a message, because tracebacks show both.
         if not re.fullmatch(r"[!-~]+", os.environ.get("OPENAI_API_KEY", "")):
-            raise ValueError("EndpointJudge: OPENAI_API_KEY is not set, or holds characters that no key holds")
+            raise ValueError(
+                "EndpointJudge: OPENAI_API_KEY is missing or malformed, but a key of printable characters was expected"
+            )
         if not re.match(r"https?://[^/\s]", os.environ.get("OPENAI_BASE_URL", "https://of-openai")):
             raise ValueError("EndpointJudge: OPENAI_BASE_URL is no address, but http(s)://... was expected")
         with contextlib.suppress(Exception):
             return openai.OpenAI(timeout=self.timeout, max_retries=self.max_retries)
         raise ValueError("EndpointJudge: OPENAI_BASE_URL is no address that openai accepts")
 
-    def _judge_part(self, client, pool, failures: dict, part) -> list[dict]:
-        """Rows of those that were judged; why the others were not goes into ``failures``."""
+    def _judge_part(self, client, pool, failures, part):
+        """Return the rows of the judged responses; put the reasons for the others into ``failures``."""
         rows = []
         for item, told in zip(part, pool.map(functools.partial(self._ask, client), part), strict=True):
             if isinstance(told, str):
@@ -261,13 +267,13 @@ class EndpointJudge:
             raise _DownError
         return rows
 
-    def _ask(self, client, item) -> tuple[bool, bool] | str:
-        """Correct and redundant, or why there is no verdict."""
+    def _ask(self, client: Any, item: dict) -> tuple[bool, bool] | str:
+        """Return correct and redundant, or the reason why there is no verdict."""
         for attempt in range(self.max_retries + 1):
             time.sleep(min(2.0 ** (attempt - 2), 8.0) if attempt else 0.0)
             try:
                 body = client.chat.completions.with_raw_response.create(**item["settings"]).text
-            except Exception as error:  # its text may repeat what was sent: no more than its kind is passed on
+            except Exception as error:  # its text may repeat the request: only its type is passed on
                 status = getattr(error, "status_code", None)
                 return type(error).__name__ + (f" (HTTP {status})" if status else "")
             if (told := _told(body)) is not None:
@@ -275,13 +281,13 @@ class EndpointJudge:
         return "not in the form asked for"
 
 
-def _kept(store, keys) -> dict[str, dict]:
+def _kept(store: str | os.PathLike, keys: list[str]) -> dict[str, dict]:
     with Parts(store) as parts:
         return parts.read(keys)
 
 
 def _told(body: str) -> tuple[bool, bool] | None:
-    """Read a reply; None if it is of another form."""
+    """Read a reply; None if it has another form."""
     try:
         content = json.loads(body)["choices"][0]["message"]["content"]
         (verdict,) = re.findall(r"\{[^{}]*\}", content)
@@ -299,11 +305,11 @@ class Agreement:
     Attributes
     ----------
     kappa : float
-        Cohen's (1960): 1 where they agree everywhere, 0 where no more often than by chance. NaN where both give one
-        and the same verdict to everything.
+        Cohen's kappa (1960): 1 for complete agreement, 0 for agreement no more often than by chance. NaN if both give
+        one and the same verdict to all responses.
     interval : tuple of float
-        Of 95 %, from kappa's asymptotic normal distribution, cut at -1 and 1; of no width where they agree everywhere.
-        NaN where one of them gives the same verdict to everything.
+        95 % interval from the asymptotic normal distribution of kappa, cut at -1 and 1; its width is 0 for complete
+        agreement. NaN if one judge gives the same verdict to all responses.
     share : float
         Share of responses on which they agree.
     n : int
@@ -315,7 +321,7 @@ class Agreement:
     share: float
     n: int
 
-    def __str__(self):
+    def __str__(self) -> str:
         low, high = self.interval
         return f"kappa {self.kappa:.2f} [{low:.2f}, {high:.2f}], {self.share:.1%} the same, n = {self.n}"
 
@@ -332,7 +338,7 @@ def agreement(first: Sequence[Verdict], second: Sequence[Verdict], *, of: str = 
     first, second : sequence of Verdict
         In the same order.
     of : {"correct", "redundant"}
-        Which of the two decisions.
+        Which of the two decisions is compared.
 
     Returns
     -------
@@ -341,13 +347,13 @@ def agreement(first: Sequence[Verdict], second: Sequence[Verdict], *, of: str = 
     Raises
     ------
     TypeError, ValueError
-        Something else than verdicts, none, or not as many of each.
+        The arguments contain something else than verdicts, are empty, or have different lengths.
     """
     if of not in ("correct", "redundant"):
         raise ValueError(f'agreement: of is {one_line(of)}, but "correct" or "redundant" was expected')
     if not len(first) == len(second) > 0:
         raise ValueError(
-            f"agreement: first holds {len(first)} and second {len(second)}, but as many were expected, and at least 1"
+            f"agreement: first holds {len(first)} and second {len(second)}, but equal numbers above 0 were expected"
         )
     for name, verdicts in (("first", first), ("second", second)):
         for i, verdict in enumerate(verdicts):
@@ -359,7 +365,7 @@ def agreement(first: Sequence[Verdict], second: Sequence[Verdict], *, of: str = 
     n, share = len(first), float(np.trace(table) / len(first))
     if n in table.sum(0) or n in table.sum(1):
         return Agreement(np.nan if share == 1 else 0.0, (np.nan, np.nan), share, n)
-    with np.errstate(invalid="ignore"):  # the variance may round to less than 0 where it is 0
+    with np.errstate(invalid="ignore"):  # a variance of 0 may round to a negative number
         found = cohens_kappa(table)
     half = float(np.nan_to_num(found.kappa_upp - found.kappa))
     interval = (max(-1.0, float(found.kappa) - half), min(1.0, float(found.kappa) + half))

@@ -1,6 +1,6 @@
-"""The queue of a cluster's work: a broker that keeps Ray's actors busy, and the worker that each of them is.
+"""The queue of a cluster's work: a broker that gives batches to Ray's actors, and the worker inside each of them.
 
-`geolib.experiments.cluster` says why there are two of them.
+`geolib.experiments.cluster` says why the two are separate.
 """
 
 import builtins
@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 from collections import deque
+from collections.abc import Sequence
 
 import torch
 
@@ -18,16 +19,16 @@ from geolib.reasoning.answers import Answerer, Settings, room
 from geolib.reasoning.decode import RefusedError
 from geolib.store import fingerprint
 
-_LOOK = 5.0  # seconds between two looks at whether the cluster is still the same
-PAUSE = 0.5  # seconds between two looks at what cannot announce itself
+_LOOK = 5.0  # seconds between two checks that the cluster is still the same
+PAUSE = 0.5  # seconds between two checks of states that Ray does not announce
 
 
 class ClusterError(RuntimeError):
-    """The cluster cannot be reached, has no worker, or lost one at its work."""
+    """The cluster cannot be reached, has no worker, or lost a worker while it was working."""
 
 
 def serve(pipe, load, workers, threads, address, patience):
-    """Be the broker: keep Ray's actors busy with what comes through the pipe, and send back what they answer.
+    """Run the broker: give the batches from the pipe to Ray's actors, and send back their rows.
 
     ``("ready", about)`` is sent once, ``(number, rows or exception)`` for each batch, and ``("lost", why)`` last.
     """
@@ -53,13 +54,13 @@ def serve(pipe, load, workers, threads, address, patience):
 
 
 def _actors(load, workers, threads):
-    """Make the actors: one for each GPU, or for so many cores."""
+    """Start the actors: one for each GPU, or without GPUs one for every `threads` cores."""
     import ray
 
     there = ray.cluster_resources()
     gpus, cores = int(there.get("GPU", 0)), int(there.get("CPU", 0))
     workers = workers or gpus or max(1, cores // threads)
-    # Restarted by Ray as often as they die; but what is tried again is decided by the sweep.
+    # Ray restarts actors as often as they die, but never repeats a task: the sweep decides what is tried again.
     kind = ray.remote(num_cpus=threads, num_gpus=1 if gpus else 0, max_restarts=-1, max_task_retries=0)(_Worker)
     return [kind.remote(load, threads) for _ in range(workers)]
 
@@ -69,7 +70,7 @@ def _broke(pipe, actors, patience):
 
     waiting, idle, told, seen, looked = deque(), [], False, time.monotonic(), time.monotonic()
     here = ray.get_runtime_context().get_node_id()
-    # A reference to the actor that it is of, and the number of the batch; none for the question whether it lives.
+    # By reference: the actor, and the number of the batch; None for a call that only checks that the actor is alive.
     flying = {actor.about.remote(): (actor, None) for actor in actors}
     while True:
         while pipe.poll(0 if flying or waiting else None):
@@ -112,18 +113,18 @@ def _broke(pipe, actors, patience):
                 raise ClusterError("this node is no longer part of it")
             looked = time.monotonic()
         if len(idle) == 0 and time.monotonic() - seen > patience and all(n is None for _, n in flying.values()):
-            raise ClusterError(f"no worker came to life in {patience:g} s: has the cluster what they ask for?")
+            raise ClusterError(f"no worker has started in {patience:g} s: has the cluster the cores or GPUs it needs?")
 
 
-def _portable(error) -> Exception:
-    """Return an error that can travel: of the same kind where that is known everywhere, in the same words."""
+def _portable(error: Exception) -> Exception:
+    """Return an error that can be pickled: of the same type if it is known everywhere, with the same message."""
     if isinstance(error, RefusedError) or type(error) is getattr(builtins, type(error).__name__, None):
         return type(error)(str(error))
     return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 class _Worker:
-    """What an actor is: a model, and who turns prompts into rows with it."""
+    """The object inside an actor: a model, and the Answerer that turns prompts into rows with it."""
 
     def __init__(self, load, threads):
         torch.set_num_threads(threads)
@@ -135,9 +136,9 @@ class _Worker:
         device, memory = room(self.model)
         return device, memory if device == "cuda" else int(memory * min(1.0, self.threads / os.cpu_count()))
 
-    def answer(self, settings: Settings, batch) -> list[dict]:
+    def answer(self, settings: Settings, batch: Sequence[dict]) -> list[dict]:
         if settings != self.settings:
             if settings.model_sha256 != self.sha256:
-                raise RefusedError("Cluster: a worker's model has other weights than the sweep's")
+                raise RefusedError("Cluster: model has other weights on a worker, but the sweep's were expected")
             self.answerer, self.settings = Answerer(self.model, self.tokenizer, settings), settings
         return self.answerer(batch)

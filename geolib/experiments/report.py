@@ -27,9 +27,9 @@ def report(rows: pd.DataFrame, about: Mapping[str, object]) -> str:
     Parameters
     ----------
     rows : pandas.DataFrame
-        As :meth:`geolib.reasoning.Sweep.run` returns them, with 0 among the numbers of examples.
+        As :meth:`geolib.reasoning.Sweep.run` returns them, including rows with 0 examples.
     about : mapping of str to object
-        ``model`` and ``questions``, and what else tells how the rows were made; printed at the end.
+        ``model``, ``questions``, and anything else about how the rows were made; printed at the end.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def report(rows: pd.DataFrame, about: Mapping[str, object]) -> str:
     Raises
     ------
     ValueError
-        There are no rows without examples, or none of the ID at eps = 0.1.
+        There are no rows with 0 examples, or the ID at eps = 0.1 was not recorded.
     """
     rules = _rules(rows)
     if not rules:
@@ -67,12 +67,12 @@ def report(rows: pd.DataFrame, about: Mapping[str, object]) -> str:
     )
 
 
-def _rules(rows) -> list[str]:
-    """Those that the rows were counted by: a rule may have been added since."""
+def _rules(rows: pd.DataFrame) -> list[str]:
+    """Rules that the rows were counted by: a rule may have been added since."""
     return [rule for rule in RULES if column(rule, _EPS) in rows]
 
 
-def _profiles(rows, rule) -> dict[str, np.ndarray]:
+def _profiles(rows: pd.DataFrame, rule: str) -> dict:
     """Median over questions of each layer's ID, by number of examples: the fewest, the most, and some between."""
     groups = rows.groupby("shots")[column(rule, _EPS)]
     all_shots = sorted(groups.groups)
@@ -80,7 +80,7 @@ def _profiles(rows, rule) -> dict[str, np.ndarray]:
     return {f"{all_shots[i]} examples": np.median(np.stack(list(groups.get_group(all_shots[i]))), axis=0) for i in some}
 
 
-def _by_shots(rows) -> pd.DataFrame:
+def _by_shots(rows: pd.DataFrame) -> pd.DataFrame:
     found = []
     for shots, group in rows.groupby("shots"):
         low, high = proportion_confint(group.correct.sum(), len(group), method="wilson")
@@ -98,13 +98,13 @@ def _by_shots(rows) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def _association(table) -> str:
+def _association(table: pd.DataFrame) -> str:
     try:
         return str(association(table))
-    except ValueError as error:  # all right, all wrong, or too few
+    except ValueError as error:  # all answers correct, all wrong, or too few
         return f"none ({error})"
 
 
 def _png(figure: Figure) -> str:
-    """Write a figure as a data address."""
+    """Write a figure as a data URL."""
     return f"data:image/png;base64,{figures.png(figure, dpi=160, bbox_inches='tight')}"

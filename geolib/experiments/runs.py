@@ -1,7 +1,7 @@
-"""The runs of Part III: who is asked what, under which conditions; and how they are published.
+"""The runs of Part III: which questions are asked under which conditions, and how the runs are published.
 
-Each run is a list of sweeps over questions that the paper's protocol selects: 300 that the model gets wrong with no
-example, or 150 that it gets right. All share one store, so that no answer is computed twice.
+Each run is a list of sweeps over questions that the paper's protocol selects: 300 that the model answers wrong without
+examples, or 150 that it answers correctly. All sweeps share one store, so that no answer is computed twice.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import datetime
 import hashlib
 import inspect
 import json
+import os
 import platform
 import subprocess  # nosec B404 - git alone
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import distribution, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,33 +33,34 @@ from geolib.reasoning.published import CONTROLS, GROUPS, HINT, LEAD, NEAREST, TE
 from geolib.reasoning.questions import Question, question_facts
 from geolib.reasoning.sweep import Sweep
 from geolib.store import fingerprint, write_parquet, write_text
+from geolib.typing import Model, Tokenizer
 
 N_WRONG, N_RIGHT, N_SETS = 300, 150, 4
 FACTORS = (0.5, 0.8, 1.25, 2.0)
-# Examples that are chosen, and questions whose prompts they are chosen by.
+# Number of examples that are chosen, and number of questions with whose prompts they are chosen.
 N_SHOWN, N_EXPLORED = 3, 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Part of a run: who is asked, under which conditions, and how the answers are drawn.
+    """Part of a run: which questions are asked, under which conditions, and how the model answers.
 
     Attributes
     ----------
     asked : {"all", "wrong", "half of wrong", "right", "explored", "held out"}
-        Which questions: all, those selected by their answers with no example, or those by which examples are chosen and
-        others, selected by nothing.
+        Which questions: all; those selected by their answers without examples; those with which examples are chosen
+        ("explored"); or other questions, not selected by their answers ("held out").
     conditions : sequence of Condition
     paired : bool
         Whether each question has a condition of its own, as for :class:`Sweep`.
     max_new_tokens : int, optional
-        Where it is not that of the other parts.
+        If it differs from that of the other parts.
     temperature, seed
-        Of the decoding, as for :class:`Sweep`.
+        As for :class:`Sweep`.
     layers : str
         Which layers' attention is sharpened: one of :data:`GROUPS`, or "none".
     sharpness : float
-        By what factor.
+        Factor of the attention scores of those layers.
     """
 
     asked: str
@@ -71,7 +74,7 @@ class Part:
 
     @property
     def labels(self) -> dict:
-        """Columns that its rows are told apart by, beside those of the conditions."""
+        """Columns that distinguish the rows of the part, in addition to those of the conditions."""
         names = ("temperature", "seed", "layers", "sharpness")
         return {name: getattr(self, name) for name in names}
 
@@ -84,35 +87,35 @@ class Runs:
     model, tokenizer
         As :func:`geolib.models.load` returns them.
     questions : sequence of Question
-        GSM8K-Zero, or others of its kind; split by :func:`geolib.reasoning.split`.
+        GSM8K-Zero, or similar questions; split by :func:`geolib.reasoning.split`.
     train : sequence of Question
-        With worked steps; only ``"chain"`` needs them.
+        Questions with worked steps; only ``"chain"`` needs them.
     store : path, optional
         Folder of finished batches, shared by all runs.
     n_asked : int, optional
-        How many of the evaluation set are asked at all, drawn by a fixed seed; by default every question, also those
-        outside that set.
+        Number of questions of the evaluation set that are asked, drawn by a fixed seed; by default all questions,
+        including those outside that set.
     n_wrong, n_right : int
-        How many questions are selected; ``"choosing"`` asks as many as ``n_right``, right or wrong.
+        Number of questions that are selected; ``"choosing"`` asks ``n_right`` questions, whatever their answers.
     gates : sequence of str
-        Names of the MLPs' gate modules: how many gates change sign against the 0-shot prompt is then recorded.
+        Names of the MLPs' gate modules: the number of gates whose sign differs from the 0-shot prompt is recorded.
     **settings
-        Passed on to every :class:`Sweep`.
+        Arguments of every :class:`Sweep`.
     """
 
     def __init__(
         self,
-        model,
-        tokenizer,
+        model: Model,
+        tokenizer: Tokenizer,
         questions: Sequence[Question],
         *,
         train: Sequence[Question] = (),
-        store=None,
+        store: str | os.PathLike | None = None,
         n_asked: int | None = None,
         n_wrong: int = N_WRONG,
         n_right: int = N_RIGHT,
         gates: Sequence[str] = (),
-        **settings,
+        **settings: Any,
     ):
         self.model, self.tokenizer, self.train, self.gates = model, tokenizer, train, tuple(gates)
         self.questions, self.split = list(questions), split(questions)
@@ -134,13 +137,13 @@ class Runs:
         Returns
         -------
         pandas.DataFrame
-            As :meth:`Sweep.run` returns it, with :attr:`Part.labels`, and ``gates_changed`` (array-like,
-            shape=[layers]) where gates are recorded. The questions' 0-shot rows are always among them.
+            As :meth:`Sweep.run` returns it, with :attr:`Part.labels`, and ``gates_changed`` (array, shape=[layers]) if
+            gates are recorded. The 0-shot rows of the questions are always included.
 
         Raises
         ------
         ValueError
-            There is no such run, or there are too few questions for it.
+            ``name`` is unknown, or there are too few questions.
         """
         parts = self.parts(name)
         frames = [self._ask(part, self._asked(part.asked)) for part in parts]
@@ -149,8 +152,14 @@ class Runs:
             rows.attrs[name] = [one for frame in frames for one in frame.attrs[name]]
         return self._with_gates(rows)
 
-    def again(self, name: str, row) -> pd.Series:
-        """Compute one published row anew, from its labels alone, and without the store."""
+    def again(self, name: str, row: pd.Series) -> pd.Series:
+        """Compute one published row again, only from its labels and without the store.
+
+        Raises
+        ------
+        ValueError
+            The run has no row with these labels.
+        """
         for part in self.parts(name):
             for condition in part.conditions:
                 labels = {"condition": condition.name, "example_set": condition.example_set, "shots": condition.shots}
@@ -158,16 +167,16 @@ class Runs:
                     question = next(question for question in self.questions if question.index == row["question"])
                     alone = replace(part, asked="one", conditions=[condition])
                     return self._ask(alone, [question], store=None, progress=False).iloc[0]
-        raise ValueError(f"again: run {name!r} has no such row")
+        raise ValueError(f"again: row has labels that run {name!r} lacks, but a row of that run was expected")
 
     def parts(self, name: str) -> list[Part]:
-        """List what a run consists of."""
+        """List the parts of a run."""
         check_run(name, self.questions, self.split)
         return getattr(self, f"_{name.replace('-', '_')}")()
 
     @property
     def hashes(self) -> dict:
-        """Of the questions and of the model, as manifests hold them."""
+        """Hashes of the questions and of the model, as in manifests."""
         return hashes(self.model, self.questions)
 
     def _bare(self):
@@ -183,14 +192,14 @@ class Runs:
         return [Part(asked="wrong", conditions=[Condition(), *self._controls((1, 3, 5, 10))])]
 
     def _repeats(self):
-        """Ask the same wrong questions once more: reworded, and with answers drawn at random."""
+        """Ask the same wrong questions again: reworded, and with answers drawn at random."""
         drawn = [
             Part(asked="wrong", conditions=[Condition()], temperature=TEMPERATURE, seed=seed) for seed in (1, 2, 3)
         ]
         return [Part(asked="wrong", conditions=[Condition(), Condition(lead=LEAD)]), *drawn]
 
     def _right(self):
-        """Ask questions that were right with no example: they can only fall."""
+        """Ask questions that were answered correctly without examples: their share can only fall."""
         few = [*self._examples(range(1), (1, 3, 5, 10)), *self._controls((5,))]
         drawn = Part(asked="right", conditions=[Condition()], temperature=TEMPERATURE, seed=1)
         return [Part(asked="right", conditions=[Condition(), Condition(lead=LEAD), *few]), drawn]
@@ -208,7 +217,7 @@ class Runs:
         return [Part(asked="half of wrong", conditions=[Condition(), *many])]
 
     def _intervention(self):
-        """Hold the prompt of five examples fixed, and scale the attention scores of some layers."""
+        """Keep the prompt with five examples fixed, and scale the attention scores of some layers."""
         five = self._examples(range(1), (5,))
         scaled = [
             Part(asked="wrong", conditions=five, layers=group, sharpness=factor)
@@ -218,9 +227,9 @@ class Runs:
         return [Part(asked="wrong", conditions=[Condition(), *five]), *scaled]
 
     def _choosing(self):
-        """Show three of the pool, chosen in several ways, none of which looks at an answer."""
+        """Show three examples of the pool, chosen by several rules, none of which uses an answer."""
         pool, held_out = self.split.pool, self._asked("held out")
-        # What would be answered to one example is not asked: a rise is seen in the prompt.
+        # One token is decoded, and no answer: the rise of ID is measured in the prompt.
         explored = [
             Part(asked="explored", conditions=[Condition()]),
             Part(asked="explored", conditions=choosing.alone(pool), max_new_tokens=1),
@@ -240,7 +249,7 @@ class Runs:
         ]
 
     def _explored_rows(self, parts):
-        """Rows that examples are chosen by: those published, where they are of this model and these questions."""
+        """Rows with which examples are chosen: the published ones, if they are of this model and these questions."""
         try:
             rows, manifest = load_run("choosing")
             if all(manifest[key] == value for key, value in self.hashes.items()):
@@ -261,7 +270,7 @@ class Runs:
         return [condition for kind in CONTROLS for condition in self._examples(range(1), shots, kind)]
 
     def _asked(self, which: str) -> list[Question]:
-        """Draw questions of the evaluation set: answered right or wrong with no example, or whatever the answer."""
+        """Draw questions of the evaluation set: answered correctly or wrong without examples, or any."""
         if which == "all":
             return self.questions if self.n_asked is None else _draw(self.split.evaluation, self.n_asked)
         explored = [*self.split.exploration, *self.split.evaluation][:N_EXPLORED]
@@ -282,22 +291,22 @@ class Runs:
             self._bare_cache = self._ask(self.parts("bare")[0], self._asked("all"))
         return self._bare_cache
 
-    def _ask(self, part: Part, questions, **settings) -> pd.DataFrame:
+    def _ask(self, part: Part, questions: Sequence[Question], **settings: Any) -> pd.DataFrame:
         depth = self.model.config.get_text_config().num_hidden_layers
         start, end = GROUPS.get(part.layers, (0, 0))
         sharpness = dict.fromkeys(range(round(start * depth), round(end * depth)), part.sharpness)
-        how = {"temperature": part.temperature, "seed": part.seed, "sharpness": sharpness or None}
+        how: dict[str, Any] = {"temperature": part.temperature, "seed": part.seed, "sharpness": sharpness or None}
         how |= {"max_new_tokens": part.max_new_tokens} if part.max_new_tokens else {}
         how["paired"] = part.paired
         rows = self._sweep(questions=questions, conditions=part.conditions, **how, **settings).run()
         return rows.assign(**part.labels)
 
     def _with_gates(self, rows):
-        """Count the gates that differ from those of the question's 0-shot prompt, layer by layer."""
+        """Count, layer by layer, the gates whose sign differs from the question's 0-shot prompt."""
         if not self.gates:
             return rows
         bare = self._bare_rows().set_index("question").signs
-        rows = rows[rows.question.isin(bare.index)]  # not where the 0-shot prompt is among those that failed
+        rows = rows[rows.question.isin(bare.index)]  # without questions whose 0-shot prompt failed
         changed = [
             np.bitwise_count(row ^ bare[question]).reshape(len(self.gates), -1).sum(1)
             for question, row in zip(rows.question, rows.signs, strict=True)
@@ -305,27 +314,28 @@ class Runs:
         return rows.drop(columns="signs").assign(gates_changed=changed)
 
 
-def _draw(questions, n) -> list[Question]:
+def _draw(questions: Sequence[Question], n: int) -> list[Question]:
     drawn = np.random.default_rng(0).permutation(len(questions))[: integer("draw: n", n, 0)]
     return [questions[i] for i in sorted(drawn)]
 
 
-def publish(rows: pd.DataFrame, name: str, folder, *, runs: Runs, source: str, command: str) -> dict:
-    """Write what may be published of a run: indices, numbers and verdicts, no text; and its manifest.
+def publish(rows: pd.DataFrame, name: str, folder: str | os.PathLike, *, runs: Runs, source: str, command: str) -> dict:
+    """Write the publishable part of a run (indices, numbers and verdicts, no text) and its manifest.
 
     Parameters
     ----------
     rows : pandas.DataFrame
         As :meth:`Runs.run` returns it.
     name : str
-        Of the run: the files are ``name.parquet`` and ``name.json``.
+        Name of the run: the files are ``name.parquet`` and ``name.json``.
     folder : path
+        Folder of the files, made if it is missing.
     runs : Runs
-        For the manifest: hashes of the model and of the questions.
+        Its model and questions are hashed in the manifest.
     source : str
-        Which questions, in words.
+        Description of the questions.
     command : str
-        What was run.
+        The command that made the rows.
 
     Returns
     -------
@@ -341,7 +351,7 @@ def publish(rows: pd.DataFrame, name: str, folder, *, runs: Runs, source: str, c
     manifest = manifest_of(rows, name, runs.model, source=source, command=command, **made_by)
     kept = rows.drop(columns=[c for c in ("response", "expected", "signs") if c in rows])
     lists = [column for column in kept if len(kept) and isinstance(kept[column].iloc[0], np.ndarray)]
-    # Counts are whole; of a share of attention three digits are enough.
+    # Counts are integers; for a share of attention three digits are enough.
     small = {column: np.float16 if column == "sink_share" else np.int32 for column in lists}
     kept = kept.assign(**{c: [cell.astype(small[c]) for cell in kept[c]] for c in lists})
     if name == "bare":
@@ -351,23 +361,23 @@ def publish(rows: pd.DataFrame, name: str, folder, *, runs: Runs, source: str, c
     return write(kept, manifest, folder)
 
 
-def hashes(model, questions: Sequence[Question]) -> dict:
-    """Of questions and of a model, as manifests hold them."""
+def hashes(model: Model, questions: Sequence[Question]) -> dict:
+    """Hashes of questions and of a model, as in manifests."""
     texts = json.dumps([[question.text, question.answer] for question in questions])
     return {"questions_sha256": hashlib.sha256(texts.encode()).hexdigest(), "model_sha256": fingerprint(model)}
 
 
-def manifest_of(rows: pd.DataFrame, name: str, model, *, source: str, command: str, **made_by) -> dict:
-    """Describe rows of a sweep, and all that made them: ``made_by`` holds hashes and settings."""
+def manifest_of(rows: pd.DataFrame, name: str, model: Any, *, source: str, command: str, **made_by: Any) -> dict:
+    """Describe rows of a sweep, and everything that made them: ``made_by`` has hashes and settings."""
     return {
         "run": name,
         "rows": len(rows),
         "skipped": len(rows.attrs.get("skipped", ())),
         "failed": len(rows.attrs.get("failed", ())),
-        # Unknown where a store holds answers from before it was counted.
+        # Unknown if a store has answers from before this was counted.
         "near_threshold": int(rows.near.sum()) if "near" in rows and rows.near.notna().all() else None,
         "questions": source,
-        "model": Path(model.config.name_or_path).name or type(model).__name__,  # no path of this machine's
+        "model": Path(model.config.name_or_path).name or type(model).__name__,  # without the path on this machine
         **made_by,
         "judge_sha256": hashlib.sha256(Path(inspect.getfile(judge)).read_bytes()).hexdigest(),
         "seconds": round(float(rows.seconds.sum()), 1),
@@ -380,27 +390,29 @@ def manifest_of(rows: pd.DataFrame, name: str, model, *, source: str, command: s
 
 
 def commit() -> str | None:
-    """Name the commit of this code, with "+" where it was changed since: of the checkout, or of what pip installed."""
+    """Commit of this code (of the checkout, or of the installed package), with "+" if files have changed since."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         git, here = ["git", "-C", str(Path(__file__).parents[1])], ["--", "."]
         last, changed = (
             subprocess.run([*git, *asked, *here], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
             for asked in (["log", "-1", "--format=%H"], ["status", "--porcelain"])
         )
-        if last:  # an environment may lie in the checkout of another project, which then knows no such folder
+        if last:  # empty if the environment is inside the checkout of another project
             return last + "+" * bool(changed)
     with contextlib.suppress(LookupError, TypeError, ImportError):
-        return json.loads(distribution("geometry-of-reasoning").read_text("direct_url.json"))["vcs_info"]["commit_id"]
+        return json.loads(distribution("geometry-of-reasoning").read_text("direct_url.json") or "{}")["vcs_info"][
+            "commit_id"
+        ]
     return None
 
 
-def check_replaces(folder, name: str, made_by: dict) -> None:
-    """Refuse a folder in which the run's file holds rows that something else made.
+def check_replaces(folder: str | os.PathLike, name: str, made_by: dict) -> None:
+    """Refuse a folder whose file of this run has rows of another model, other questions or other settings.
 
     Raises
     ------
     ValueError
-        The manifest beside it names another model, other questions or settings; or there is none.
+        The manifest beside the file says so, or there is no manifest.
     """
     path = Path(folder) / f"{name}.parquet"
     try:
@@ -415,8 +427,8 @@ def check_replaces(folder, name: str, made_by: dict) -> None:
         )
 
 
-def write(rows: pd.DataFrame, manifest: dict, folder) -> dict:
-    """Write a table and its manifest, with the table's checksum, under the name of the run."""
+def write(rows: pd.DataFrame, manifest: dict, folder: str | os.PathLike) -> dict:
+    """Write a table and its manifest, with the table's checksum, under the name of the run; return the manifest."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{manifest['run']}.parquet"

@@ -2,11 +2,11 @@
 
 - `ReluNetwork`: a fully connected ReLU or leaky ReLU network, and its affine map at a point;
 - `line_partition`: all breakpoints along a segment;
-- `effective_regions`: how many regions a set holds, from points drawn from it;
+- `effective_regions`: how many regions a set meets, estimated from random points of the set;
 - `plane_partition`: the exact polygons of a two-dimensional slice;
 - `count_arrangement`, `count_in_ball`: the regions of hyperplanes in R^d, and in a ball;
 - `count_in_cube`: the regions of a network of any depth in a cube of few dimensions;
-- `max_regions`, `region_bound`: the most that hyperplanes, and the layers of a network, can make.
+- `max_regions`, `region_bound`: the largest number of regions of hyperplanes, and of a network with given widths.
 
 NumPy only. Torch networks enter through `ReluNetwork.from_torch`.
 """

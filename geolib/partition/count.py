@@ -1,20 +1,22 @@
-"""How many regions hyperplanes, and the layers of a network, cut a space into: exact counts, bounds, an estimate."""
+"""Regions that hyperplanes, or the layers of a network, cut a space into: exact counts, bounds and an estimate."""
 
 from collections import Counter
+from collections.abc import Iterable
 from fractions import Fraction
 from functools import cached_property
 from itertools import accumulate
 from math import gcd, lcm, log2
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from geolib.checks import above_zero, finite_array, integer, masked, no_array, one_line
 
 # Rounding errors that `count_in_ball` allows for, relative to the radius: 64 times the unit of float64, before it
 # grows with the condition of the hyperplanes that meet.
 ROUNDING = 64 * np.finfo(np.float64).eps
-NEARLY_PARALLEL = 1e-5  # a sine; below, float64 would lose too many digits
-LARGEST = 2 * 10**10  # bits of whole numbers that bounds may add up: seconds, and less than a gigabyte
+NEARLY_PARALLEL = 1e-5  # sine of an angle between hyperplanes; below it float64 would lose too many digits
+LARGEST = 2 * 10**10  # bits of all terms of a bound: takes seconds, and less than a gigabyte
 
 
 def max_regions(n_hyperplanes: int, dim: int, *, central: bool = False) -> int:
@@ -40,9 +42,9 @@ def max_regions(n_hyperplanes: int, dim: int, *, central: bool = False) -> int:
     Raises
     ------
     TypeError
-        If a count is not an integer; a bool is none.
+        If a count is not an integer (booleans are rejected).
     ValueError
-        If a count is negative, or the terms of the sum have more than 2e10 bits in all (dim = 20,000 and n = 1e12
+        If a count is negative, or the terms of the sum have more than 2e10 bits in total (dim = 20,000 and n = 1e12
         have half of that).
 
     References
@@ -69,8 +71,8 @@ def max_regions(n_hyperplanes: int, dim: int, *, central: bool = False) -> int:
     return sum(_binomials(n, dim))
 
 
-def count_arrangement(normals, offsets, *, limit=500_000) -> int:
-    """Regions that hyperplanes cut all of R^dim into, in any position, exactly.
+def count_arrangement(normals: ArrayLike, offsets: ArrayLike, *, limit: int = 500_000) -> int:
+    """Exact number of regions that hyperplanes in any position cut all of R^dim into.
 
     A hyperplane is {x : normals[i] @ x + offsets[i] = 0}. Parallel, concurrent and repeated ones are counted as they
     are: proportional rows are one hyperplane, and a zero normal with an offset is the empty set, which cuts nothing.
@@ -80,9 +82,9 @@ def count_arrangement(normals, offsets, *, limit=500_000) -> int:
     normals : array-like, shape=[n, dim]
         Integers of any size, fractions, or floats: a float is taken as the rational number it is.
     offsets : array-like, shape=[n]
-        Likewise.
+        Numbers of the same kinds.
     limit : int
-        The most flats of one dimension that may be looked at.
+        Largest number of flats of one dimension that may be visited.
 
     Returns
     -------
@@ -92,19 +94,19 @@ def count_arrangement(normals, offsets, *, limit=500_000) -> int:
     Raises
     ------
     TypeError
-        If something is not an array of real numbers.
+        If `normals` or `offsets` is not an array of real numbers, or `limit` not an integer.
     ValueError
         If a shape is wrong, a number is NaN or infinite, a normal and its offset are both zero, or there are more
         flats than `limit`.
 
     Notes
     -----
-    Deletion and restriction: the i-th hyperplane adds as many regions as the ones before it cut it into. Restrictions
-    that come out the same are counted once. So the work grows with the flats (the distinct intersections) at worst,
-    and with far less in structured arrangements: a few hundred restrictions give the 12! regions of the braid
-    arrangement in R^12. A flat takes some 50 microseconds and some kilobytes: at the limit, half a minute and a
-    gigabyte. Of 40 hyperplanes in general position in R^7 there are more, C(40, 5) in one dimension; for those
-    `max_regions` is the count.
+    Deletion and restriction: adding the i-th hyperplane adds as many regions as the hyperplanes before it cut the i-th
+    one into. Equal restrictions are counted once, with a multiplicity. In the worst case the work grows with the number
+    of flats (distinct intersections); in structured arrangements it is far less: a few hundred restrictions give the
+    12! regions of the braid arrangement in R^12. A flat takes about 50 microseconds and some kilobytes: at the limit,
+    half a minute and a gigabyte. Forty hyperplanes in general position in R^7 exceed the limit, with C(40, 5) flats in
+    one dimension; in general position `max_regions` gives the count.
 
     References
     ----------
@@ -122,8 +124,8 @@ def count_arrangement(normals, offsets, *, limit=500_000) -> int:
     """
     limit = integer("count_arrangement: limit", limit, 1)
     total, level = 0, Counter([_hyperplanes(normals, offsets)])
-    while level:  # the arrangements in one dimension, and how often each came up
-        below = Counter()
+    while level:  # the arrangements of one dimension, and the multiplicity of each
+        below: Counter[tuple] = Counter()
         for rows, times in level.items():
             total += times
             if rows and len(rows[0]) == 2:  # on a line, each point adds one region
@@ -132,22 +134,21 @@ def count_arrangement(normals, offsets, *, limit=500_000) -> int:
             for i, row in enumerate(rows):
                 below[_restrict(rows[:i], row)] += times
             if len(below) > limit:
-                raise ValueError(f"count_arrangement: limit is {limit}, but there are more flats; pass a larger limit")
+                raise ValueError(f"count_arrangement: limit is {limit}, but more was expected: there are more flats")
         level = below
     return total
 
 
-def count_in_ball(normals, offsets, radius) -> int:
-    """Regions that hyperplanes in general position cut an open ball around the origin into.
+def count_in_ball(normals: ArrayLike, offsets: ArrayLike, radius: float) -> int:
+    """Count the regions that hyperplanes in general position cut an open ball around the origin into.
 
-    A region counts if it meets the ball. For a ball around c, give offsets + normals @ c.
+    A region counts if it meets the ball. For a ball around c, pass offsets + normals @ c.
 
     Parameters
     ----------
     normals : array-like, shape=[n, dim]
         Row i stands for the hyperplane {x : normals[i] @ x + offsets[i] = 0}, as in `count_arrangement`.
     offsets : array-like, shape=[n]
-        Offsets.
     radius : float
         Radius of the ball, above 0.
 
@@ -159,18 +160,18 @@ def count_in_ball(normals, offsets, radius) -> int:
     Raises
     ------
     TypeError
-        If something is not an array of real numbers.
+        If an argument is not an array of real numbers.
     ValueError
-        If hyperplanes that meet in the ball are not in general position, a flat touches the sphere (both as far as
-        rounding lets tell), a shape or a number is wrong, or a normal and its offset are both zero.
+        If hyperplanes that meet in the ball are not in general position, or a flat touches the sphere (both decided
+        up to rounding); if a shape or a number is wrong, or a normal and its offset are both zero.
 
     Notes
     -----
-    In general position, k hyperplanes meet in a flat of dimension dim - k or not at all. Then the regions inside an
-    open convex set are as many as the flats that meet it (Zaslavsky 1975; each flat has a Moebius number of +-1).
-    Flats are built up hyperplane by hyperplane with their point nearest to the origin, and dropped once that is
-    outside, so time grows with the count times n. Hyperplanes that are nearly parallel meet where rational arithmetic
-    says, some 0.1 ms for each such flat.
+    In general position, k hyperplanes meet in a flat of dimension dim - k or not at all. Then an open convex set has as
+    many regions as flats that meet it (Zaslavsky 1975; each flat has a Moebius number of +-1). Flats are built up
+    hyperplane by hyperplane, each with its point nearest to the origin, and are dropped once that point is outside;
+    time grows with the count times n. The intersections of nearly parallel hyperplanes are computed in rational
+    arithmetic, which takes about 0.1 ms for each such flat.
 
     Examples
     --------
@@ -194,8 +195,8 @@ def count_in_ball(normals, offsets, radius) -> int:
     return total
 
 
-def region_bound(widths, dim: int) -> int:
-    """Upper bound for the regions of a deep ReLU network, in all of its input space or any part of it.
+def region_bound(widths: Iterable[int], dim: int) -> int:
+    """Upper bound on the number of regions of a deep ReLU network, in all of its input space or any part of it.
 
     Theorem 1 of Serra, Tjandraatmadja and Ramalingam (2018): the sum of the products C(n_1, j_1) ... C(n_L, j_L) over
     all j with j_l <= min(dim, n_1 - j_1, ..., n_(l-1) - j_(l-1), n_l). With one layer it is `max_regions`.
@@ -205,7 +206,7 @@ def region_bound(widths, dim: int) -> int:
     widths : sequence of int
         Neurons n_1, ..., n_L of each hidden layer, at least 0.
     dim : int
-        Dimension of the input, or of the affine slice of it that is looked at; at least 0.
+        Dimension of the input, or of an affine slice of the input space; at least 0.
 
     Returns
     -------
@@ -215,9 +216,9 @@ def region_bound(widths, dim: int) -> int:
     Raises
     ------
     TypeError
-        If widths is not a sequence, or a number is not an integer; a bool is none.
+        If `widths` is not a sequence, or a number is not an integer (booleans are rejected).
     ValueError
-        If widths is empty, a number is negative, or numbers of more than 2e10 bits in all would have to be added up.
+        If `widths` is empty, a number is negative, or the terms of the sum have more than 2e10 bits in total.
 
     References
     ----------
@@ -232,12 +233,13 @@ def region_bound(widths, dim: int) -> int:
     try:
         widths = list(widths)
     except TypeError:
-        raise TypeError(f"region_bound: widths is {one_line(widths)}, expected a sequence of integers") from None
+        raise TypeError(f"region_bound: widths is {one_line(widths)}, but a sequence was expected") from None
     if not widths:
-        raise ValueError("region_bound: widths is empty, expected at least one hidden layer")
+        raise ValueError("region_bound: widths is empty, but at least one hidden layer was expected")
     widths = [integer(f"region_bound: widths[{layer}]", width, 0) for layer, width in enumerate(widths)]
     _refuse_large("region_bound: widths and dim", 16 * min(dim, widths[0]), widths, dim)
-    # by_rank[t] is the sum over the layers so far with running minimum t: the rank that a region's map may still have.
+    # Invariant: by_rank[t] is the sum of the products over the layers so far whose running minimum is t. The running
+    # minimum bounds the rank of the affine map of a region.
     by_rank = [0] * min(dim, widths[0]) + [1]
     for n in widths:
         rank = len(by_rank) - 1
@@ -252,27 +254,28 @@ def region_bound(widths, dim: int) -> int:
     return sum(by_rank)
 
 
-def effective_regions(values) -> float:
-    """Inverse of the probability that two points of a set lie in one region, from points drawn from it.
+def effective_regions(values: ArrayLike) -> float:
+    """Estimate the inverse of the probability that two random points of a set lie in the same region.
 
-    It is at most the number of regions, with equality if all are equally likely (Simpson 1949; Hill 1973, of order 2).
+    The inverse is at most the number of regions, with equality if all are equally likely (Simpson 1949; Hill 1973, with
+    order 2).
 
     Parameters
     ----------
     values : array-like, shape=[n, n_hyperplanes]
-        What the hyperplanes' affine functions give at n independent points, at least 2. A region is a pattern of
-        values > 0.
+        Values of the hyperplanes' affine functions at n independent points of the set, n >= 2. A region is a pattern
+        of values > 0.
 
     Returns
     -------
     float
-        Pairs of points divided by those that share a pattern: the share is an unbiased estimate of the probability.
-        Infinity if no two points share one: then there are more regions than these points can tell.
+        Number of pairs of points divided by the number of pairs with equal patterns; the inverse ratio is an unbiased
+        estimate of the probability. Infinity if no two points share a pattern: then n points are too few.
 
     Raises
     ------
     TypeError, ValueError
-        If values are not numbers or not finite, or a shape is wrong.
+        If `values` holds something else than finite numbers, or has another shape.
 
     Examples
     --------
@@ -285,7 +288,7 @@ def effective_regions(values) -> float:
     values = finite_array("effective_regions: values", values)
     if values.ndim != 2 or len(values) < 2:
         raise ValueError(
-            f"effective_regions: values has shape {values.shape}, expected [n, n_hyperplanes], n at least 2"
+            f"effective_regions: values has shape {values.shape}, but [n, n_hyperplanes] with n >= 2 was expected"
         )
     if not values.shape[1]:
         return 1.0
@@ -297,17 +300,17 @@ def effective_regions(values) -> float:
 
 
 def _binomials(n, dim):
-    """C(n, k) for all k <= min(n, dim), each from the one before."""
+    """Binomial coefficients C(n, k) for all k <= min(n, dim), each computed from the one before."""
     return accumulate(range(1, min(n, dim) + 1), lambda c, k: c * (n - k + 1) // k, initial=1)
 
 
 def _refuse_large(given, n_numbers, widths, dim):
-    """Raise if so many numbers as large as the product of `max_regions` would fill the memory."""
+    """Raise if `n_numbers` numbers of the size that `max_regions` gives for these widths would fill the memory."""
     ranks = [min(n, dim, 10**12) for n in widths]
     bits = sum(min(n, k * (log2(n) - log2(k) + 1.5)) for n, k in zip(widths, ranks, strict=True) if k)
     if min(n_numbers, LARGEST) * bits > LARGEST:
         size = log2(n_numbers) + log2(bits)
-        raise ValueError(f"{given} ask for numbers of 2^{size:.0f} bits in all, expected at most {LARGEST:.0e} bits")
+        raise ValueError(f"{given} need numbers of 2^{size:.0f} bits in total, but at most {LARGEST:.0e} was expected")
 
 
 def _hyperplanes(normals, offsets):
@@ -318,17 +321,18 @@ def _hyperplanes(normals, offsets):
     table = [[*normal, offset] for normal, offset in zip(normals.tolist(), offsets.tolist(), strict=True)]
     for i, row in enumerate(table):
         if not any(row):
-            raise ValueError(f"count_arrangement: row {i} is all 0, expected a hyperplane")
+            raise ValueError(f"count_arrangement: row {i} is all 0, but a hyperplane was expected")
     table = [row for row in table if any(row[:-1])]
-    # The rows with one coordinate come first: they are cut by the others in few different ways.
+    # Rows with few coordinates come first: the other hyperplanes have few different restrictions to them.
     rows = sorted(_essential(table), key=lambda row: sum(map(bool, row)))
     return tuple(dict.fromkeys(_primitive(_whole(row)) for row in rows))
 
 
 def _essential(rows):
-    """Move rows of fractions to coordinates in which the first independent ones are unit vectors with offset 0.
+    """Change coordinates so that the first independent rows become unit vectors with offset 0.
 
-    This is Gauss-Jordan elimination on the columns. Coordinates that no hyperplane depends on are dropped.
+    This is Gauss-Jordan elimination on the columns of rows of fractions. Coordinates that no hyperplane depends on are
+    dropped.
     """
     *columns, offset = map(list, zip(*rows, strict=True)) if rows else [[]]
     done = []
@@ -346,8 +350,9 @@ def _essential(rows):
 
 
 def _restrict(rows, onto):
-    """Hyperplanes that rows cut out of the hyperplane `onto`, in one coordinate less."""
-    # Always its last coordinate: then a flat has the same coordinates whichever way it was reached.
+    """Restrict the hyperplanes `rows` to the hyperplane `onto`, which has one coordinate fewer."""
+    # Always eliminate the last possible coordinate: then a flat has the same coordinates however it is reached, and
+    # equal restrictions are recognised as equal.
     last = max(k for k, slope in enumerate(onto[:-1]) if slope)
     pivot, rest = onto[last], onto[:last] + onto[last + 1 :]
     cut = {}
@@ -367,7 +372,7 @@ def _whole(row):
 
 
 def _primitive(row):
-    """Divide a row of integers by what they share, so that proportional rows become equal."""
+    """Divide a row of integers by their greatest common divisor, signed so that proportional rows become equal."""
     divisor = gcd(*row)
     if next(entry for entry in row if entry) < 0:
         divisor = -divisor
@@ -375,23 +380,23 @@ def _primitive(row):
 
 
 def _unit_rows(normals, offsets, radius):
-    """Check, and scale to unit normals and to the unit ball."""
+    """Check the arguments of `count_in_ball`, and scale them to unit normals and the unit ball."""
     normals = finite_array("count_in_ball: normals", normals)
     offsets = finite_array("count_in_ball: offsets", offsets)
     _check_shapes("count_in_ball", normals, offsets)
     radius = above_zero("count_in_ball: radius", radius)
     empty = ~normals.any(axis=1)
-    if (empty & (offsets == 0)).any():
-        raise ValueError(f"count_in_ball: row {np.argmax(empty & (offsets == 0))} is all 0, expected a hyperplane")
+    if (zero := empty & (offsets == 0)).any():
+        raise ValueError(f"count_in_ball: row {np.argmax(zero)} is all 0, but a hyperplane was expected")
     length = np.where(empty, 1, np.hypot.reduce(normals, axis=1))
     with np.errstate(over="ignore"):
         distance = offsets / length / radius
-    # Whatever is outside stays there at 2: the empty set, and numbers that would overflow.
+    # A hyperplane that misses the ball is put at distance 2: also the empty set, and distances that would overflow.
     return normals / length[:, None], np.where(empty, 2, np.clip(distance, -2, 2))
 
 
 class _ExactFlats:
-    """Where hyperplanes meet, in rational arithmetic: for those so nearly parallel that float64 cannot tell."""
+    """Intersections of hyperplanes in rational arithmetic, for nearly parallel ones, where float64 is too coarse."""
 
     def __init__(self, normals, offsets, radius):
         self._given = normals, offsets, radius
@@ -403,16 +408,19 @@ class _ExactFlats:
 
     @cached_property
     def _directions(self):
-        """The same number for parallel hyperplanes."""
+        """A number for each hyperplane; parallel hyperplanes have the same number."""
         known = {}
         normals = [row[:-1] for row in self._rows]
         return [known.setdefault(_primitive(_whole(normal)) if any(normal) else (), len(known)) for normal in normals]
 
     def meet(self, names, members):
-        """Return, by name, the sets of hyperplanes of which the last cuts the flat where those before meet.
+        """For each set of hyperplanes whose last one cuts the intersection of the others, return where it does.
 
-        For each, its unit normal within that flat, and the point nearest to the origin: in units of the radius,
-        and 2 where it is further away.
+        Returns
+        -------
+        dict
+            By name: the unit normal of the last hyperplane within that intersection, and the point of the new
+            intersection that is nearest to the origin, in units of the radius and clipped to 2.
         """
         if not len(names):
             return {}
@@ -454,7 +462,7 @@ def _deeper(members, frame, point, noise, normals, offsets, exact):
     point : array, shape=[n_flats, dim]
         The flat's point nearest to the origin.
     noise : array, shape=[n_flats]
-        Rounding errors of frame and point, relative to their length.
+        Bound on the rounding errors of frame and point, relative to their length.
     normals, offsets : array, shape=[n, dim] and shape=[n]
         All hyperplanes, with unit normals.
     exact : _ExactFlats
@@ -463,13 +471,13 @@ def _deeper(members, frame, point, noise, normals, offsets, exact):
     Returns
     -------
     members, frame, point, noise
-        Likewise, with k + 1.
+        The same of the new flats, with k + 1 in place of k.
     """
     last = members[:, -1:] if members.shape[1] else np.full((1, 1), -1)
     flat, new = np.nonzero(np.arange(len(normals)) > last)
     members = np.column_stack([members[flat], new])
     frame, noise, normal = frame[flat], noise[flat], normals[new]
-    for _ in range(2):  # Gram-Schmidt; once more for what rounding leaves
+    for _ in range(2):  # Gram-Schmidt, twice: the second pass removes what rounding left
         along = np.einsum("fkd,fd->fk", frame, normal)
         normal = normal - np.einsum("fk,fkd->fd", along, frame)
     length = np.linalg.norm(normal, axis=1)
@@ -499,11 +507,11 @@ def _deeper(members, frame, point, noise, normals, offsets, exact):
 def _refuse_any(wrong, members, problem, expected):
     if wrong.any():
         which = ", ".join(map(str, members[np.argmax(wrong)]))
-        raise ValueError(f"count_in_ball: hyperplanes {which} {problem}, expected {expected}")
+        raise ValueError(f"count_in_ball: hyperplanes {which} {problem}, but {expected} was expected")
 
 
 def _exact_array(name, value):
-    """Object array of fractions that equal the numbers given; `name` opens the error."""
+    """Object array of fractions that equal the given numbers; `name` prefixes the message."""
     try:
         if masked(value):
             raise TypeError
@@ -514,7 +522,7 @@ def _exact_array(name, value):
             number = number.item() if isinstance(number, np.generic) else number
             array[at] = Fraction(*number.as_integer_ratio())
     except ArithmeticError:  # not only overflow: Decimal('sNaN') cannot be compared
-        raise ValueError(f"{name} holds {number} at {at}, expected finite numbers") from None
+        raise ValueError(f"{name} holds {number} at {at}, but finite numbers were expected") from None
     except (AttributeError, TypeError, ValueError, RuntimeError):
         raise no_array(name, value) from None
     return array
@@ -522,9 +530,6 @@ def _exact_array(name, value):
 
 def _check_shapes(caller, normals, offsets):
     if normals.ndim != 2:
-        raise ValueError(f"{caller}: normals has shape {normals.shape}, expected [n, dim]")
+        raise ValueError(f"{caller}: normals has shape {normals.shape}, but [n, dim] was expected")
     if offsets.shape != normals.shape[:1]:
-        raise ValueError(
-            f"{caller}: offsets has shape {offsets.shape}, but normals has shape {normals.shape}; "
-            f"expected {normals.shape[:1]}"
-        )
+        raise ValueError(f"{caller}: offsets has shape {offsets.shape}, but {normals.shape[:1]} was expected")

@@ -1,7 +1,8 @@
-"""Regions of a network in a cube of few dimensions: polytopes that are cut neuron by neuron.
+"""Number of regions of a network in a cube of few dimensions: polytopes are cut neuron by neuron.
 
-A polytope is known by the values of a layer's neurons at its vertices, and by which facets each vertex lies on. That
-is enough to cut it: on the polytope the layer is affine, so a new vertex has values between those of its neighbours.
+A polytope is represented by two tables: the values of a layer's neurons at its vertices, and the facets that each
+vertex lies on. This is enough to cut it: on the polytope the layer is affine, so the values at a new vertex are
+interpolated between those at the two ends of the edge that is cut.
 """
 
 import numpy as np
@@ -10,17 +11,17 @@ from geolib.checks import above_zero, integer
 from geolib.partition.network import ReluNetwork, gain
 from geolib.partition.rounding import carry
 
-# Values up to this, relative to the terms they are the sum of, cannot be told from 0: far above what rounding does in
+# Values up to this, relative to the terms of their sum, are indistinguishable from 0: far above the rounding errors in
 # general position, and far below the values at a million vertices.
 DOUBT = 1e-11
 _MAX_DIM = 12  # a cube has 2^dim corners
 
 
-def count_in_cube(network, radius, *, limit=2_000_000) -> int:
-    """Regions of a network of any depth in the cube [-radius, radius]^input_dim.
+def count_in_cube(network: ReluNetwork, radius: float, *, limit: int = 2_000_000) -> int:
+    """Count the regions of a network of any depth in the cube [-radius, radius]^input_dim.
 
     Meant for the restriction of a network to a slice of a few dimensions. The network must be in general position:
-    a neuron must not be 0 at a corner of the cube, nor where as many others are as there are dimensions.
+    no neuron is 0 at a corner of the cube, and no more neurons than dimensions are 0 at one point.
 
     Parameters
     ----------
@@ -29,7 +30,7 @@ def count_in_cube(network, radius, *, limit=2_000_000) -> int:
     radius : float
         Half the length of the cube's edges, above 0.
     limit : int
-        The most regions that may be counted.
+        Largest number of regions that may be counted.
 
     Returns
     -------
@@ -41,14 +42,14 @@ def count_in_cube(network, radius, *, limit=2_000_000) -> int:
     TypeError
         If `network` is not a ReluNetwork, or another argument is not a number.
     ValueError
-        If the network is not in general position in the cube, as far as rounding lets tell; if there are more than
-        `limit` regions; if the input has too many dimensions or a number is wrong.
+        If the network is not in general position in the cube, up to rounding; if there are more than `limit` regions;
+        if the input has too many dimensions or a number is wrong.
 
     Notes
     -----
-    In two dimensions `plane_partition` does more: it is faster, takes any position, and keeps the polygons. Here time
-    grows with the regions and with their corners: by some 0.1 ms for each region in up to six dimensions, where they
-    are few, and by 10 ms in twelve, where a cube has 4,096 and its parts have more. Memory hardly grows.
+    In two dimensions `plane_partition` is better: it is faster, accepts any position, and keeps the polygons. Time
+    grows with the number of regions and with their corners: about 0.1 ms for each region in up to six dimensions, and
+    10 ms in twelve, where a cube has 4,096 corners and its parts have more. Memory hardly grows.
 
     Examples
     --------
@@ -59,10 +60,10 @@ def count_in_cube(network, radius, *, limit=2_000_000) -> int:
     15
     """
     if not isinstance(network, ReluNetwork):
-        raise TypeError(f"count_in_cube: network is {type(network).__name__}, expected a ReluNetwork")
+        raise TypeError(f"count_in_cube: network is {type(network).__name__}, but a ReluNetwork was expected")
     dim = network.input_dim
     if dim > _MAX_DIM:
-        raise ValueError(f"count_in_cube: the network's input has dimension {dim}, expected at most {_MAX_DIM}")
+        raise ValueError(f"count_in_cube: network has input dimension {dim}, but at most {_MAX_DIM} was expected")
     radius = above_zero("count_in_cube: radius", radius)
     limit = integer("count_in_cube: limit", limit, 1)
 
@@ -76,10 +77,10 @@ def count_in_cube(network, radius, *, limit=2_000_000) -> int:
         if layer == last and len(cuts) <= 1:
             total += 1 + len(cuts)
             if total > limit:
-                raise ValueError(f"count_in_cube: limit is {limit}, but there are more regions; pass a larger limit")
+                raise ValueError(f"count_in_cube: limit is {limit}, but more was expected: there are more regions")
         elif len(cuts):
-            if layer == last:  # nothing comes after: the other neurons' values are not needed
-                values, noise, cuts = values[:, cuts], noise[cuts], [0]
+            if layer == last:  # no layer comes after: the values of other neurons are not needed
+                values, noise, cuts = values[:, cuts], noise[cuts], np.zeros(1, dtype=int)
             waiting += [(layer, half, noise, own) for half, own in _cut(values, noise, facets, cuts[0], dim)]
         else:
             slope = gain(network, values.max(axis=0) > 0)
@@ -88,29 +89,29 @@ def count_in_cube(network, radius, *, limit=2_000_000) -> int:
 
 
 def _enter(network, layer, hidden, noise):
-    """Values of a layer's neurons at the vertices, shape=[n_vertices, width]; up to where they could be 0.
+    """Values of a layer's neurons at the vertices, shape=[n_vertices, width], and the bound up to which they may be 0.
 
-    `noise` is the same of the layer before: what cancels there is lost here, too.
+    `noise` is that bound for the layer before: digits that cancellation lost there are lost here, too.
     """
     W, b = network.weights[layer], network.biases[layer]
     with np.errstate(over="ignore", invalid="ignore"):
         values = hidden @ W.T + b
         lost = carry(W, b, noise[None])[0]
     if not (np.abs(values) < 1e300).all():
-        raise ValueError("count_in_cube: values overflow, expected a smaller radius or smaller weights")
+        raise ValueError("count_in_cube: values overflow, but a smaller radius or smaller weights were expected")
     noise = DOUBT * (np.abs(hidden).max(axis=0) @ np.abs(W).T + np.abs(b)) + lost
     _refuse_any(np.abs(values) <= noise)
     return values, noise
 
 
 def _cut(values, noise, facets, neuron, dim):
-    """Both sides of a polytope, shape=[n_vertices, width] and shape=[n_vertices, n_facets], that a neuron cuts."""
+    """Cut a polytope by a neuron; yield values, shape=[n_vertices, width], and facets of the vertices of both sides."""
     value = values[:, neuron]
     sides = np.flatnonzero(value > 0), np.flatnonzero(value < 0)
     up, down = _neighbours(facets, value > 0, dim)
     part = value[up] / (value[up] - value[down])
     new = values[up] + part[:, None] * (values[down] - values[up])
-    # Zero at both ends is zero between: the edge lies on a facet that this neuron cut before.
+    # A neuron that is 0 at both ends of the edge has cut before: the edge lies on its facet, where it is exactly 0.
     zero = (values[up] == 0) & (values[down] == 0)
     zero[:, neuron] = True
     new[zero] = 0
@@ -124,8 +125,9 @@ def _cut(values, noise, facets, neuron, dim):
 
 
 def _neighbours(facets, is_up, dim):
-    """Pairs of vertices, one up and one down, that an edge joins: of the dim facets of each they share all but one."""
-    # An edge is named by the sum of dim - 1 of these numbers: two have the same with a chance of 1e-9 among 100,000.
+    """Pairs of vertices, one up and one down, that an edge joins: they share all but one of the dim facets of each."""
+    # Each facet has a random number, and an edge is named by the sum of the numbers of its dim - 1 facets. Among
+    # 100,000 edges, two have the same name with a probability of about 1e-9.
     numbers = np.random.default_rng(0).integers(0, 2**64, facets.shape[1], np.uint64)
     own = numbers[np.nonzero(facets)[1]].reshape(-1, dim)
     names = (own.sum(axis=1, keepdims=True) - own).ravel()
@@ -137,4 +139,4 @@ def _neighbours(facets, is_up, dim):
 
 def _refuse_any(doubtful):
     if doubtful.any():
-        raise ValueError("count_in_cube: a neuron is 0 at a vertex, up to rounding; expected general position")
+        raise ValueError("count_in_cube: network has a neuron that is 0 at a vertex, but general position was expected")

@@ -1,8 +1,8 @@
-"""Counts in rational arithmetic: slow, exact, and made in another way than the fast ones that they certify.
+"""Counts in rational arithmetic: slow, exact, and by another algorithm than the fast counts that they certify.
 
-Floats are the rationals that they are, and nothing is ever rounded. A region is a convex polygon of the plane; each
-neuron of the next layer is affine on it, and cuts it or not. An affine map is a list of rows, one for each of its
-values: (slope in u, slope in v, offset).
+Every float is treated as the rational number that it is, and nothing is ever rounded. A region is a convex polygon of
+the plane; each neuron of the next layer is affine on it, and cuts it or not. An affine map is a list of rows, one for
+each component: (slope in u, slope in v, offset).
 """
 
 from collections import defaultdict
@@ -11,20 +11,19 @@ from itertools import pairwise
 
 import numpy as np
 
-# The most regions that are counted again: seconds.
+# Largest number of regions that are counted again, which takes seconds.
 CERTIFIABLE = 2_000
-# The most vertices or nodes at which values that were computed as 0 are computed again.
+# Largest number of vertices or nodes at which values that float64 computed as 0 are verified.
 DECIDABLE = 50_000
-# The most weights and flips that decisions about a line may take in: a second or two.
+# Largest number of weights and flips that exact decisions about a line may process: a second or two.
 AFFORDABLE = 2_500_000
 
 
 def certified(caller, partition, count):
-    """Raise if `count`, a function of the most regions there may be, finds other counts than a partition has."""
+    """Raise if `count` (a function of the largest number of regions allowed) differs from the counts of a partition."""
     n_regions = partition.n_regions
     if n_regions > CERTIFIABLE:
-        most = f"at most {CERTIFIABLE} regions, but there are {n_regions}"
-        raise ValueError(f"{caller}: certify is for {most}; expected fewer, or certify=False")
+        raise ValueError(f"{caller}: certify is True for {n_regions} regions, but at most {CERTIFIABLE} were expected")
     exact = count(CERTIFIABLE)
     if exact != (n_regions, partition.n_pieces):
         found = f"{exact[0]} regions and {exact[1]} pieces" if exact else f"more than {CERTIFIABLE} regions"
@@ -42,7 +41,7 @@ def plane_counts(network, window, origin, axes, limit):
     network, window, origin, axes
         As in `plane_partition`, checked.
     limit : int
-        When more regions than this are there, give up.
+        Give up when there are more regions than this.
 
     Returns
     -------
@@ -105,7 +104,7 @@ def line_counts(network, start, end):
 
 
 def plane_doubts(partition):
-    """Count the values, computed as 0 at a vertex of a plane partition, that are not 0 where its lines really meet."""
+    """Count the values computed as 0 at a vertex of a plane partition that are not 0 where the lines exactly meet."""
     mesh, active = partition._mesh, partition.active
     zeros = defaultdict(dict)
     for layer, pairs in enumerate(mesh.zeros):
@@ -134,7 +133,7 @@ def plane_doubts(partition):
 
 
 def _lines_between(maps, active, faces):
-    """Lines on which a vertex lies, from the patterns of the faces around it: (layer, neuron) and an exact row."""
+    """Lines through a vertex, found from the patterns of the faces around it: (layer, neuron) and an exact row."""
     lines = []
     faces = sorted(faces, key=lambda face: b"".join(signs[face].tobytes() for signs in active))
     for one, other in pairwise(faces):
@@ -146,13 +145,13 @@ def _lines_between(maps, active, faces):
 
 
 def line_doubts(partition):
-    """Count the values, computed as 0 at a node of a line partition, that are not 0 where the node really is."""
+    """Count the values computed as 0 at a node of a line partition that are not 0 at the exact position of the node."""
     nodes = defaultdict(dict)
     for layer, ((_, *changes), zeros) in enumerate(zip(partition._flips, partition._zeros, strict=True)):
         for at, neurons in (changes, zeros):
             for t, neuron in zip(at.tolist(), neurons.tolist(), strict=True):
                 nodes[t][layer, neuron] = None
-    nodes = {t: values for t, values in nodes.items() if len(values) > 1 or t in (0, 1)}  # one makes the node
+    nodes = {t: values for t, values in nodes.items() if len(values) > 1 or t in (0, 1)}  # one defines the node
     if len(nodes) > DECIDABLE:
         return len(nodes)
     maps, n_doubts = LineMaps(partition.network, partition.start, partition.end), 0
@@ -160,14 +159,14 @@ def line_doubts(partition):
         region = np.searchsorted(partition.breakpoints, t)
         active = [signs[region] for signs in partition.active]
         rows = [maps.row(active[:layer], neuron)[0] for layer, neuron in values]
-        # The neuron of the lowest layer made the node: it is 0 where -offset / rise is.
+        # The neuron of the lowest layer defines the node: it is 0 at -offset / rise.
         point = np.array([int(t), 1]) if t in (0, 1) else np.array([-rows[0][1], rows[0][0]])
         n_doubts += sum(1 for row in rows if row @ point)
     return n_doubts
 
 
 class _IntegerMaps:
-    """Exact affine maps of a network's layers, in integers: in the proportions of the floats, times a factor > 0."""
+    """Exact affine maps of a network's layers in integers: every map is multiplied by a positive factor."""
 
     def __init__(self, network, inputs):
         self._network, self.work = network, 0  # numbers multiplied so far
@@ -176,7 +175,7 @@ class _IntegerMaps:
         self._hidden, self._layers, self._rows = {b"": inputs}, {}, {}
 
     def row(self, active, neuron):
-        """Pre-activation of a neuron after layers with these patterns: slopes and offset; and the factor."""
+        """Pre-activation of a neuron after layers with these patterns: slopes and offset, and the factor."""
         name = b""
         for layer, signs in enumerate(active):
             before, name = name, name + signs.tobytes()
@@ -201,7 +200,7 @@ class _IntegerMaps:
 
 
 class LineMaps(_IntegerMaps):
-    """What a layer's neurons exactly are along a segment, for `line_partition`, whose list of flips grows by layers."""
+    """Exact values of a layer's neurons along a segment, for `line_partition`, which extends `flips` layer by layer."""
 
     def __init__(self, network, start, end, flips=()):
         ends, scale = _integers(np.stack([start, end]))
@@ -209,13 +208,13 @@ class LineMaps(_IntegerMaps):
         self._flips = flips
 
     def affordable(self):
-        """Whether to ask for another value."""
+        """Whether the work done so far leaves room for another value."""
         return self.work + sum(W.size for W in self._network.weights[: len(self._flips)]) <= AFFORDABLE
 
     def value(self, neuron, t, end):
         """Value of a neuron of the next layer at node t, by its map on the interval between nodes that ends at `end`.
 
-        The node is where a neuron of the lowest layer that changes there is 0.
+        The exact position of the node is the zero of the neuron of the lowest layer that changes there.
         """
         made = ((layer, which[at == t]) for layer, (_, at, which) in enumerate(self._flips))
         point = (
@@ -225,7 +224,7 @@ class LineMaps(_IntegerMaps):
         return float((rise * point + offset) / scale)
 
     def zero(self, neuron, end, layer=None):
-        """Where that map is 0; or that of another layer's neuron."""
+        """Zero of the map of a neuron of the next layer, or of `layer`, on the interval that ends at `end`."""
         (rise, offset), _ = self._on(neuron, end, layer)
         return Fraction(-offset, rise) if rise else Fraction(end)
 
@@ -237,7 +236,7 @@ class LineMaps(_IntegerMaps):
 
 
 def _integers(floats):
-    """Integers in the proportions of an array of floats, and the factor between them."""
+    """Integers proportional to an array of floats, and the factor between them."""
     ratios = [float(number).as_integer_ratio() for number in np.ravel(floats)]
     factor = max(denominator for _, denominator in ratios)  # powers of two
     integers = [numerator * (factor // denominator) for numerator, denominator in ratios]
@@ -245,7 +244,7 @@ def _integers(floats):
 
 
 def _cut_by_all(polygon, rows, limit):
-    """Parts of a polygon on which no row changes sign, each with which rows are > 0 there; None if over the limit."""
+    """Parts of a polygon on which no row changes sign, each with which rows are > 0; None if there are too many."""
     cells = [(polygon, [])]
     for row in rows:
         parts = []
@@ -276,9 +275,9 @@ def _positive_side(polygon, values):
 
 
 def _n_pieces(regions):
-    """Count the regions, those taken together that share an edge and have the same map.
+    """Count the pieces: regions that share an edge and have equal maps count as one.
 
-    The lines that cross an edge cross the regions on both of its sides: neighbours have the whole edge in common.
+    The lines that cross an edge cross the regions on both sides of it, so neighbours have a whole edge in common.
     """
     sides, pairs = {}, []
     for i, (polygon, rows) in enumerate(regions):
@@ -317,7 +316,7 @@ def _fractions(numbers):
 
 
 def _apply(W, b, rows):
-    """W and b after the map of these rows."""
+    """Rows of the map W h + b, given the rows of h."""
     out = []
     for weights, offset in zip(W, b, strict=True):
         terms = [(w, row) for w, row in zip(weights, rows, strict=True) if w]

@@ -1,26 +1,35 @@
 """The regions of a network along a segment: all its breakpoints, layer by layer.
 
 Between two neighbouring breakpoints of the first k layers, layer k + 1 is affine, so each of its neurons changes sign
-there at most once. What a neuron does is told by its values at the breakpoints, for they are joined by straight lines.
+at most once there, and its values at the breakpoints determine it everywhere: straight lines join them.
+
+The algorithm keeps a sorted list of *nodes* (positions t: both ends and all breakpoints so far) and a table z of the
+pre-activations of the current layer at the nodes. Invariant: between two neighbouring nodes every column of z is
+affine in t. For each layer, `_cut` decides the sign of every value of z and finds the zeros between nodes (the *bends*:
+the outputs of the layer bend there); `_through` computes the next layer's pre-activations at the old nodes and at the
+bends, which then become nodes. `noise` bounds the errors of z and travels through the layers with it; values below it
+are decided in rational arithmetic (`geolib.partition.exact.LineMaps`).
 """
 
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from geolib.checks import finite_array, integer, one_line
 from geolib.partition.exact import LineMaps, certified, line_counts, line_doubts
 from geolib.partition.network import Partition, ReluNetwork, gain
 from geolib.partition.rounding import ROUNDING, carry
 
-LARGEST = 1e250  # values beyond may overflow once divided by the length of an interval, or two
+LARGEST = 1e250  # larger values may overflow when they are divided by the lengths of two intervals
 
-_ROWS = 256  # rows of values that are worked on at a time
-_NOISE = 1 << 25  # products that carrying the noise through a layer may take
-_ROUNDED = 1 / 32  # of that error: 16 units, which rounding may have made of degenerate input
-_RUN = 32  # longest run of nodes whose values follow from those of its two ends
+_ROWS = 256  # rows of values that are processed at a time
+_NOISE = 1 << 25  # multiplications that carrying the noise through a layer may take
+_ROUNDED = 1 / 32  # share of the noise, 16 units: what rounding of the input may have made of an exact 0
+_RUN = 32  # longest run of new nodes whose values are computed from the two nodes around the run
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -37,44 +46,44 @@ class LinePartition(Partition):
     start, end : array, shape=[input_dim]
         The segment's ends.
     breakpoints : array, shape=[n_regions - 1]
-        Where the pattern changes, in (0, 1), increasing. Region i lies between breakpoints i - 1 and i.
+        Positions where the pattern changes, in (0, 1), increasing. Region i lies between breakpoints i - 1 and i.
     """
 
     network: ReluNetwork
     start: np.ndarray
     end: np.ndarray
     breakpoints: np.ndarray
-    _flips: tuple  # per layer: which neurons are active at first; then the position and the neuron of each change
+    _flips: tuple  # per layer: which neurons are active at the start; the position and the neuron of each change
     _in_doubt: int
-    _zeros: tuple  # per layer: the position and the neuron of each value that was computed as 0, by rounding perhaps
+    _zeros: tuple  # per layer: the position and the neuron of each value that float64 computed as 0
 
     @property
-    def n_regions(self):
-        """Number of regions: open intervals, each with another pattern than its neighbours."""
+    def n_regions(self) -> int:
+        """Number of regions: open intervals whose pattern differs from that of their neighbours."""
         return len(self.breakpoints) + 1
 
     @cached_property
-    def snapped(self):
-        """Number of doubtful decisions (a neuron's value at a node, two crossings): taken for 0 without being 0.
+    def snapped(self) -> int:
+        """Number of doubtful decisions: values of a neuron, or distances of two crossings, taken as 0 without being 0.
 
-        They are closer than rounding may have made them, or exact arithmetic would have taken long (see the Notes of
-        `line_partition`).
+        Such a value is smaller than what rounding of the input may have made of an exact 0, or deciding it in rational
+        arithmetic would have taken too long (see the Notes of `line_partition`).
 
-        If it is 0, no region is in doubt: values that float64 computes as 0, and crossings that it computes as one,
-        have been computed again, in rational arithmetic. (If others are in doubt anyway, they have not; above 50,000
-        nodes, all are counted as in doubt.)
+        If the number is 0, no region is in doubt: all values that float64 computes as 0, and all crossings that it
+        computes as equal, have been verified in rational arithmetic. (They are not verified when other decisions are
+        in doubt already; above 50,000 nodes, all of them count as in doubt.)
         """
         return self._in_doubt or line_doubts(self)
 
     @cached_property
-    def n_pieces(self):
+    def n_pieces(self) -> int:
         """Number of affine pieces: maximal intervals on which the output is one affine map of t.
 
-        At most `n_regions`: a change of pattern need not change the output. The map is taken through the readout,
-        along the segment, and up to rounding: what a neuron adds to a slope 1e13 times as steep may be lost. `snapped`
-        does not cover that; `certify` does.
+        At most `n_regions`: a change of pattern need not change the output. Maps include the readout and are compared
+        along the segment, up to rounding: a neuron's contribution to a slope 1e13 times as steep may be lost. `snapped`
+        does not count that; `certify` finds it.
         """
-        changes = 0
+        changes: Any = 0
         for start in range(0, self.n_regions - 1, _ROWS - 1):
             slopes, noise = self._output_slopes(slice(start, start + _ROWS))
             # The output is continuous, so neighbouring maps are equal if their slopes are.
@@ -82,16 +91,16 @@ class LinePartition(Partition):
         return 1 + int(changes)
 
     @cached_property
-    def midpoints(self):
-        """Middle of each region, shape=[n_regions]."""
+    def midpoints(self) -> np.ndarray:
+        """Position t of the middle of each region, shape=[n_regions]."""
         nodes = np.concatenate([[0.0], self.breakpoints, [1.0]])
         return (nodes[:-1] + nodes[1:]) / 2
 
     @cached_property
-    def active(self):
+    def active(self) -> tuple[np.ndarray, ...]:
         """Which neurons are active on each region: a tuple of bool arrays, one per layer, shape=[n_regions, width_k].
 
-        Laid out like `network.pattern` of one point per region.
+        It has the layout of `network.pattern` for one point of each region.
         """
         layers = []
         for first, at, neuron in self._flips:
@@ -102,7 +111,7 @@ class LinePartition(Partition):
         return tuple(layers)
 
     def _output_slopes(self, regions):
-        """Slopes of the output on some regions, times a power of 2, and their noise: shape=[n, n_outputs]."""
+        """Slopes of the output on some regions, times a power of 2, and their noise, both shape=[n, n_outputs]."""
         network, ends = self.network._rescaled, np.stack([self.start, self.end])
         slopes = np.diff(np.ldexp(ends, -np.frexp(np.abs(ends).max())[1]), axis=0)
         noise = np.zeros_like(slopes)
@@ -116,12 +125,14 @@ class LinePartition(Partition):
         return _product(W, slopes), carry(W, np.zeros(1), noise + ROUNDING * np.abs(slopes))
 
 
-def line_partition(network, start, end, *, limit=2_000_000, certify=False):
+def line_partition(
+    network: ReluNetwork, start: ArrayLike, end: ArrayLike, *, limit: int = 2_000_000, certify: bool = False
+) -> LinePartition:
     """Cut a segment of the input space into the regions of a network.
 
     All breakpoints are found, for any depth, width and input dimension, exact up to rounding in float64. Input in
-    special position (zero biases, equal or opposite neurons, neurons that touch 0, breakpoints at the ends) is taken
-    as it is, not perturbed: a value that the rounding of the input cannot tell from 0 is 0.
+    special position (zero biases, equal or opposite neurons, neurons that touch 0, breakpoints at the ends) is not
+    perturbed: a value that the rounding of the input makes indistinguishable from 0 counts as 0.
 
     Parameters
     ----------
@@ -130,9 +141,9 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
     start, end : array-like, shape=[input_dim]
         The segment's ends, two different points. Breakpoints at the ends themselves are not counted.
     limit : int
-        The most regions that may be made.
+        Largest number of regions that may be made.
     certify : bool
-        Whether to count again in rational arithmetic, and raise if it finds other counts. Slow: for networks of some
+        Whether to count again in rational arithmetic, and raise if the counts differ. Slow: meant for networks of some
         dozens of neurons.
 
     Returns
@@ -143,29 +154,31 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
     Raises
     ------
     TypeError
-        If `network` is not a ReluNetwork, or something is not an array of real numbers.
+        If `network` is not a ReluNetwork, or another argument is not of the type above.
     ValueError
         If a shape or a number is wrong, the ends are equal, there are more than `limit` regions, or values overflow;
         if `certify` finds other counts, or there are too many regions for it.
 
     Notes
     -----
-    Values are compared with the rounding error of their computation: 512 units of float64 relative to the terms of
-    each sum, carried through the layers along with the values, as independent errors, plus what it moves the
-    breakpoint. What is closer than that is decided in rational arithmetic, as long as it takes no more than a second
-    or two: the count is exact, but for what is closer than 16 units. So close are zeros of degenerate input that has
-    been rounded, such as neurons through the point (0.3, -0.2): they are one, and `snapped` counts them.
+    Every value has a tolerance for the rounding errors of its computation: 512 units of float64 relative to the terms
+    of each sum, carried through the layers with the values as independent errors, plus the effect of the error of the
+    breakpoint's position. A value within its tolerance is decided in rational arithmetic, as long as all such decisions
+    take no more than a second or two. So the count is exact, except for values within 16 units of 0: the rounding of
+    degenerate input, such as neurons through the point (0.3, -0.2), makes values of this size. They count as 0 (such
+    neurons share one breakpoint), and `snapped` says how many there were.
 
-    One hidden layer has as many regions as its patterns at the two ends differ in neurons, plus 1, as long as no
-    neuron is 0 at an end and no two change at one point. For deeper networks that is a lower bound: a neuron may
-    change more than once.
+    With one hidden layer, the number of regions is 1 plus the number of neurons in which the patterns at the two ends
+    differ, as long as no neuron is 0 at an end and no two change at the same point. For deeper networks that number is
+    a lower bound: a neuron may change more than once.
 
-    Depth alone loses nothing, but errors of neurons that are differences of each other are not independent, and then
-    that tolerance grows faster than the true errors: a sawtooth of 2^19 teeth, one fold per layer, comes out whole,
-    one of 2^20 does not, and `snapped` > 0 says so. `certify` takes floats for the rationals that they are, and so
-    takes nothing for 0 that is not.
+    Depth alone loses no digits, but the errors of neurons that are differences of each other are not independent, and
+    then the tolerance grows faster than the true errors: a sawtooth of 2^19 teeth, one fold per layer, is counted
+    completely; one of 2^20 is not, and `snapped` > 0 reports it. `certify` treats floats as the exact rationals that
+    they are, and so never counts a nonzero value as 0.
 
-    Time and memory grow with the number of regions times the widest layer; memory by some 25 bytes.
+    Time and memory grow with the number of regions times the width of the widest layer; memory takes about 25 bytes
+    for each such pair.
 
     References
     ----------
@@ -191,15 +204,15 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
     (2, 1)
     """
     if not isinstance(network, ReluNetwork):
-        raise TypeError(f"line_partition: network is {type(network).__name__}, expected a ReluNetwork")
+        raise TypeError(f"line_partition: network is {type(network).__name__}, but a ReluNetwork was expected")
     start, end = _check_segment(network, start, end)
     limit = integer("line_partition: limit", limit, 1)
-    t, blur = np.array([0.0, 1.0]), np.zeros(2)  # nodes, and how far rounding may have moved them
-    z, bends, flips, zeros, snapped = np.stack([start, end]), None, [], [], 0
+    t, blur = np.array([0.0, 1.0]), np.zeros(2)  # positions of the nodes, and bounds on the errors of these positions
+    z, flips, zeros, snapped, bends = np.stack([start, end]), [], [], 0, cast(Any, None)
     scaled = network._rescaled
     maps = LineMaps(scaled, start, end, flips)
     for k, (W, b) in enumerate(zip(scaled.weights, scaled.biases, strict=True)):
-        with np.errstate(over="ignore", invalid="ignore"):  # the noise will tell
+        with np.errstate(over="ignore", invalid="ignore"):  # the noise is then infinite or NaN, which is tested below
             if bends is None:
                 z, noise, run = z @ W.T + b, carry(W, b, ROUNDING * np.abs(z).max(axis=0, keepdims=True)), 1
             else:
@@ -207,10 +220,10 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
                 z = _through(W, b, network.negative_slope, t, z, bends)
                 t, blur = bends.insert(t, bends.at), bends.insert(blur, bends.error)
         if not noise.max() < LARGEST * ROUNDING / W.shape[1]:
-            raise ValueError(f"line_partition: values of weights[{k}] may exceed {LARGEST}, expected smaller ones")
+            raise ValueError(f"line_partition: weights[{k}] gives values above {LARGEST}, but smaller were expected")
         sign, bends, zero, in_doubt = _cut(t, blur, z, noise, run, maps)
         if len(t) - 1 + len(bends.at) > limit:
-            raise ValueError(f"line_partition: limit is {limit}, but there are more regions; pass a larger limit")
+            raise ValueError(f"line_partition: limit is {limit}, but more was expected: there are more regions")
         flips.append(_flips(t, sign, bends))
         zeros.append(zero)
         snapped += in_doubt
@@ -223,9 +236,10 @@ def line_partition(network, start, end, *, limit=2_000_000, certify=False):
 
 @dataclass
 class _Bends:
-    """Where a layer's neurons change sign between nodes: there their outputs bend, and the next nodes are made.
+    """Where a layer's neurons change sign between nodes: their outputs bend there, and the next nodes are made there.
 
-    Neurons whose zeros cannot be told apart share a node.
+    Neurons whose zeros are indistinguishable up to rounding share a node. Arrays are aligned in two groups: one entry
+    for each new node, and one for each zero.
     """
 
     interval: np.ndarray  # of each new node: the interval between old nodes that it lies in; sorted
@@ -236,16 +250,37 @@ class _Bends:
     slope: np.ndarray  # of each zero: how steep the pre-activation is there, in absolute value
 
     def insert(self, old, new):
-        """Put something of the new nodes among the same of the old nodes."""
+        """Insert a quantity of the new nodes into the same quantity of the old nodes, in the order of the positions."""
         return np.insert(old, self.interval + 1, new)
 
 
 def _cut(t, blur, z, noise, run, maps):
-    """Sign of each value, shape=[n_nodes, width]; bends between nodes; values computed as 0; number of doubts.
+    """Decide the sign of each value of z, and find the bends between nodes.
 
-    `noise` is how large an error may be, a row for each run of so many intervals. Values that cannot be told from 0 are
-    taken exactly, from `maps`. Signs are 0 where that cannot be done, or the values are as small as what the rounding
-    of the input may make; such values are set to 0.
+    The idea: take signs with the tolerance `noise`, compute the zeros between nodes from them, and ask for exact values
+    wherever a decision is closer than the tolerance: a value at a node, or a zero so close to a node that it may lie
+    at the node or on the other side of it. Exact values may change signs, and signs change which zeros there are, so
+    this repeats until no new value is asked for. What is still too close counts as 0 at the node, and is set to 0.
+
+    Parameters
+    ----------
+    t, blur : array, shape=[n_nodes]
+        Nodes, and bounds on the errors of their positions.
+    z : array, shape=[n_nodes, width]
+        Pre-activations at the nodes; corrected in place.
+    noise : array, shape=[n_runs, width]
+        Bounds on the errors of z, a row for each run of `run` intervals between nodes.
+    maps : LineMaps
+        Exact values.
+
+    Returns
+    -------
+    sign : int array, shape=[n_nodes, width]
+    bends : _Bends
+    zeros : pair of arrays
+        Position and neuron of each value that float64 computed as 0.
+    in_doubt : int
+        Number of decisions that `LinePartition.snapped` counts.
     """
     sign, (asked, told) = _sign(z, noise.max(axis=0)), np.zeros((2, *z.shape), dtype=bool)
     node, neuron = _where(sign == 0)
@@ -257,9 +292,9 @@ def _cut(t, blur, z, noise, run, maps):
         interval, which = _where(sign[:-1] * sign[1:] < 0)
         left, right = np.abs(z[interval, which]), np.abs(z[interval + 1, which])
         length, drop = t[interval + 1] - t[interval], left + right
-        # From the nearer end, lest a small distance to it be lost.
+        # Measured from the nearer end, so that a small distance to it keeps its digits.
         at = np.where(left <= right, t[interval] + left / drop * length, t[interval + 1] - right / drop * length)
-        # A small slope leaves the zero uncertain.
+        # Where the slope is small, an error of the value moves the zero far.
         error = noise[interval // run, which] / drop * length + 4 * np.spacing(at)
         node, neuron = np.concatenate([interval, interval + 1]), np.tile(which, 2)
         distance, reach = np.abs(np.tile(at, 2) - t[node]), np.tile(error, 2) + blur[node]
@@ -272,7 +307,7 @@ def _cut(t, blur, z, noise, run, maps):
     sign[node[near], neuron[near]] = 0
     node = _where(sign == 0)
     in_doubt = np.count_nonzero(z[node])
-    # Where there is no noise, all terms are 0.
+    # Without noise all terms of the sum are 0, and the value is exactly 0.
     exact = (z[node] == 0) & (noise[np.minimum(node[0], len(z) - 2) // run, node[1]] > 0)
     zeros = t[node[0][exact]], node[1][exact]
     z[node] = 0
@@ -291,12 +326,12 @@ def _cut(t, blur, z, noise, run, maps):
 
 
 def _least(noise, run, n_nodes, node, neuron):
-    """Noise at nodes: the smaller of that on both sides."""
+    """Noise at nodes: the smaller one of the intervals on both sides."""
     return noise[np.clip([node - 1, node], 0, n_nodes - 2) // run, neuron].min(axis=0)
 
 
 def _tell(maps, t, z, sign, noise, run, told, *places):
-    """Put the exact values of neurons at nodes in place, and their signs, as long as that costs little."""
+    """Replace values of neurons at nodes, and their signs, by exact ones, as long as that is affordable."""
     for node, neuron in zip(*places, strict=True):
         if not maps.affordable():
             break
@@ -306,7 +341,7 @@ def _tell(maps, t, z, sign, noise, run, told, *places):
 
 
 def _order(maps, t, interval, neuron, at, error):
-    """Order of zeros along the segment. Those that cannot be told apart are put where they exactly are, in place."""
+    """Order zeros along the segment; zeros whose order is in doubt are first moved, in place, to exact positions."""
     apart = (np.diff(at) > error[:-1] + error[1:]) | (np.diff(interval) > 0)
     run = np.cumsum(np.append(True, apart))
     for one in np.unique(run[1:][~apart & (np.diff(at) > 0)]):
@@ -322,12 +357,16 @@ def _order(maps, t, interval, neuron, at, error):
 
 
 def _where(mask):
-    """Rows and columns where a mask is true; np.nonzero takes longer."""
+    """Rows and columns where a mask is true; faster than np.nonzero."""
     return divmod(np.flatnonzero(mask), mask.shape[1])
 
 
 def _leaders(interval, at, error):
-    """For each zero, the one at whose position it is put: the best determined of those it cannot be told from."""
+    """For each zero, the index of its leader, at whose position it is put.
+
+    The leader of a run of overlapping zeros is the one with the smallest error; zeros of the run that are farther from
+    it than both errors allow form the next runs, until every zero has a leader.
+    """
     leader, todo = np.empty(len(at), dtype=np.intp), np.arange(len(at))
     while len(todo):
         apart = np.diff(at[todo]) > error[todo][:-1] + error[todo][1:]
@@ -341,10 +380,10 @@ def _leaders(interval, at, error):
 
 
 def _flips(t, sign, bends):
-    """Which neurons are active on the first interval; position and neuron of each change of activity."""
+    """Which neurons are active on the first interval, and the position and the neuron of each change of activity."""
     first = (sign[0] > 0) | (sign[0] == 0) & (sign[1] > 0)
     node, neuron = _where(sign[1:-1] == 0)
-    # A neuron that is 0 at a node is active on that side of it where it is > 0 at the next node.
+    # A neuron that is 0 at a node is active on a side of the node if it is > 0 at the next node on that side.
     changes = (sign[node, neuron] > 0) != (sign[node + 2, neuron] > 0)
     at = np.concatenate([t[1:-1][node[changes]], bends.at[bends.node]])
     return first, at, np.concatenate([neuron[changes], bends.neuron])
@@ -355,10 +394,10 @@ def _sign(z, noise):
 
 
 def _carried(W, b, negative_slope, z, noise, run, bends):
-    """Noise of the next layer, from that of this layer: a row for each run of so many intervals between nodes.
+    """Noise of the next layer, given that of this layer: a row for each run of intervals, and the length of a run.
 
-    A run is one interval, or more if so many rows would take longer than the values do. Neurons that are active
-    nowhere on it carry nothing on.
+    A run is one interval, or several if a row for each interval would take longer than the values themselves. Neurons
+    that are active nowhere on a run carry no errors on.
     """
     starts = np.arange(0, len(z) - 1, run)
     end = z[np.minimum(starts + run, len(z) - 1)]
@@ -377,13 +416,14 @@ def _carried(W, b, negative_slope, z, noise, run, bends):
 def _through(W, b, negative_slope, t, z, bends):
     """Pre-activations of the next layer, at the old and the new nodes, from those of this layer at the old nodes.
 
-    Between two nodes the next layer is affine, but for the neurons that bend there. So its values at a new node
-    follow from those at the two nodes around it and from these bends, at a fraction of a full product's cost. Some
-    new nodes of a long run are done in full, to keep the others' work small; all of them in a narrow network.
+    Between two old nodes the next layer is affine, except for the neurons that bend there. So its values at a new node
+    follow from the values at the two nodes around it and from these bends, at a fraction of the cost of a full matrix
+    product. In a long run of new nodes, every `_RUN`-th one is computed by a full product, so that few bends lie
+    between; in a narrow network a full product is cheaper, and all are computed so.
     """
     place = np.arange(len(bends.at)) - np.searchsorted(bends.interval, bends.interval)
     full = (place % _RUN == _RUN - 1) | (W.shape[1] <= 2 * _RUN)
-    bent = full[bends.node]  # which zeros lie on such a node
+    bent = full[bends.node]  # which zeros lie on a node that is computed by a full product
     rank = np.where(full, np.cumsum(full), np.cumsum(~full)) - 1
 
     rows = _between(t, z, bends.interval[full], bends.at[full])
@@ -401,25 +441,25 @@ def _through(W, b, negative_slope, t, z, bends):
 
 
 def _bent(W, t, z, interval, at, node, neuron, kink):
-    """Values of the next layer at positions in intervals, where outputs bend: neuron[k] by kink[k] at at[node[k]]."""
+    """Values of the next layer at positions in intervals where outputs bend: neuron[k] by kink[k] at at[node[k]]."""
     rows = _between(t, z, interval, at)
     low, peak, high = t[interval[node]], at[node], t[interval[node] + 1]
     height = kink / (high - low)
     columns = np.ascontiguousarray(W.T)
-    # Blocks of whole intervals, of about _RUN nodes.
+    # Process blocks of whole intervals, of about _RUN nodes each.
     ends = np.append(np.flatnonzero(np.diff(interval, prepend=-1)), len(at))
     blocks = np.unique(ends[np.searchsorted(ends, np.append(np.arange(0, len(at), _RUN), len(at)))])
     for i, j in pairwise(blocks):
-        # An output that bends lies below the straight line by a hat, with its peak where it bends.
+        # Between two nodes, an output that bends lies below the straight line by a hat function that peaks at the bend.
         some = slice(*np.searchsorted(node, [i, j]))
         p, q = at[i:j, None], peak[some]
-        hats = (np.minimum(p, q) - low[some]) * (high[some] - np.maximum(p, q))  # < 0 in all other intervals
+        hats = (np.minimum(p, q) - low[some]) * (high[some] - np.maximum(p, q))  # negative in all other intervals
         rows[i:j] -= (hats.clip(min=0) * height[some]) @ columns[neuron[some]]
     return rows
 
 
 def _between(t, z, interval, at):
-    """Values on the straight lines between nodes: at positions in intervals, shape=[n, width]."""
+    """Values at positions in intervals, interpolated on the straight lines between nodes, shape=[n, width]."""
     rows = z[interval + 1]
     rows -= z[interval]
     rows *= ((at - t[interval]) / (t[interval + 1] - t[interval]))[:, None]
@@ -428,7 +468,7 @@ def _between(t, z, interval, at):
 
 
 def _product(W, h):
-    """Return h @ W.T, leaving out the neurons that are 0 on many neighbouring rows, as with ReLU many are."""
+    """Return h @ W.T; in each block of rows, neurons that are 0 on all of it (with ReLU, many) are left out."""
     out = np.empty((len(h), len(W)))
     for start in range(0, len(h), _ROWS):
         rows = h[start : start + _ROWS]
@@ -446,5 +486,5 @@ def _check_segment(network, start, end):
             raise ValueError(f"line_partition: {name} has {shape}")
         ends.append(point)
     if (ends[0] == ends[1]).all():
-        raise ValueError(f"line_partition: start and end are both {one_line(end)}, expected two different points")
+        raise ValueError(f"line_partition: start and end are both {one_line(end)}, but two points were expected")
     return ends

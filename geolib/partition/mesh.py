@@ -1,10 +1,19 @@
-"""A square cut into convex faces, and how the lines of a whole layer cut them.
+"""A square cut into convex faces, and the cuts that all lines of a layer make in them.
 
-Each face is cut by itself, by the lines that cross it, one after the other; many faces take their next line at once.
-So a face is compared only with the lines around it, and the time is that of the faces made. Neighbours still fit
-together: the lines that cross an edge cross the faces on both of its sides, and in the same order, so the face that
-comes second finds the vertex that the first one made. To cut at edges is the idea of Berzins (2023, arXiv
-2306.07212); here the faces come along, and signs may be 0.
+The idea: each face is cut on its own, by one line after the other of those that cross it, and a part inherits only the
+lines that may still cross it. So a face is compared with the lines around it only, and the time grows with the number
+of faces made. For speed, many faces take their next line at the same time, in one NumPy operation.
+
+The invariants:
+
+- Faces are convex, and each is a closed loop of half-edges, counter-clockwise. A line that crosses a convex face meets
+  its border in exactly two points (`LayerCut._split` repairs signs that rounding has made look otherwise).
+- Neighbours fit together. The lines that cross an edge cross the faces on both sides of it, and both faces take their
+  lines in the same order; so the face that is cut second finds the vertex that the first one made (`_cut_edges`).
+- A vertex where two lines cross has a sign for every later line: positive, negative, or 0 within the tolerance. Signs
+  of 0 are what makes lines through a common point, and lines through corners, exact.
+
+Cutting at edges is the idea of Berzins (2023, arXiv 2306.07212); here faces are kept too, and signs may be 0.
 """
 
 from dataclasses import dataclass
@@ -12,10 +21,10 @@ from functools import cached_property
 
 import numpy as np
 
-# Lines that are compared with their faces at once: enough to be fast, few enough for the cache.
+# Number of lines that are compared with their faces at a time: enough to be fast, few enough for the cache.
 BATCH = 1 << 15
 
-# Signs, as bits: a line crosses a face if the signs at its corners add up to both.
+# Signs as bits: a line crosses a face if the bitwise "or" of the signs at the corners is BOTH.
 ZERO, POSITIVE, NEGATIVE, BOTH = np.arange(4, dtype=np.int8)
 
 
@@ -28,7 +37,7 @@ class Mesh:
     Attributes
     ----------
     vertices : array, shape=[n_vertices, 4]
-        x, y, and how far rounding may have moved the vertex: along the edge it was made on, by +- (blur x, blur y).
+        x, y, and a bound on the error of the position: +- (blur x, blur y), along the edge that the vertex was made on.
     ends : int array, shape=[2 n_edges]
         The vertex where each half-edge begins.
     loop : int array, shape=[n_corners]
@@ -36,11 +45,11 @@ class Mesh:
     size : int array, shape=[n_faces]
         Number of corners of each face.
     snapped : int
-        How many values, of a function at a vertex, were taken for 0 without being computed as 0.
+        Number of values (of a function at a vertex) that were taken as 0 although they were not computed as 0.
     zeros : list of int arrays, shape=[n, 2]
-        For each layer, the values that were computed as 0, by rounding perhaps: vertex and neuron.
+        For each layer, vertex and neuron of the values that float64 computed as 0.
     limit : int
-        The most faces there may be.
+        Largest number of faces.
     """
 
     def __init__(self, limit):
@@ -81,15 +90,17 @@ class Mesh:
 class LayerCut:
     """The faces of a mesh while the functions of one layer cut them.
 
-    Faces are numbered as they are made: first the faces of the mesh, which are the cells on which the functions are
-    affine, then what is cut off from them. A *line* is the zeros of one function on one cell.
+    Faces are numbered in the order in which they are made: first the faces of the mesh, which are the cells on which
+    the functions are affine, then the parts that are cut off. A face that is cut keeps its number for the part where
+    the line is positive; the part where it is negative gets a new number. A *line* is the set of zeros of one function
+    on one cell.
     """
 
     def __init__(self, mesh, width):
         self._mesh = mesh
         self._order = _spread(width)
         self._vertices, self._ends = _Table(mesh.vertices), _Table(mesh.ends)
-        # What became of an edge: the first of its two parts, and the neuron that cut it.
+        # For each edge that has been cut: the first one of its two parts, and the neuron that cut it; else -1.
         self._parts = _Table(np.full((len(mesh.ends) // 2, 2), -1))
         self._n_faces = mesh.n_faces
         self._corners = np.append(0, np.cumsum(mesh.size))
@@ -99,15 +110,15 @@ class LayerCut:
     def cut(self, cells, maps):
         """Cut some of the cells by the zeros of functions that are affine on each.
 
-        A face is cut if a function is > 0 at one of its corners and < 0 at another, beyond rounding.
+        A face is cut if a function is > 0 at one of its corners and < 0 at another one, beyond the tolerance.
 
         Parameters
         ----------
         cells : slice
-            Which cells. Each cell is cut once, and they come in order.
+            Which cells. Each cell is cut once, and calls go through the cells in order.
         maps : array, shape=[4, n_cells, width]
-            Slopes, offset and error: (x, y) -> maps[0, c, i] x + maps[1, c, i] y + maps[2, c, i], where values up to
-            maps[3, c, i] are rounding errors, and count as 0.
+            Slopes, offset and tolerance: (x, y) -> maps[0, c, i] x + maps[1, c, i] y + maps[2, c, i], where absolute
+            values up to maps[3, c, i] may be rounding errors, and count as 0.
         """
         size = self._mesh.size[cells]
         loop = self._mesh.loop[self._corners[cells.start] : self._corners[cells.stop]]
@@ -128,14 +139,14 @@ class LayerCut:
                 todo.append(faces)
 
     def finish(self):
-        """Replace the mesh's faces by those made, in the order of their cells.
+        """Replace the faces of the mesh by those that were made, in the order of their cells.
 
         Returns
         -------
         cell : int array, shape=[n_faces]
             The cell that each face is a part of, sorted.
         signs : Signs
-            Where the functions are > 0.
+            On which faces the functions are > 0.
         """
         mesh = self._mesh
         face, loop, size = (np.concatenate(arrays) for arrays in zip(*self._done, strict=True))
@@ -147,7 +158,7 @@ class LayerCut:
         place = np.empty_like(order)
         place[face[order]] = np.arange(len(order))
         loop, size = loop[_ranges(_starts(size)[order], size[order])], size[order]
-        # Forget the edges that were cut.
+        # Drop the edges that were cut: their parts have replaced them.
         used = np.zeros(len(self._ends.rows) // 2, dtype=bool)
         used[loop >> 1] = True
         mesh.loop, mesh.size = 2 * (np.cumsum(used) - 1)[loop >> 1] + (loop & 1), size
@@ -157,7 +168,7 @@ class LayerCut:
         return cell[face[order]], Signs(np.concatenate(self._signs), self._steps, place)
 
     def _compare_boxes(self, loop, size, maps):
-        """Compare functions with 0 on a box around each cell: which are > 0, and which may have both signs."""
+        """Compare functions with 0 on the bounding box of each cell: which are > 0, and which may have both signs."""
         starts = _starts(size)
         corners = self._vertices.rows[self._ends.rows[loop]]
         low, high = np.minimum.reduceat(corners, starts), np.maximum.reduceat(corners, starts)
@@ -178,9 +189,9 @@ class LayerCut:
         Returns
         -------
         owner, n : int array, shape=[n_lines]
-            Which of the faces a line belongs to, and that face's number of corners.
+            The face that a line belongs to, and the number of corners of that face.
         value, sign : array, shape=[sum of n]
-            The function at these corners, one line after the other.
+            Value and sign of the function at these corners, one line after the other.
         """
         owner = np.repeat(np.arange(len(faces.id)), faces.n_lines)
         n = faces.size[owner]
@@ -196,7 +207,7 @@ class LayerCut:
         return owner, n, value, sign
 
     def _cut_once(self, faces, lines):
-        """Cut each face by the first line that crosses it; return the parts, with the lines that are left."""
+        """Cut each face by the first line that crosses it; return the parts, with the lines that remain for them."""
         owner, n, value, sign = self._compare(faces, lines)
         starts = _starts(n)
         signs = np.bitwise_or.reduceat(sign, starts) if len(n) else sign
@@ -215,7 +226,7 @@ class LayerCut:
         self._n_faces += len(first)
         if self._n_faces > self._mesh.limit:
             limit = self._mesh.limit
-            raise ValueError(f"plane_partition: limit is {limit}, but there are more regions; pass a larger limit")
+            raise ValueError(f"plane_partition: limit is {limit}, but more was expected: there are more regions")
         at = _ranges(starts[first], n[first])
         loops, sizes = self._split(
             faces.loop[~whole], n[first], value[at], sign[at], neuron, lines.noise[faces.line[first]]
@@ -230,19 +241,30 @@ class LayerCut:
         )
 
     def _split(self, loop, size, value, sign, neuron, noise):
-        """Split faces, each by one line; their sides where it is >= 0, and where it is <= 0.
+        """Split faces, each by one line, into the sides where the line is >= 0 and where it is <= 0.
 
-        Given are the faces' half-edges; the line's values and signs where these begin; and for each face the line's
-        neuron and noise.
+        Parameters
+        ----------
+        loop, size : int array, shape=[n_corners] and shape=[n_faces]
+            The half-edges of the faces, face after face, and the number of corners of each.
+        value, sign : array, shape=[n_corners]
+            Value and sign of the line where each half-edge begins.
+        neuron, noise : array, shape=[n_faces]
+            The neuron of each line, and its tolerance.
+
+        Returns
+        -------
+        loops, sizes : list of two int arrays
+            Half-edges and numbers of corners of the positive sides, and of the negative sides.
         """
         face, first, end = np.repeat(np.arange(len(size)), size), _starts(size), np.cumsum(size)
         following = np.arange(1, len(loop) + 1)
         following[end - 1] = first
-        # A line meets the border of a face in two points. Rounding errors can make it look otherwise.
+        # A line meets the border of a convex face in two points. Where rounding makes it look otherwise, repair signs.
         meets = np.bincount(face, (sign == ZERO) | (sign | sign[following] == BOTH))
         for i in np.flatnonzero(meets != 2):
             sign[first[i] : end[i]] = _one_run(value[first[i] : end[i]], sign[first[i] : end[i]])
-        # An edge whose ends have opposite signs is cut in two; the vertex between has sign 0.
+        # An edge whose ends have opposite signs is cut in two; the vertex between the parts has sign 0.
         crossed = np.flatnonzero(sign | sign[following] == BOTH)
         before, behind = self._cut_edges(
             loop[crossed], value[crossed], value[following[crossed]], neuron[face[crossed]], noise[face[crossed]]
@@ -254,7 +276,7 @@ class LayerCut:
         loop, face, sign, next_sign = loop[old], face[old], sign[old], sign[following][old]
         loop[vertex - 1], loop[vertex] = before, behind
         next_sign[vertex - 1] = sign[vertex] = ZERO
-        # A new edge for each face, from where the positive side ends to where it begins.
+        # Each face gets a new edge, from the vertex where the positive side ends to the vertex where it begins.
         leaves = np.flatnonzero((sign == ZERO) & (next_sign == NEGATIVE))
         enters = np.flatnonzero((sign == ZERO) & (next_sign == POSITIVE))
         edge = len(self._parts.rows) + np.arange(len(size))
@@ -271,12 +293,17 @@ class LayerCut:
         return loops, sizes
 
     def _cut_edges(self, half, value, next_value, neuron, noise):
-        """Cut half-edges where a line, with these values at both ends, crosses them; return the two parts of each."""
+        """Cut half-edges where a line, with these values at both ends, crosses them; return the two parts of each.
+
+        Both faces of an edge may be cut by the same neuron, at this call or at a later one: the vertex is made once. In
+        each round the edges whose vertex is missing get it, and the half-edges whose edge has been cut by their own
+        neuron are done. A half-edge whose edge another neuron has just cut tries again.
+        """
         edge, part = half >> 1, np.empty_like(half)
         todo = np.arange(len(half))
         while len(todo):
             new = todo[self._parts.rows[edge[todo], 1] != neuron[todo]]
-            # Both faces of an edge may ask for the same vertex: who writes last, makes it.
+            # Both faces of an edge may ask for the same vertex: the last one to write its index here makes the vertex.
             self._parts.rows[edge[new], 0] = new
             new = new[self._parts.rows[edge[new], 0] == new]
             self._make_vertices(half[new], value[new], next_value[new], neuron[new], noise[new])
@@ -288,9 +315,9 @@ class LayerCut:
         return 2 * part + 3 * backward, 2 * part + 2 - backward
 
     def _make_vertices(self, half, value, next_value, neuron, noise):
-        """Put a vertex on each edge, and note the parts."""
+        """Make a vertex on each edge, and record the two parts of the edge."""
         start, end = self._vertices.rows[self._ends.rows[[half, half ^ 1]], :2]
-        # A line that meets the edge at a small angle has a small drop along it: its crossing is uncertain.
+        # A line that meets the edge at a small angle changes little along it, and so its crossing is uncertain.
         along = np.stack([value, noise]) / (value - next_value)
         shift, blur = along[:, :, None] * (end - start)
         vertex = len(self._vertices.rows) + np.arange(len(half))
@@ -301,13 +328,16 @@ class LayerCut:
         self._add_edges(self._ends.rows[2 * edge], vertex, vertex, self._ends.rows[2 * edge + 1])
 
     def _add_edges(self, *ends):
-        """Add edges, one or more for each index, given by where they begin and end."""
+        """Add one or more edges for each index, given by the vertices where they begin and end."""
         self._ends.extend(np.stack(ends, axis=1).ravel())
         self._parts.extend(np.full((len(ends) // 2 * len(ends[0]), 2), -1))
 
 
 class Signs:
-    """Where the functions of a layer are > 0: until one asks, the steps of the cuts, a few numbers for each face."""
+    """On which faces the functions of a layer are > 0.
+
+    Until `dense` is first read, this holds only the steps of the cuts, which take a few numbers for each face.
+    """
 
     def __init__(self, cells, steps, place):
         self._cells, self._steps, self._place = cells, steps, place
@@ -330,7 +360,7 @@ class Signs:
 
 @dataclass
 class _Faces:
-    """Some faces, and the lines that may cross them: n_lines for each, in the order in which they cut."""
+    """Some faces, and the lines that may cross them: n_lines for each face, in the order in which they cut."""
 
     id: np.ndarray
     loop: np.ndarray
@@ -339,7 +369,7 @@ class _Faces:
     n_lines: np.ndarray
 
     def halves(self):
-        """Two parts that have about half of the lines each."""
+        """Split the faces into two parts with about half of the lines each."""
         lines = np.cumsum(self.n_lines)
         middle = min(max(1, np.searchsorted(lines, lines[-1] / 2)), len(self.id) - 1)
         corners = self.size[:middle].sum()
@@ -352,14 +382,14 @@ class _Faces:
 
 
 class _Lines:
-    """Functions, each on one cell: their neuron, and their slopes, offset and noise, shape=[4, n_lines]."""
+    """Functions, each on one cell: their neuron, and their slopes, offset and tolerance, shape=[4, n_lines]."""
 
     def __init__(self, neuron, functions):
         self.neuron, self.noise = neuron, functions[3]
         self._functions = np.ascontiguousarray(functions.T)
 
     def compare(self, line, n, vertices):
-        """Values and signs of lines at n vertices each."""
+        """Values and signs of lines, each at n vertices."""
         x, y, blur_x, blur_y = vertices.T
         slope_x, slope_y, offset, noise = np.repeat(self._functions.take(line, axis=0), n, axis=0).T
         value = slope_x * x + slope_y * y + offset
@@ -368,7 +398,7 @@ class _Lines:
 
 
 class _Table:
-    """Rows that grow in number, in place most of the time."""
+    """A table whose number of rows grows, most of the time without copying."""
 
     def __init__(self, rows):
         self.rows = self._room = rows
@@ -384,17 +414,17 @@ class _Table:
 
 
 def _starts(size):
-    """Where each run starts, of runs that follow one another."""
+    """Start of each run, for consecutive runs of these sizes."""
     return np.cumsum(size) - size
 
 
 def _ranges(start, n):
-    """Concatenate the ranges from each start, n long."""
+    """Concatenate the ranges that begin at `start` and have length `n`."""
     return np.arange(n.sum()) + np.repeat(start - _starts(n), n)
 
 
 def _one_run(value, sign):
-    """Signs around a face, changed so that the positive corners follow one another, and the negative ones."""
+    """Signs around a face, changed so that the positive corners are consecutive, and the negative ones too."""
     run = np.full_like(sign, NEGATIVE)
     top = np.argmax(np.where(sign == POSITIVE, value, -np.inf))
     for step in (1, -1):
@@ -409,7 +439,8 @@ def _one_run(value, sign):
 def _spread(n):
     """Order range(n) by reversed bits.
 
-    Neurons sorted by where they cut, as along a grid, would cut off one strip after the other; like this, they halve.
+    Neurons that are sorted by position, as along a grid, would cut off one strip after the other from a large face; in
+    this order they halve it.
     """
     numbers = np.arange(n)
     bits = np.arange(max(n - 1, 1).bit_length())

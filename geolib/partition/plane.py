@@ -1,13 +1,14 @@
 """The regions of a network in a plane: exact polygons, layer by layer.
 
-On every region of its first k layers, layer k + 1 is affine, so each of its neurons cuts those regions along lines.
-Cutting a square by all neurons in turn gives the partition.
+On every region of the first k layers, layer k + 1 is affine, so each of its neurons cuts those regions along lines.
+Cutting a square by all neurons, layer after layer, gives the partition.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from geolib.checks import finite_array, integer, one_line
 from geolib.partition.exact import certified, n_components, plane_counts, plane_doubts
@@ -15,7 +16,7 @@ from geolib.partition.mesh import LayerCut, Mesh
 from geolib.partition.network import Partition, ReluNetwork, gain
 from geolib.partition.rounding import ROUNDING, TINY, carry
 
-# Numbers that are worked on at once: faces times neurons.
+# Faces times neurons that are processed at a time.
 BLOCK = 1 << 18
 
 
@@ -46,29 +47,30 @@ class PlanePartition(Partition):
     _maps: "_Maps"
 
     @property
-    def n_regions(self):
+    def n_regions(self) -> int:
         """Number of regions: open sets of the window, one for each pattern that occurs."""
         return self._mesh.n_faces
 
     @cached_property
-    def snapped(self):
-        """Number of doubtful values (of a neuron, at a vertex): taken for 0, as if rounding errors, without being 0.
+    def snapped(self) -> int:
+        """Number of doubtful values (of a neuron at a vertex): within the tolerance, and taken as 0 without being 0.
 
-        If it is 0, no region is in doubt: values that float64 computes as 0 have been computed again, in rational
-        arithmetic. (If others are in doubt anyway, they have not; above 50,000 vertices, all are counted as in doubt.)
+        If the number is 0, no region is in doubt: all values that float64 computes as 0 have been verified in rational
+        arithmetic. (They are not verified when other values are in doubt already; above 50,000 vertices, all of them
+        count as in doubt.)
         """
         return self._mesh.snapped or plane_doubts(self)
 
     @cached_property
-    def n_pieces(self):
+    def n_pieces(self) -> int:
         """Number of affine pieces: maximal connected sets on which the output is one affine map of (u, v).
 
-        Regions that share an edge and have equal maps belong to one piece; to touch in a point is not enough. The
-        map is taken through the readout, and each slope up to rounding: what a neuron adds to one 1e13 times as steep
-        may be lost. `snapped` does not cover that; `certify` does.
+        Regions that share an edge and have equal maps belong to one piece; regions that touch in a point do not. Maps
+        include the readout, and slopes are compared up to rounding: a neuron's contribution to a slope 1e13 times as
+        steep may be lost. `snapped` does not count that; `certify` finds it.
         """
         sides, slopes = self._mesh.adjacent_faces(), self._maps.slopes
-        # Most neighbours differ, and one mixture of the outputs tells so.
+        # Most neighbours differ, which one linear combination of the outputs shows without comparing all outputs.
         mixed = [_mixed(slopes(np.arange(some.start, some.stop))) for some in self._maps.blocks(self.n_regions)]
         sides = sides[_equal(*np.moveaxis(np.concatenate(mixed, axis=1)[:, sides], 2, 0))]
         equal = np.zeros(len(sides), dtype=bool)
@@ -77,10 +79,10 @@ class PlanePartition(Partition):
         return n_components(self.n_regions, sides[equal].tolist())
 
     @cached_property
-    def active(self):
+    def active(self) -> tuple[np.ndarray, ...]:
         """Which neurons are active on each region: a tuple of bool arrays, one per layer, shape=[n_regions, width_k].
 
-        Laid out like `network.pattern` of one point per region.
+        It has the layout of `network.pattern` for one point of each region.
         """
         active, cells = [], slice(None)
         for cell, signs in reversed(self._maps.layers):
@@ -89,58 +91,65 @@ class PlanePartition(Partition):
         return tuple(reversed(active))
 
     @cached_property
-    def polygons(self):
-        """Corners of each region, counter-clockwise: a list of arrays, shape=[k, 2], in plane coordinates (u, v)."""
+    def polygons(self) -> list[np.ndarray]:
+        """Corners of each region, counter-clockwise: arrays, shape=[n_corners, 2], in plane coordinates (u, v)."""
         low, high = self.window.T
         corners = self._mesh.corners()
         corners = low * ((1 - corners) / 2) + high * ((1 + corners) / 2)
         return np.split(corners, np.cumsum(self._mesh.size)[:-1])
 
     @cached_property
-    def areas(self):
-        """Area of each region in plane coordinates, shape=[n_regions]; they sum to the window's.
+    def areas(self) -> np.ndarray:
+        """Area of each region in plane coordinates, shape=[n_regions]; they sum to the area of the window.
 
         Raises
         ------
         ValueError
-            If an area is beyond what float64 holds.
+            If an area overflows or underflows float64.
         """
         extent, parts = np.diff(self.window), self._mesh.areas() / 4
         with np.errstate(over="ignore"):
-            # The larger factor first: what is in range does not vanish on the way.
+            # Multiply by the larger factor first, so that no intermediate product underflows.
             areas = parts * extent.max() * extent.min()
         size = np.abs(areas[parts != 0])
         if not ((size >= TINY) & (size < np.inf)).all():
             raise ValueError(
-                f"areas: the window is {one_line(self.window.tolist())}, and areas of its regions "
-                f"{'overflow' if size.max() > 1 else 'underflow'} float64; expected one of a more ordinary size"
+                f"areas: window is {one_line(self.window.tolist())}, but one whose areas do not "
+                f"{'overflow' if size.max() > 1 else 'underflow'} float64 was expected"
             )
         return areas
 
 
-def plane_partition(network, window, *, origin=None, axes=None, limit=2_000_000, certify=False):
+def plane_partition(
+    network: ReluNetwork,
+    window: ArrayLike,
+    *,
+    origin: ArrayLike | None = None,
+    axes: ArrayLike | None = None,
+    limit: int = 2_000_000,
+    certify: bool = False,
+) -> PlanePartition:
     """Cut a rectangular window of a plane into the regions of a network.
 
     The polygons are exact up to rounding in float64, for any depth and width. Input in special position (zero
     biases, equal or opposite neurons, many lines through one point, lines through a corner or along an edge of the
-    window) is cut as it is, not perturbed: a value that cannot be told from 0 is 0.
+    window) is not perturbed: a value that is indistinguishable from 0, up to rounding, counts as 0.
 
     Parameters
     ----------
     network : ReluNetwork
         The network.
-    window : pair of pairs
+    window : array-like, shape=[2, 2]
         ((u0, u1), (v0, v1)) with u0 < u1 and v0 < v1, in plane coordinates.
     origin : array-like, shape=[input_dim], optional
-        Where the plane's (0, 0) lies in the input space; its origin by default.
+        Point of the input space at the plane's (0, 0); by default the origin of the input space.
     axes : array-like, shape=[2, input_dim], optional
         Two directions that span the plane, of any length and angle. By default the two axes of a 2-D input.
-
     limit : int
-        The most regions that may be made.
+        Largest number of regions that may be made.
     certify : bool
-        Whether to count regions and pieces again, in rational arithmetic and by another algorithm. For small
-        networks: it takes milliseconds for each region, and is refused beyond 2,000 of them.
+        Whether to count regions and pieces again, in rational arithmetic and by another algorithm. Meant for small
+        networks: it takes milliseconds for each region, and is refused above 2,000 regions.
 
     Returns
     -------
@@ -150,7 +159,7 @@ def plane_partition(network, window, *, origin=None, axes=None, limit=2_000_000,
     Raises
     ------
     TypeError
-        If `network` is not a ReluNetwork, or something is not an array of real numbers or an integer.
+        If `network` is not a ReluNetwork, or another argument is not of the type above.
     ValueError
         If the window has no area, the axes are parallel, a shape or a number is wrong, axes are missing, or values
         overflow; if there are more regions than `limit`; if `certify` finds other counts, or there are too many
@@ -158,24 +167,24 @@ def plane_partition(network, window, *, origin=None, axes=None, limit=2_000_000,
 
     Notes
     -----
-    Values are compared with the rounding error of their computation: 512 units of float64 relative to the terms of
-    each sum, carried through the layers along with the map of each face, as independent errors, plus what it moves
-    the vertex. Lines that pass closer to a vertex than that pass through it.
+    Every value has a tolerance for the rounding errors of its computation: 512 units of float64 relative to the terms
+    of each sum, carried through the layers with the map of each face as independent errors, plus the effect of the
+    error of the vertex's position. A line that passes a vertex within this tolerance passes through the vertex.
 
-    Depth alone loses nothing, but errors of neurons that are differences of each other are not independent, and then
-    that tolerance grows faster than the true errors: a sawtooth of 2^19 teeth, one fold per layer, comes out whole,
-    one of 2^20 does not, and `snapped` > 0 says so.
+    Depth alone loses no digits, but the errors of neurons that are differences of each other are not independent, and
+    then the tolerance grows faster than the true errors: a sawtooth of 2^19 teeth, one fold per layer, is cut
+    completely; one of 2^20 is not, and `snapped` > 0 reports it.
 
-    `certify` takes floats for the rationals that they are, and so takes nothing for 0 that is not. Where degenerate
-    input has been rounded, as the offsets of lines through (0.3, -0.2) are, the rationals are not degenerate any
-    more: they have more regions, `certify` raises, and `snapped` > 0 is the reason. Input that float64 holds exactly
-    (integers, say) passes, degenerate or not.
+    `certify` treats floats as the exact rationals that they are, and so never counts a nonzero value as 0. Degenerate
+    input that has been rounded, such as the offsets of lines through (0.3, -0.2), is no longer degenerate in rational
+    arithmetic: it has more regions there, `certify` raises, and `snapped` > 0 shows why. Degenerate input that float64
+    represents exactly (integers, for instance) passes.
 
     A face is compared only with the lines around it, so the time and the memory for one layer grow with the number of
-    regions made: some 450 bytes each, of which the partition keeps 160. In deeper networks each cell also needs its
-    own map: the product of two widths in time; while a layer is cut, 32 bytes for each neuron of the one before; and
-    one byte for each neuron of all layers but the last to keep. `active` and `patterns` are made when asked for, and
-    take one byte for each region and neuron.
+    regions made: about 450 bytes each, of which the partition keeps 160. In deeper networks each cell also needs its
+    own map. It takes time proportional to the product of two widths; while a layer is cut, 32 bytes for each neuron of
+    the layer before; and permanently one byte for each neuron of all layers except the last. `active` and `patterns`
+    are computed on first use, and take one byte for each region and neuron.
 
     References
     ----------
@@ -202,7 +211,7 @@ def plane_partition(network, window, *, origin=None, axes=None, limit=2_000_000,
     array([1., 1.])
     """
     if not isinstance(network, ReluNetwork):
-        raise TypeError(f"plane_partition: network is {type(network).__name__}, expected a ReluNetwork")
+        raise TypeError(f"plane_partition: network is {type(network).__name__}, but a ReluNetwork was expected")
     window = _check_window(window)
     origin, axes = _check_plane(network.input_dim, origin, axes)
     mesh, maps = Mesh(integer("plane_partition: limit", limit, 1)), _Maps(network._rescaled, window, origin, axes)
@@ -217,9 +226,9 @@ def plane_partition(network, window, *, origin=None, axes=None, limit=2_000_000,
 class _Maps:
     """The affine maps of a network on the faces of its layers, composed when they are needed.
 
-    A map's first axis holds two slopes and an offset, from the square [-1, 1]^2, and their error. There the window's
-    extent is 1, so slopes and offsets compare; their absolute values add up to the largest value in the window. The
-    error is carried through the layers with the map, for each face and each neuron.
+    The first axis of a map holds two slopes and an offset, as functions on the square [-1, 1]^2, and their error. On
+    this square slopes and offsets are comparable: the sum of their absolute values is the largest absolute value in the
+    window. The error is carried through the layers with the map, for each face and each neuron.
 
     Attributes
     ----------
@@ -229,24 +238,24 @@ class _Maps:
 
     def __init__(self, network, window, origin, axes):
         self.network, self.layers = network, []
-        with np.errstate(over="ignore", invalid="ignore"):  # the first layer's errors will tell
+        with np.errstate(over="ignore", invalid="ignore"):  # non-finite errors are refused later
             middle, half = window.mean(axis=1), (window[:, 1] - window[:, 0]) / 2
             inputs = [half[0] * axes[0], half[1] * axes[1], origin + middle @ axes]
-            # Not of the offset itself: a window far from the origin has lost digits to cancellation.
+            # Relative to the terms, not to the offset: a window far from the origin has lost digits to cancellation.
             noise = ROUNDING * (np.abs(origin) + np.abs(window).max(axis=1) @ np.abs(axes))
             self._inputs = self._latest = _rounded(np.stack([*inputs, noise])[:, None])
 
     def blocks(self, n):
-        """Cut range(n) into slices of so many faces as are worked on at once."""
+        """Split range(n) into slices of faces that are processed together."""
         step = max(1, BLOCK // max(self.network.widths))
         return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
     def add_layer(self, mesh):
-        """Let the next layer cut the faces of a mesh, which the layers before have made."""
+        """Cut the faces of a mesh, which the layers before have made, by the next layer."""
         depth = len(self.layers)
         W, b = self.network.weights[depth], self.network.biases[depth]
         last, blocks = depth + 1 == len(self.network.weights), self.blocks(mesh.n_faces)
-        # Of the last layer, nothing is needed once it has cut, but whether the readout overflows.
+        # The maps of the last layer are not needed after the cut, except to see whether the readout overflows.
         results, cut = np.empty((4, blocks[0].stop if last else mesh.n_faces, len(b))), LayerCut(mesh, len(b))
         largest = 0
         for cells in blocks:
@@ -267,7 +276,7 @@ class _Maps:
     def slopes(self, faces):
         """Two slopes of the output on faces of the last layer, and the error of each, shape=[4, n_faces, n_outputs].
 
-        Slopes alone, each with its own error: they lose no digits to offsets or to each other, however large those are.
+        Slopes are computed without offsets, each with its own error, so that large offsets cost them no digits.
         """
         steps = []
         for cell, signs in reversed(self.layers):
@@ -281,7 +290,7 @@ class _Maps:
 
 
 def _rounded(maps):
-    """Add to the errors of maps, which come last, what rounding makes of such numbers; in place."""
+    """Add the rounding errors of maps to their errors, the last entry of the first axis, in place."""
     maps[-1] += ROUNDING * np.abs(maps[:-1]).sum(axis=0)
     return maps
 
@@ -305,12 +314,12 @@ def _carry(W, b, errors, where):
     with np.errstate(over="ignore", invalid="ignore"):
         errors = carry(W, b, errors)
         if not np.isfinite(errors.max() / ROUNDING * (W.shape[1] + 1)):
-            raise ValueError(f"plane_partition: values of {where} overflow float64, expected smaller numbers")
+            raise ValueError(f"plane_partition: values of {where} overflow float64, but smaller numbers were expected")
     return errors
 
 
 def _mixed(slopes):
-    """One mixture of the outputs: slopes and errors, shape=[4, n]."""
+    """Slopes and errors of one linear combination of the outputs, shape=[4, n]."""
     mixture = np.cos(np.arange(slopes.shape[-1]))
     return np.concatenate([slopes[:2] @ mixture, slopes[2:] @ np.abs(mixture)])
 
@@ -322,10 +331,10 @@ def _equal(left, right):
 
 def _check_window(window):
     given, window = window, finite_array("plane_partition: window", window)
-    # Halves, as we use half of its extent: it must neither overflow nor vanish.
+    # Halves are compared, because half of the extent is used: it must neither overflow nor underflow.
     if window.shape != (2, 2) or not (window[:, 0] / 2 < window[:, 1] / 2).all():
         raise ValueError(
-            f"plane_partition: window is {one_line(given)}, expected ((u0, u1), (v0, v1)) with u0 < u1 and v0 < v1"
+            f"plane_partition: window is {one_line(given)}, but ((u0, u1), (v0, v1)), u0 < u1, v0 < v1, was expected"
         )
     return window
 
@@ -333,18 +342,18 @@ def _check_window(window):
 def _check_plane(dim, origin, axes):
     if axes is None:
         if dim != 2:
-            raise ValueError(f"plane_partition: axes is missing, and the network's input has dimension {dim}, not 2")
+            raise ValueError(f"plane_partition: axes is missing, but the network's input has dimension {dim}, not 2")
         axes = np.eye(2)
     axes = finite_array("plane_partition: axes", axes)
     if axes.shape != (2, dim):
-        raise ValueError(f"plane_partition: axes has shape {axes.shape}, expected {(2, dim)} for this network")
+        raise ValueError(f"plane_partition: axes has shape {axes.shape}, but {(2, dim)} was expected for this network")
     origin = finite_array("plane_partition: origin", np.zeros(dim) if origin is None else origin)
     if origin.shape != (dim,):
         shape = f"shape {origin.shape}, but the network's input has dimension {dim}"
         raise ValueError(f"plane_partition: origin has {shape}")
     lengths = np.abs(axes).max(axis=1, keepdims=True)
     if not lengths.all():
-        raise ValueError(f"plane_partition: axes[{int(np.argmin(lengths))}] is zero, expected a direction")
+        raise ValueError(f"plane_partition: axes[{int(np.argmin(lengths))}] is zero, but a direction was expected")
     if np.linalg.matrix_rank(axes / lengths, tol=ROUNDING) < 2:
-        raise ValueError("plane_partition: axes[0] and axes[1] are parallel, expected them to span a plane")
+        raise ValueError("plane_partition: axes[0] and axes[1] are parallel, but axes of a plane were expected")
     return origin, axes

@@ -1,21 +1,32 @@
-"""How far rounding errors reach, for those who must tell a value from 0."""
+"""Bounds on rounding errors, for code that must decide whether a computed value is 0."""
 
 import numpy as np
 
-# Rounding errors that we allow for, relative to the numbers that are added up: 512 times the unit of float64. Well
-# above what sums of a few hundred terms lose, and far below the distances between lines of a network in general
+# Rounding errors that we allow for, relative to the terms of a sum: 512 times the unit of float64. Well above the
+# errors of sums of a few hundred terms, and far below the distances between lines of a network in general
 # position (a million vertices leave gaps of some 1e-9).
 ROUNDING = 512 * np.finfo(np.float64).eps
 TINY = np.finfo(np.float64).tiny
 
 
-def carry(W, b, errors):
-    """Errors of W h + b, shape=[n, width], from those of h: shape=[n, fan_in], with the rounding errors of h itself.
+def carry(W: np.ndarray, b: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Errors of W h + b, given the errors of h (with the rounding errors of h itself).
 
-    Errors of different terms are independent, so their squares add up; absolute values would grow by sqrt(width) a
-    layer and drown a deep network. What overflows is NaN or infinite in the result.
+    Errors of different terms are taken as independent, so their squares add up; sums of absolute values would grow by
+    a factor of sqrt(width) for each layer and drown a deep network.
+
+    Parameters
+    ----------
+    W : array, shape=[width, fan_in]
+    b : array, shape=[width] or shape=[1]
+    errors : array, shape=[n, fan_in]
+
+    Returns
+    -------
+    array, shape=[n, width]
+        NaN or infinite where the computation overflows.
     """
-    # Scaled to at most 1, squares do not overflow, and single precision is enough for them.
+    # Numbers are scaled to at most 1, so that their squares do not overflow and single precision is enough.
     scale = np.maximum(errors.max(axis=0), TINY)
     terms = W * scale
     largest = np.maximum(np.maximum(terms.max(axis=1), -terms.min(axis=1)), TINY)

@@ -3,7 +3,8 @@
 from geolib.later import later
 from geolib.reasoning.judge import Verdict, judge
 
-# All but the judge, whose module has its function's name: whoever asks for questions must not wait for torch.
+# Everything but the judge (whose module has the same name as its function) is imported on first use: code that only
+# needs questions does not wait for torch.
 _NAMES = {
     ".analysis": "Paired association binned_share holm id_change mean_change mean_rises paired_share permutation_test",
     ".claims": "findings verdicts",

@@ -1,19 +1,21 @@
-"""What the rows of a sweep say: change of ID against correctness, with intervals and controls.
+"""Analysis of the rows of a sweep: change of ID against correctness, with intervals and controls.
 
-Effects are given in percentage points where they can be, before any p-value. Intervals come from questions, not rows: a
-question's answers under several conditions are not independent.
+Effects are given in percentage points where possible, before any p-value. Bootstrap samples draw questions, not rows,
+because the answers to one question under several conditions are not independent.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from geolib.checks import integer
+from geolib.checks import integer, one_line
 from geolib.dimension import rules
 from geolib.reasoning.resampling import (
     N_BOOT,
@@ -30,7 +32,7 @@ from geolib.reasoning.resampling import (
     true_or_false,
 )
 
-# What tells conditions apart, and what is measured at every layer.
+# Columns that distinguish conditions, and columns with a value for every layer.
 _LABELS = ("condition", "example_set", "temperature", "seed", "layers", "sharpness")
 _PER_LAYER = ("sink_share", "gates_changed")
 
@@ -38,33 +40,35 @@ _PER_LAYER = ("sink_share", "gates_changed")
 def id_change(
     rows: pd.DataFrame, *, rule: str = "absolute", eps: float = 0.1, layer: int = -1, verdict: str = "correct"
 ) -> pd.DataFrame:
-    """Change of a layer's ID against the same question's prompt without examples (arXiv 2407.02678, figure 6).
+    """Change of a layer's ID from the same question's prompt without examples (arXiv 2407.02678, figure 6).
 
     Parameters
     ----------
     rows : pandas.DataFrame
-        As :meth:`Sweep.run` or :func:`load_run` returns them. A question's change is against its 0-shot row: no
-        examples, nothing added to the question, greedy, attention as it is. Questions without one are left out.
+        As :meth:`Sweep.run` or :func:`load_run` returns them. The change is the difference from the question's 0-shot
+        row: no examples, nothing added to the question, greedy decoding, unmodified attention. Questions without a
+        0-shot row are left out.
     rule : str
         A name in :data:`geolib.dimension.RULES`.
     eps : float
+        Threshold of ID_eps.
     layer : int
-        -1 is the last layer, -2 the last but one.
+        -1 is the last layer, -2 the second to last.
     verdict : {"correct", "strict"}
-        Which reading of the judge counts.
+        Which verdict of the judge is used.
 
     Returns
     -------
     pandas.DataFrame
-        ``question``, ``shots``, ``change``, ``correct``; one row per row that is not the 0-shot one. Of what else was
-        recorded: ``condition``, ``example_set``, ``temperature``, ``seed``, ``layers``, ``sharpness``;
-        ``prompt_tokens`` and, at the same layer, ``sink_share``, both with their changes (``prompt_tokens_change``,
-        ``sink_share_change``); ``gates_changed`` at the same layer.
+        One row for each row that is not a 0-shot row: ``question``, ``shots``, ``change`` (in tokens, summed over
+        heads), ``correct``. If they were recorded, also ``condition``, ``example_set``, ``temperature``, ``seed``,
+        ``layers``, ``sharpness``; ``prompt_tokens`` and, at the same layer, ``sink_share``, with their changes
+        (``prompt_tokens_change``, ``sink_share_change``); ``gates_changed`` at the same layer.
 
     Raises
     ------
     ValueError
-        Such an ID or verdict was not recorded, no question has a 0-shot row, or one has two that differ.
+        The ID or verdict was not recorded, no question has a 0-shot row, or a question has two 0-shot rows that differ.
     """
     (eps,) = rules.check_eps("id_change", [eps])
     column = rules.column(rule, eps)
@@ -91,7 +95,7 @@ def id_change(
     bare, table = bare.set_index("question"), table[~is_bare].reset_index(drop=True)
     known = table.question.isin(bare.index)
     if len(table) and not known.any():
-        raise ValueError("id_change: no question has a row with 0 shots, but a change is against it")
+        raise ValueError("id_change: rows has no question with 0 shots, but at least one was expected")
     table = table[known].reset_index(drop=True)
     table["change"] -= table.question.map(bare.change)
     for name in {"prompt_tokens", "sink_share"} & set(table):
@@ -105,27 +109,28 @@ def _at(column: pd.Series, layer: int) -> np.ndarray:
 
 
 def binned_share(table: pd.DataFrame, *, bins: int = 6, level: float = 0.95) -> pd.DataFrame:
-    """Share of correct answers in bins of like size of the change of ID, with Wilson (1927) intervals.
+    """Share of correct answers in bins of about equal size of the change of ID, with Wilson (1927) intervals.
 
     Parameters
     ----------
     table : pandas.DataFrame
         As :func:`id_change` returns it.
     bins : int
-        Number of quantile bins; fewer result where values repeat.
+        Number of quantile bins; there are fewer if values repeat.
     level : float
-        Confidence level. Rows count as independent here, as in the paper's figure; :func:`association` knows better.
+        Confidence level. Rows are treated as independent here, as in the paper's figure; :func:`association` accounts
+        for their dependence.
 
     Returns
     -------
     pandas.DataFrame
-        ``change`` (mean in the bin), ``n``, ``estimate`` (the share), ``low``, ``high``.
+        One row for each bin: ``change`` (mean in the bin), ``n``, ``estimate`` (the share), ``low``, ``high``.
     """
     groups = table.groupby(pd.qcut(table.change, bins, duplicates="drop"), observed=True)
     return _shares(groups, level).reset_index(drop=True)
 
 
-def _shares(groups, level) -> pd.DataFrame:
+def _shares(groups: Any, level: float) -> pd.DataFrame:
     found = groups.agg(change=("change", "mean"), n=("correct", "size"), hits=("correct", "sum"))
     low, high = proportion_confint(found.hits, found.n, alpha=1 - level, method="wilson")
     return found.assign(estimate=found.hits / found.n, low=low, high=high).drop(columns="hits")
@@ -145,8 +150,8 @@ def association(
 ) -> Estimate:
     """Spearman's rank correlation of change of ID and correctness at fixed shots, averaged over shots.
 
-    At fixed shots, because the number of shots moves both. The average gives each number of shots the weight of its
-    rows. The interval is a percentile bootstrap over *questions*: a question's rows are drawn together.
+    Shots are held fixed because their number affects both variables. Each number of shots is weighted by its number of
+    rows. The interval is a percentile bootstrap over *questions*: all rows of a question are drawn together.
 
     Parameters
     ----------
@@ -155,27 +160,29 @@ def association(
     x, y : str
         Columns that are correlated.
     controls : sequence of str
-        Columns that are held fixed linearly in ranks: the partial rank correlation. Ranks are then those of the whole
-        table, in every bootstrap sample.
+        Columns that are held fixed: the result is then the partial rank correlation, linear in ranks. Ranks are those
+        of the whole table in every bootstrap sample.
     within : str or sequence of str
-        What is held fixed: ``("example_set", "shots")`` compares only rows that share both; ``()`` holds nothing.
+        Columns that define strata: ``("example_set", "shots")`` compares only rows that share both values; ``()``
+        compares all rows.
     unit : str
-        Column of what is drawn anew in the bootstrap.
+        Column of the units that the bootstrap draws.
     n_boot : int
-        Bootstrap samples.
+        Number of bootstrap samples.
     level : float
         Confidence level.
     seed : int
+        Seed of the bootstrap.
 
     Returns
     -------
     Estimate
-        Its n counts units. NaN where x or y does not vary, or the controls determine one of them.
+        ``n`` is the number of units. NaN if x or y does not vary, or the controls determine one of them.
 
     Raises
     ------
     ValueError, TypeError
-        The table is empty, lacks a column, or has values missing.
+        The table is empty, lacks a column, or has missing values.
     """
     if isinstance(controls, str):
         raise TypeError(f"association: controls is {controls!r}, but a sequence of columns was expected")
@@ -197,7 +204,23 @@ def mean_change(
     level: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
-    """Mean change of ID, with a bootstrap over questions; parameters as for :func:`association`."""
+    """Mean change of ID, with a bootstrap over questions.
+
+    Parameters
+    ----------
+    table, x, unit, n_boot, level, seed
+        As for :func:`association`.
+
+    Returns
+    -------
+    Estimate
+        ``n`` is the number of units.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for :func:`association`.
+    """
     (xs,) = numbers_in("mean_change", table, x=x)
     (units,) = groups_in("mean_change", table, unit=unit)
     return bootstrap("mean_change", mean_of(xs, units), units, n_boot, level, seed)[0]
@@ -214,10 +237,10 @@ def permutation_test(
     n_perm: int = N_PERM,
     seed: int = 0,
 ) -> float:
-    """p-value of :func:`association`: verdicts permuted among questions, each question's verdicts kept together.
+    """p-value of :func:`association` by permuting verdicts among questions; a question's verdicts stay together.
 
-    A question's verdicts under all numbers of shots move as one vector to another question, so that what makes them
-    alike stays. Only questions that were asked under the same conditions exchange theirs.
+    The verdicts of a question under all numbers of shots move together to another question, which preserves their
+    dependence. Only questions that were asked under the same conditions exchange verdicts.
 
     Parameters
     ----------
@@ -225,34 +248,52 @@ def permutation_test(
         As for :func:`association`.
     alternative : {"two-sided", "greater", "less"}
     n_perm : int
-        Permutations; p is (r + 1) / (n_perm + 1), with r of them at least as extreme (Davison and Hinkley 1997).
+        Number of permutations; p is (r + 1) / (n_perm + 1) if r of them are at least as extreme (Davison and Hinkley
+        1997).
     seed : int
+        Seed of the permutations.
 
     Returns
     -------
     float
-        NaN where x or y does not vary.
+        NaN if x or y does not vary.
 
     Raises
     ------
     ValueError, TypeError
-        As for :func:`association`, or ``alternative`` is another one.
+        As for :func:`association`, or ``alternative`` is something else.
     """
     xs, ys = numbers_in("permutation_test", table, x=x, y=y)
     strata, units = groups_in("permutation_test", table, within=within, unit=unit)
     return float(permute("permutation_test", [xs], ys, strata, units, alternative, n_perm, seed)[0])
 
 
-def holm(p_values) -> np.ndarray:
-    """p-values corrected for being several (Holm 1979); NaN, where nothing was tested, stays and does not count.
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """Correct p-values for multiple testing (Holm 1979).
 
+    Parameters
+    ----------
+    p_values : array-like, shape=[tests]
+        NaN where nothing was tested; these stay NaN and do not count as tests.
+
+    Returns
+    -------
+    array, shape=[tests]
+
+    Raises
+    ------
+    ValueError
+        A number is outside [0, 1], or the shape is wrong.
+
+    Examples
+    --------
     >>> holm([0.01, 0.04, float("nan")])
     array([0.02, 0.04,  nan])
     """
     corrected = np.array(p_values, dtype=float)
     tested = ~np.isnan(corrected)
     if corrected.ndim != 1 or not ((corrected >= 0) & (corrected <= 1))[tested].all():
-        raise ValueError("holm: p_values are not a list of numbers from 0 to 1")
+        raise ValueError(f"holm: p_values is {one_line(p_values)}, but a list of numbers from 0 to 1 was expected")
     if tested.any():
         corrected[tested] = multipletests(corrected[tested], method="holm")[1]
     return corrected
@@ -260,9 +301,16 @@ def holm(p_values) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Paired:
-    """Share of correct answers under two conditions, in per cent, and their difference (first minus second).
+    """Shares of correct answers under two conditions, and their difference.
 
-    ``p`` is McNemar's exact one, two-sided; NaN where a question has several answers under a condition.
+    Attributes
+    ----------
+    first, second : float
+        Per cent.
+    difference : Estimate
+        ``first`` minus ``second``, in percentage points.
+    p : float
+        Exact two-sided p-value of McNemar's test; NaN if a question has several answers under a condition.
     """
 
     first: float
@@ -283,27 +331,28 @@ def paired_share(
 ) -> Paired:
     """Compare the share of correct answers of the same questions under two conditions.
 
-    With questions that were wrong at 0 shots, a ``second`` that only rewords the prompt, or draws another answer, shows
-    what turns right by selection alone (regression to the mean); the difference is what examples add to it.
+    For questions selected because they were answered wrong at 0 shots, a ``second`` condition that only rewords the
+    prompt, or draws another answer, shows how many become correct by regression to the mean alone; the difference is
+    what examples add to that.
 
     Parameters
     ----------
     first, second : pandas.DataFrame
-        Rows under either condition. Several answers to a question (drawn at random, say) are averaged.
+        Rows under each condition. Several answers to a question (drawn at random, for instance) are averaged.
     y : str
-        Column of true and false.
+        Column of booleans.
     unit, n_boot, level, seed
         As for :func:`association`.
 
     Returns
     -------
     Paired
-        Over the questions that both tables hold; the difference's n says how many.
+        Over the questions that are in both tables; ``difference.n`` is their number.
 
     Raises
     ------
     ValueError, TypeError
-        The tables share no question, a table is empty or lacks a column, or y is not true and false.
+        The tables share no question, a table is empty or lacks a column, or y is not a column of booleans.
     """
     shares, sizes = [], []
     for name, rows in (("first", first), ("second", second)):
@@ -316,7 +365,7 @@ def paired_share(
     one, other = shares
     shared = one.index.intersection(other.index)
     if len(shared) == 0:
-        raise ValueError(f"paired_share: the tables share no {unit}, but at least one was expected")
+        raise ValueError(f"paired_share: first and second share no {unit}, but at least one was expected")
     one, other = one[shared], other[shared]
     apart = 100 * (one - other).to_numpy()
     each = np.arange(len(apart))
@@ -331,6 +380,19 @@ def _listed(rows: pd.DataFrame) -> str:
 
 
 def mean_rises(rows: pd.DataFrame, *, layer: int = -2, eps: float = 0.1, rule: str = "relative") -> np.ndarray:
-    """Mean rise of each candidate as the only example, from rows that are there; parameters as for :func:`rises`."""
+    """Mean rise of ID that each candidate causes as the only example, computed from existing rows.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        With 0 and 1 shots; each candidate is an example set.
+    layer, eps, rule
+        As for :func:`geolib.experiments.rises`.
+
+    Returns
+    -------
+    array, shape=[candidates]
+        In tokens, summed over heads; the mean over questions.
+    """
     change = id_change(rows, layer=layer, eps=eps, rule=rule)
     return change[change.shots == 1].groupby("example_set").change.mean().to_numpy()

@@ -1,8 +1,9 @@
-"""From prompts to rows: a model answers a batch, and what it said and what was measured become the rows of a sweep."""
+"""From prompts to rows: a model answers a batch; its answers and the measurements become the rows of a sweep."""
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import psutil
@@ -10,25 +11,26 @@ import torch
 
 from geolib.dimension.lm import device_of
 from geolib.dimension.rules import RULES, check_rule, column
-from geolib.reasoning.decode import SharedPrefix, gumbel
+from geolib.reasoning.decode import Answer, SharedPrefix, gumbel
+from geolib.typing import Model, Tokenizer
 
-_STOPS = ("\n\n", "\nQuestion:")  # where an answer in plain text is over, though the model goes on
+_STOPS = ("\n\n", "\nQuestion:")  # an answer in plain text ends here, though the model may continue
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How prompts are answered: what a worker needs to know beside the model.
+    """How prompts are answered: everything that a worker needs besides the model.
 
     Attributes
     ----------
     eps, max_new_tokens, temperature, seed, sharpness, watched
         As for :class:`~geolib.reasoning.Sweep`.
     model_sha256 : str
-        :func:`geolib.store.fingerprint` of the model that is meant.
+        :func:`geolib.store.fingerprint` of the model that is expected.
     probe : tuple of int
-        Token ids of a long prompt, on which the measurement is compared to the model's own attention first.
+        Token ids of a long prompt, on which the measurement is first compared with the model's own attention.
     rules : tuple of str
-        Names in :data:`geolib.dimension.RULES`, which a worker must know.
+        Names in :data:`geolib.dimension.RULES`; a worker must know all of them.
     ends : sequence of int, optional
         Tokens that end an answer; by default those of the model and of the tokenizer.
     stops : sequence of str, optional
@@ -56,18 +58,19 @@ class Answerer:
     model, tokenizer
         As :func:`geolib.models.load` returns them.
     settings : Settings
+        How to answer.
 
     Raises
     ------
     ValueError
-        A module to be watched is not there, or a rule is unknown.
+        The model lacks a module of ``settings.watched``, or a rule is unknown.
     """
 
-    def __init__(self, model, tokenizer, settings: Settings):
+    def __init__(self, model: Model, tokenizer: Tokenizer, settings: Settings):
         modules = dict(model.named_modules())
         for name in settings.watched:
             if name not in modules:
-                raise ValueError(f"Sweep: watched holds {name!r}, but the model has no such module")
+                raise ValueError(f"Sweep: watched holds {name!r}, but names of the model's modules were expected")
         watched = [modules[name] for name in settings.watched]
         self.tokenizer, self.settings, self._checked = tokenizer, settings, False
         rules = check_rule("Sweep", settings.rules)
@@ -76,7 +79,7 @@ class Answerer:
         self._stops = stops(model.generation_config, tokenizer) if settings.stops is None else settings.stops
 
     def __call__(self, batch: Sequence[dict]) -> list[dict]:
-        """Answer prompts of one beginning.
+        """Answer prompts that share their beginning.
 
         Parameters
         ----------
@@ -86,7 +89,7 @@ class Answerer:
         Returns
         -------
         list of dict
-            A row for each, under its key.
+            One row for each prompt, with its key.
 
         Raises
         ------
@@ -109,7 +112,7 @@ class Answerer:
         seconds = (time.perf_counter() - start) / len(batch)
         return [self._row(prompt, answer) | {"seconds": seconds} for prompt, answer in zip(batch, answers, strict=True)]
 
-    def _row(self, prompt, answer) -> dict:
+    def _row(self, prompt: dict, answer: Answer) -> dict:
         row = {
             "key": prompt["key"],
             "prompt_tokens": len(prompt["before"]) + len(prompt["rest"]),
@@ -124,37 +127,37 @@ class Answerer:
         row |= {"sink_share": answer.sink_share, "near": answer.near}
         return row | ({"signs": answer.signs} if self.settings.watched else {})
 
-    def _text(self, tokens) -> str:
-        # A padded vocabulary has ids that stand for nothing; slow tokenizers stumble over them.
+    def _text(self, tokens: Sequence[int]) -> str:
+        # A padded vocabulary has ids without a token; slow tokenizers fail on them.
         known = [token for token in tokens if self.tokenizer.convert_ids_to_tokens(token) is not None]
         return self.tokenizer.decode(known, skip_special_tokens=True)
 
-    def _stopped(self, tokens) -> bool:
-        # A token for each byte of the longest, at most; what an answer begins with is no end.
+    def _stopped(self, tokens: Sequence[int]) -> bool:
+        # The longest stop text has at most one token for each byte. A stop text that begins an answer is ignored.
         end = self._text(tokens[-max(len(stop.encode()) for stop in self._stops) - 1 :])
         return any(stop in end for stop in self._stops) and any(
             stop in self._text(tokens).lstrip() for stop in self._stops
         )
 
-    def _cut(self, text) -> str:
+    def _cut(self, text: str) -> str:
         text = text.lstrip()
         return text[: min([text.find(stop) for stop in self._stops if stop in text], default=None)].strip()
 
 
-def ends(config, tokenizer=None) -> list[int]:
-    """Tokens that end an answer, by a configuration (one, several, or none) and by a tokenizer."""
+def ends(config: Any, tokenizer: Tokenizer | None = None) -> list[int]:
+    """Tokens that end an answer, from a configuration (one, several, or none) and a tokenizer."""
     eos, other = (getattr(one, "eos_token_id", None) for one in (config, tokenizer))
-    return sorted({*np.ravel(eos).tolist(), other} - {None})
+    return sorted({*np.ravel(np.array(eos)).tolist(), other} - {None})
 
 
-def stops(config, tokenizer) -> tuple[str, ...]:
-    """Texts that end an answer, by a model's generation configuration, and where the tokenizer writes plain text."""
+def stops(config: Any, tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Texts that end an answer, from a model's generation configuration and, without a chat template, of plain text."""
     own = getattr(config, "stop_strings", None) or ()
     return (*([own] if isinstance(own, str) else own), *(() if tokenizer.chat_template else _STOPS))
 
 
-def room(model) -> tuple[str, int]:
-    """Type of a model's device, and how many bytes of memory it has."""
+def room(model: Model) -> tuple[str, int]:
+    """Type of a model's device, and its memory in bytes."""
     device = device_of(model)
     if device.type == "cuda":
         return "cuda", torch.cuda.mem_get_info(device)[1]

@@ -1,8 +1,23 @@
-"""Answers to many prompts that begin alike: what they share is read once, and ID is counted on the way.
+"""Answers to many prompts with the same beginning: the model reads the beginning once, and ID is counted on the way.
 
 A k-shot prompt is a long beginning, the same for every question, and a short question. The keys and values of the
-beginning are computed once, held once, and attended to by the whole batch in one product; they are cut and extended
-when the next beginning starts with the same tokens, as the one with one example more does.
+beginning are computed once, stored once, and attended to by the whole batch in one matrix product. The next beginning
+keeps the part that it shares: with one more example only that example is read.
+
+How it works. While `SharedPrefix` runs, transformers' attention interface calls `_attend` in place of the model's
+attention. Every layer has two stores (`_Layer`): *shared* keys and values, without a batch axis, and each row's *own*,
+with one. Scores over both are computed separately and normalised by one softmax: the larger of the two maxima is
+subtracted from both, and both sums enter the denominator.
+
+The invariants:
+
+- Own columns 0 to `_written` - 1 hold keys and values; a pass with `_new` columns writes the next ones. All layers
+  have the same number, because a pass runs all of them in the same order.
+- Rows are padded on the left, so that the last column is the last token of every row. A padded column is hidden from
+  every token, and positions count from the first token that is not padding.
+- A beginning is read in steps that start at multiples of `_STEP`, so its keys are the same bit by bit whichever
+  beginning was read before: an interrupted run gives the same answers as an uninterrupted one.
+- Before a model is used, `check` compares logits and visible tokens with those of the model's own attention.
 """
 
 import contextvars
@@ -11,6 +26,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,39 +41,39 @@ from geolib.dimension.rows import count_weights
 from geolib.dimension.rules import RULES
 
 _NAME = "geolib_shared"
-_PIECE = 1024  # tokens read in one pass: more gain nothing and take memory
-_STEP = 128  # the same, of a beginning
-_BLOCK = 2**21  # attention scores held at a time
-_TOLERANCE = {torch.float32: 1e-3}  # of logits, relative to their largest; other types round to a few per cent
+_PIECE = 1024  # tokens of a prompt that are read in one pass: more take memory and save no time
+_STEP = 128  # tokens of a beginning that are read in one pass
+_BLOCK = 2**21  # attention scores in memory at a time
+_TOLERANCE = {torch.float32: 1e-3}  # of logits, relative to the largest one; other types round to a few per cent
 _COARSE = 5e-2
-_NEAR = 1e-6  # what rounding may do to a weight, in float32
+_NEAR = 1e-6  # size of rounding errors of an attention weight in float32
 
 
 class RefusedError(ValueError):
-    """The model's attention is not one that is followed here; no question is to blame."""
+    """The model's attention is unsupported; retrying other questions will not help."""
 
 
 @dataclass
 class Answer:
-    """What the model answered to one prompt, and what was measured at the prompt's last token.
+    """The model's answer to one prompt, and the measurements at the prompt's last token.
 
     Attributes
     ----------
     tokens : list of int
-        Up to the end, which is left out.
+        Token ids, without the token that ended the answer.
     ended : bool
-        Whether the model ended the answer, rather than the limit.
-    counts : array-like, shape=[rules, eps, layers], int
-        ID_eps of eq. 8 under each rule.
-    sink_share : array-like, shape=[layers]
-        Weight on the first token, mean over heads.
+        Whether the model ended the answer; False if it reached the limit.
+    counts : int array, shape=[rules, eps, layers]
+        ID_eps (arXiv 2407.02678, eq. 8) under each rule.
+    sink_share : array, shape=[layers]
+        Attention weight on the first token, mean over heads.
     near : int
-        Weights within 1e-6 of a threshold, over all layers, heads, thresholds and rules: rounding may count them
-        otherwise.
-    signs : array-like, uint8
-        Signs of the watched modules' outputs, packed bit by bit; empty where none is watched.
-    visible : array-like, shape=[layers], int
-        Tokens that the last one may attend to.
+        Number of weights within 1e-6 of a threshold, over all layers, heads, thresholds and rules: rounding may change
+        whether they are counted.
+    signs : uint8 array, shape=[bytes]
+        Signs of the watched modules' outputs, packed eight to a byte; empty if no module is watched.
+    visible : int array, shape=[layers]
+        Number of tokens that the last token may attend to.
     """
 
     tokens: list[int]
@@ -71,7 +87,7 @@ class Answer:
 
 @dataclass
 class _Layer:
-    """Keys and values of one layer: those shared by the batch, and each row's own."""
+    """Keys and values of one layer: those that the batch shares, and each row's own."""
 
     key: torch.Tensor  # shape=[key-value heads, shared tokens, head_dim]
     value: torch.Tensor
@@ -87,32 +103,32 @@ class SharedPrefix:
     ----------
     model : transformers.PreTrainedModel
         As for :func:`geolib.dimension.attention_dimension`: attention goes through transformers' interface and is one
-        softmax per head. Keys and values are held in float32 whatever its type.
+        softmax per head. Keys and values are stored in float32, whatever the type of the model.
     eps : sequence of float
         Thresholds of ID_eps, counted under every rule.
     sharpness : mapping of int to float, optional
-        Layer (from 0) to a factor of its attention scores: above 1 rows of attention grow sharper, below flatter. The
-        intervention of Part III; layers that are not named keep 1.
+        Factor of the attention scores for each layer (from 0): factors above 1 make attention sharper, factors below 1
+        flatter. This is the intervention of Part III; other layers have the factor 1.
     watched : sequence of torch.nn.Module
         Modules whose outputs' signs at the prompt's last token are recorded, such as the gates of the MLPs.
     rules : sequence of str
-        Names in :data:`geolib.dimension.RULES`; by default all that are there.
+        Names in :data:`geolib.dimension.RULES`; by default all of them.
     """
 
-    model: object
+    model: Any
     eps: Sequence[float]
     sharpness: Mapping[int, float] | None = None
     watched: Sequence[torch.nn.Module] = ()
     rules: Sequence[str] = field(default_factory=lambda: tuple(RULES))
     _shared: list[int] = field(default_factory=list)  # the tokens whose keys and values are shared
     _layers: dict = field(default_factory=dict)  # by module, in the order of the forward pass
-    _written: int = 0  # columns of the rows' own tokens that are there
-    _new: int = 0  # columns of the pass that runs
-    _padding: torch.Tensor | None = None  # shape=[batch]: columns on the left that are no tokens
-    _rows: slice = field(default_factory=lambda: slice(None))  # of the batch, in the pass that runs
-    _hidden: dict = field(default_factory=dict)  # masks of the pass that runs, by sliding window
+    _written: int = 0  # number of columns of the rows' own tokens that have been read
+    _new: int = 0  # number of columns of the current pass
+    _padding: Any = None  # shape=[batch]: number of padded columns on the left
+    _rows: slice = field(default_factory=lambda: slice(None))  # rows of the batch in the current pass
+    _hidden: dict = field(default_factory=dict)  # masks of the current pass, by sliding window
     _measured: list | None = None  # per layer, while the last piece of the prompts is read
-    _followed: float = 0  # tokens up to which the model was seen to be followed
+    _followed: float = 0  # length in tokens up to which `check` has passed
 
     def __post_init__(self):
         check_model("Sweep", self.model)
@@ -137,21 +153,22 @@ class SharedPrefix:
         choose: Callable | None = None,
         stop: Callable | None = None,
     ) -> list[Answer]:
-        """Answer every prompt ``before + rest``, greedily unless ``choose`` says otherwise.
+        """Answer every prompt ``before + rest``, greedily or as ``choose`` selects.
 
         Parameters
         ----------
         before : sequence of int
-            Token ids that all prompts begin with; none is fine.
+            Token ids that all prompts begin with; may be empty.
         rests : sequence of sequences of int
-            What follows in each, at least one token.
+            Token ids that follow in each prompt, at least one.
         max_new_tokens : int
+            Largest number of tokens of an answer.
         ends : sequence of int
             Tokens that end an answer.
         choose : callable, optional
-            Takes logits, ``shape=[rows, vocabulary]``, and the rows' numbers; returns a token for each.
+            Takes logits, ``shape=[rows, vocabulary]``, and the indices of the rows; returns a token for each.
         stop : callable, optional
-            Takes an answer's tokens so far; true where the answer is at its end without an end token.
+            Takes the tokens of an answer so far; returns whether the answer ends here without an end token.
 
         Returns
         -------
@@ -160,9 +177,9 @@ class SharedPrefix:
         Raises
         ------
         RefusedError
-            The model's attention cannot be followed (named, with the reason). A ValueError.
+            The model's attention is unsupported; the message gives the reason. A ValueError.
         ValueError
-            It gives NaN.
+            The model gives NaN.
         """
         longest = max(rests, key=len)
         if self._followed < len(before) + len(longest) + max_new_tokens:
@@ -175,17 +192,30 @@ class SharedPrefix:
         except UncountableError as error:
             raise self._refusal(str(error)) from None
         except BaseException:
-            self._shared, self._layers = [], {}  # whatever state the pass was in
+            self._shared, self._layers = [], {}  # the pass may have stopped anywhere
             raise
         finally:
             _RUNNING.reset(token)
 
     def check(self, prompt: Sequence[int], max_new_tokens: int = 0) -> None:
-        """Compare what is seen and said after a prompt and an answer with the model's own attention.
+        """Compare logits and visible tokens with those of the model's own attention, after a prompt and an answer.
 
-        The answer counts: chunks, windows and stretched positions may begin in it. Its tokens are the prompt's again.
+        The length of the answer matters: chunks, windows and stretched positions may begin in it. The tokens of the
+        prompt, repeated, take the place of an answer.
+
+        Parameters
+        ----------
+        prompt : sequence of int
+            Token ids.
+        max_new_tokens : int
+            Length of the answer.
+
+        Raises
+        ------
+        RefusedError
+            They differ, or the model gives NaN.
         """
-        window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+        window: Any = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
         length = len(prompt) + max_new_tokens
         text = (list(prompt) * -(-length // len(prompt)))[: max(2, min(length, window))]
         try:
@@ -196,25 +226,25 @@ class SharedPrefix:
             raise RefusedError(str(error).replace("attention_dimension: ", "Sweep: ", 1)) from None
         plain, said, split = SharedPrefix(self.model, self.eps), [], len(text) // 2
         plain._followed = math.inf
-        settings = {
-            "choose": lambda logits, _: said.append(logits) or logits.argmax(-1),
-            "max_new_tokens": 1,
-            "ends": (),
-        }
-        (answer,) = plain.answer(text[:split], [text[split:]], **settings)
+
+        def choose(logits, _):
+            said.append(logits)
+            return logits.argmax(-1)
+
+        (answer,) = plain.answer(text[:split], [text[split:]], max_new_tokens=1, ends=(), choose=choose)
         kind = device_of(self.model).type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.model.dtype
         if not expected.isfinite().all():
-            raise RefusedError("Sweep: model gives NaN or infinite logits")
+            raise RefusedError("Sweep: model gives NaN or infinite logits, but finite ones were expected")
         difference = (said[0] - expected).abs().max() / expected.abs().max()
         if (answer.visible != visible).any() or not difference <= _TOLERANCE.get(dtype, _COARSE):
             raise self._refusal(
-                f"attends in a way that is not followed here after {len(text)} tokens (logits differ by "
+                f"attends in a way that is not supported here after {len(text)} tokens (logits differ by "
                 f"{difference:.1e})"
             )
         self._followed = length
 
-    def _refusal(self, reason) -> RefusedError:
+    def _refusal(self, reason: str) -> RefusedError:
         return RefusedError(
             f"Sweep: model is a {type(self.model).__name__}, which {reason}; "
             "expected one plain softmax per head, through the attention interface"
@@ -223,10 +253,10 @@ class SharedPrefix:
     # What is shared
 
     def _read_shared(self, before):
-        """Hold the keys and values of `before`, keeping what is there already.
+        """Store the keys and values of `before`, keeping those of the tokens that it shares with the last beginning.
 
-        Steps begin at multiples of their length, and one that was not full is read again: a token's keys are then the
-        same bit by bit, whatever was shared before, and a run that was stopped ends like one that was not.
+        Steps begin at multiples of `_STEP`, and a step that was not full is read again: then a token's keys are the
+        same bit by bit, whatever was shared before.
         """
         if before == self._shared:
             return
@@ -246,7 +276,7 @@ class SharedPrefix:
             self._shared += piece
 
     def _start(self, rests, room):
-        """Make room for the rows' own tokens."""
+        """Begin a batch: compute its padding, and drop the own keys and values of the last batch."""
         length = max(map(len, rests))
         self._padding = torch.tensor([length - len(rest) for rest in rests], device=device_of(self.model))
         self._written, self._room = 0, room
@@ -256,7 +286,7 @@ class SharedPrefix:
     # The forward pass
 
     def _pass(self, ids, rows=slice(None)):
-        """Logits after the last of the new columns of some rows, shape=[rows, vocabulary]."""
+        """Read new columns of some rows; return the logits after the last one, shape=[rows, vocabulary]."""
         self._rows, self._new, self._hidden, self._order = rows, ids.shape[1], {}, 0
         columns = self._written + torch.arange(self._new, device=ids.device)
         self._positions = (len(self._shared) + columns - self._padding[rows, None]).clamp(min=0)
@@ -279,14 +309,14 @@ class SharedPrefix:
         return self.model(**inputs).logits[:, -1].float()
 
     def _attend(self, module, query, key, value, scaling, softcap, sinks, window):
-        """Attention output, shape=[batch, queries, heads, value_dim], of the new columns."""
+        """Attention output of the new columns, shape=[batch, queries, heads, value_dim]."""
         index, self._order = self._order, self._order + 1
         kv_heads, (batch, heads, n_new, size) = key.shape[1], query.shape
         layer = self._remember(module, key.float().transpose(0, 1), value.float().transpose(0, 1))
         n_own, n_shared = self._written + n_new, layer.key.shape[1]
         scaling = size**-0.5 if scaling is None else scaling
         scaling *= (self.sharpness or {}).get(index, 1.0)
-        # Key-value heads in front, so that one product of theirs serves the queries of the whole batch.
+        # Key-value heads come first, so that one product per head serves the queries of the whole batch.
         folded = (query.float() * scaling).unflatten(1, (kv_heads, -1)).transpose(0, 1)
         output = query.new_empty(batch, n_new, heads, value.shape[-1], dtype=torch.float32)
         own_key, own_value = layer.own_key[:, self._rows, :n_own], layer.own_value[:, self._rows, :n_own]
@@ -330,8 +360,8 @@ class SharedPrefix:
             self._measured.append([torch.cat(one, dim=-1) for one in zip(*measured, strict=True)])
         return output.to(query.dtype)
 
-    def _remember(self, module, key, value) -> _Layer:
-        """Write the new columns' keys and values, shape=[key-value heads, batch, new, head_dim], beside the old."""
+    def _remember(self, module: Any, key: torch.Tensor, value: torch.Tensor) -> _Layer:
+        """Store new columns' keys and values, shape=[key-value heads, batch, new, head_dim], after the old ones."""
         if module not in self._layers:
             if self._shared:
                 raise UncountableError("changes the order of its layers from pass to pass")
@@ -349,7 +379,7 @@ class SharedPrefix:
         return layer
 
     def _hides_own(self, window, n_own):
-        """Which of a row's own columns its new ones do not see, shape=[batch, 1, new, own]."""
+        """Which of a row's own columns are hidden from its new ones, shape=[batch, 1, new, own]."""
         if ("own", window) not in self._hidden:
             column = torch.arange(n_own, device=self._padding.device)
             new = column[self._written :, None]
@@ -357,22 +387,27 @@ class SharedPrefix:
             if window is not None:
                 hidden = hidden | (new - column >= window)
             padding = self._padding[self._rows, None, None]
-            # A column of padding sees padding, or its softmax would be of nothing, and NaN; nothing else sees it.
+            # Only padding sees padding. It must see something, or the softmax over an empty set would be NaN.
             hidden = hidden | ((column < padding) & (new >= padding))
             self._hidden["own", window] = hidden[:, None]
         return self._hidden["own", window]
 
     def _hides_shared(self, window, n_shared):
-        """Which of the shared tokens lie before the sliding window, shape=[batch, 1, new, shared]."""
+        """Which shared tokens are before the sliding window of a new one, shape=[batch, 1, new, shared]."""
         if ("shared", window) not in self._hidden:
             token = torch.arange(n_shared, device=self._padding.device)
             self._hidden["shared", window] = (self._positions[..., None] - token >= window)[:, None]
         return self._hidden["shared", window]
 
     def _measure(self, weights, part):
-        """ID and the sink's share of the last rows, shape=[key-value heads, batch, heads of each, tokens]."""
+        """ID, sink share and number of weights near a threshold, of weights of the last token.
+
+        `weights` has shape=[key-value heads, batch, query heads of each, tokens].
+        """
         if weights.isnan().any():
-            raise ValueError(f"Sweep: model gives NaN attention in layer {len(self._measured) + 1}")
+            raise ValueError(
+                f"Sweep: model gives NaN in layer {len(self._measured) + 1}, but attention weights were expected"
+            )
         below, counts, above = (
             count_weights(weights, [max(0, eps + shift) for eps in self.eps], self.rules).sum((2, 4))
             for shift in (-_NEAR, 0, _NEAR)
@@ -417,7 +452,7 @@ class SharedPrefix:
                     going.append(place)
             if not going or len(answers[rows[going[0]]].tokens) == max_new_tokens:
                 break
-            # Rows that are done are carried along until they are worth the copy.
+            # Finished rows are kept until dropping them saves more time than the copy takes.
             if len(going) < 0.8 * len(rows):
                 rows, chosen = [rows[place] for place in going], chosen[going]
                 self._keep(going)
@@ -425,7 +460,7 @@ class SharedPrefix:
         return answers
 
     def _read(self, ids, rows):
-        """Read some rows' prompts: the logits after them, and what is measured there."""
+        """Read the prompts of some rows; return the logits after them, and the measurements there."""
         self._written = 0
         pieces = ids.split(_PIECE, dim=1)
         for piece in pieces[:-1]:
@@ -439,7 +474,7 @@ class SharedPrefix:
         return logits, zip(counts, sinks.numpy(), near, signs.packed(len(ids)), seen.numpy(), strict=True)
 
     def _keep(self, places):
-        """Drop the rows that are done."""
+        """Keep only the rows at these places; the others are finished."""
         places = torch.tensor(places, device=self._padding.device)
         self._padding = self._padding[places]
         for layer in self._layers.values():
@@ -447,7 +482,7 @@ class SharedPrefix:
 
 
 class _Signs:
-    """Signs of some modules' outputs at the last column, heard by hooks."""
+    """Signs of some modules' outputs at the last column, recorded by hooks."""
 
     def __init__(self, modules):
         self.modules, self.heard = modules, []
@@ -463,13 +498,13 @@ class _Signs:
     def _hear(self, module, inputs, output):
         if not isinstance(output, torch.Tensor):
             raise RefusedError(
-                f"Sweep: watched holds a {type(module).__name__}, but one that gives a tensor was expected"
+                f"Sweep: watched holds a {type(module).__name__}, but a module whose output is a tensor was expected"
             )
-        if _RUNNING.get() is not None:  # else another thread calls the model
+        if _RUNNING.get() is not None:  # else another thread is calling the model
             self.heard.append((output[:, -1] > 0).cpu().numpy())
 
     def packed(self, batch):
-        """One array of bits for each row, module after module."""
+        """One array of packed bits for each row, module after module."""
         if not self.heard:
             return [np.zeros(0, dtype=np.uint8)] * batch
         return list(np.packbits(np.concatenate(self.heard, axis=1), axis=1))
@@ -479,7 +514,7 @@ _RUNNING: contextvars.ContextVar[SharedPrefix | None] = contextvars.ContextVar("
 
 
 def _no_mask(*args, **kwargs):
-    """Masks are made where the keys are: transformers does not know what is shared."""
+    """Return no mask: `_attend` makes its own, because transformers does not know the shared columns."""
     return None if _RUNNING.get() else sdpa_mask(*args, **kwargs)
 
 
@@ -494,9 +529,21 @@ def _shared_attention(
 
 
 def gumbel(temperature: float, seeds: Sequence[str]) -> Callable:
-    """Choose tokens at random, each row from its own generator: what a row gets does not depend on its batch.
+    """Return a function that draws tokens at random, each row from its own generator, whatever its batch.
 
-    The largest of logits / temperature plus Gumbel noise is a draw from their softmax.
+    The argmax of logits / temperature plus Gumbel noise is a draw from the softmax of logits / temperature.
+
+    Parameters
+    ----------
+    temperature : float
+        Above 0.
+    seeds : sequence of str
+        One for each row.
+
+    Returns
+    -------
+    callable
+        The ``choose`` of :meth:`SharedPrefix.answer`.
     """
     generators = [
         torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8]) >> 1) for seed in seeds
@@ -505,7 +552,7 @@ def gumbel(temperature: float, seeds: Sequence[str]) -> Callable:
     def choose(logits, rows):
         noise = torch.stack([torch.empty(logits.shape[1]).exponential_(generator=generators[row]) for row in rows])
         scaled = logits / temperature
-        if scaled.isinf().any():  # next to 0, where only the largest is drawn
+        if scaled.isinf().any():  # the temperature is so close to 0 that only the largest is drawn
             return logits.argmax(-1)
         return (scaled - noise.to(logits.device).log()).argmax(-1)
 

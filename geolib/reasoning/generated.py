@@ -1,7 +1,7 @@
-"""Questions like those of GSM8K-Zero, made here: word problems whose answer their text already states.
+"""Generated questions like those of GSM8K-Zero: word problems whose text already states the answer.
 
-GSM8K-Zero (Chiang and Lee 2024, arXiv:2401.11467) was made by asking of a GSM8K story for a number that stands in it.
-The stories are our own. Each states a few numbers and hints at something to calculate ("twice as many", "the
+GSM8K-Zero (Chiang and Lee 2024, arXiv:2401.11467) was made by asking for a number that a GSM8K story states. The
+stories here are our own. Each states a few numbers and hints at something to calculate ("twice as many", "the
 rest"), and its questions ask for one of the numbers, so that extraction is enough and calculation is redundant.
 """
 
@@ -9,14 +9,15 @@ import json
 import re
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from geolib.reasoning.questions import Question
 
-# Stories, each with questions that ask for a number of it, given by its place from 0. "[4-30]" is a whole number from
-# 4 to 30, "[2.5-5.5]" a number with one decimal. No range holds 0, 1 or 2, so every noun is in the plural, and "half",
-# "twice" or "a third" cannot be mistaken for the answer. Words are drawn for "{name}", "{town}" and so on.
+# Stories, each with questions that ask for one of its numbers, given by its position from 0. "[4-30]" is an integer
+# from 4 to 30, "[2.5-5.5]" a number with one decimal. No range has 0, 1 or 2, so every noun is in the plural, and
+# "half", "twice" or "a third" cannot be mistaken for the answer. Words are drawn for "{name}", "{town}" and so on.
 _DATA = json.loads(Path(__file__).with_name("stories.json").read_text("utf-8"))
 _WORDS = {kind: words.split() for kind, words in _DATA["words"].items()}
 _RANGE = re.compile(r"\[([\d.]+)-([\d.]+)\]")
@@ -32,14 +33,14 @@ def generate_questions(n: int, *, seed: int = 0) -> list[Question]:
     Parameters
     ----------
     n : int
-        How many, all with different texts. A larger n starts with the questions of a smaller one.
+        Number of questions; all texts differ. The questions of a smaller n are the first ones of a larger n.
     seed : int
-        Of the draws. The same seed gives the same questions.
+        Seed of the draws: the same seed gives the same questions.
 
     Returns
     -------
     list of Question
-        Indices 0 to n - 1. The answer stands in the text once; the other numbers there differ from it.
+        With indices 0 to n - 1. The text states the answer once; its other numbers differ from the answer.
 
     Raises
     ------
@@ -52,7 +53,7 @@ def generate_questions(n: int, *, seed: int = 0) -> list[Question]:
         if value < least:
             raise ValueError(f"generate_questions: {name} is {value}, but at least {least} was expected")
     rng = np.random.default_rng(seed)
-    answers: dict[str, float] = {}  # by text; a text drawn again changes nothing
+    answers: dict[str, float] = {}  # by text; a text that is drawn twice changes nothing
     while len(answers) < n:
         text, answer = _draw(rng)
         answers.setdefault(text, answer)
@@ -82,5 +83,5 @@ def _number(rng: np.random.Generator, low: str, high: str) -> int | float:
     return int(rng.integers(int(low), int(high) + 1))
 
 
-def _pick(rng: np.random.Generator, options: list):
+def _pick(rng: np.random.Generator, options: list) -> Any:
     return options[rng.integers(len(options))]

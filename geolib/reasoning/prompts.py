@@ -1,8 +1,8 @@
-"""Prompts as token ids: what stands before a question and after it, whatever fills the places of the examples.
+"""Prompts as token ids: the tokens before a question and after it, for all conditions.
 
 A prompt is ``before + question_ids + after``. The question is tokenised by itself, so that its tokens are the same in
-every condition, but for the space that some tokenizers put before a text at the start or behind a mark; the first k
-examples' tokens begin the prompt of k + 1 as well.
+every condition (except for a space that some tokenizers insert before a text at the start or after a special token).
+The prompt with k + 1 examples begins with the tokens of the first k examples.
 """
 
 import re
@@ -12,29 +12,31 @@ from functools import cache
 from itertools import chain, pairwise
 from numbers import Integral
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from geolib.checks import one_line, whole_text
 from geolib.dimension.texts import SLOT, place, render, template_ids, text_ids
 from geolib.reasoning.questions import Question
+from geolib.typing import Tokenizer
 
 KINDS = ("examples", "random", "shuffled", "prose")
-# A space or line break, as byte-level and SentencePiece tokenizers write it.
+# A space or line break, as byte-level and SentencePiece tokenizers write them.
 _STARTS_A_WORD = ("Ġ", "▁", "Ċ", " ", "\n")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What a question is asked under.
+    """What surrounds a question in its prompt.
 
     Attributes
     ----------
     kind : {"examples", "random", "shuffled", "prose"}
-        What fills the places of the examples' questions and replies, token for token: they themselves; ordinary tokens
-        drawn at random (figure 7 of arXiv 2407.02678); each example's own words in another order; or one running text
-        about a river. Only ``"examples"`` helps; the others keep the length and the turns of the dialog.
+        What fills the places of the examples' questions and replies, with the same number of tokens: the examples;
+        ordinary tokens drawn at random (figure 7 of arXiv 2407.02678); the words of each example in another order; or
+        a prose text about a river. Only ``"examples"`` has information for the answer; the others keep the length and
+        the turns of the dialog.
     examples : sequence of Question
         Shown in this order, each with the reply "The answer is N."
     worked : bool
@@ -42,14 +44,14 @@ class Condition:
     lead, hint : str
         A line before the question and a line after it, in the same turn. Examples have neither.
     example_set : int
-        Which of several sets the examples are: a label, and part of what random tokens are drawn from.
+        Number of the set of examples: a label, and part of the seed of random tokens.
     seed : int
-        Of ``"random"`` and ``"shuffled"``.
+        Seed of ``"random"`` and ``"shuffled"``.
 
     Raises
     ------
     TypeError, ValueError
-        An attribute of another kind; worked examples without steps.
+        An attribute has another type or value; or ``worked`` examples lack steps.
     """
 
     kind: str = "examples"
@@ -64,7 +66,9 @@ class Condition:
         if self.kind not in KINDS:
             raise ValueError(f"Condition: kind is {self.kind!r}, but one of {', '.join(KINDS)} was expected")
         if not isinstance(self.examples, Sequence) or not all(isinstance(e, Question) for e in self.examples):
-            raise TypeError("Condition: examples is not a sequence of Question")
+            raise TypeError(
+                f"Condition: examples is {one_line(self.examples)}, but a sequence of Question was expected"
+            )
         object.__setattr__(self, "examples", tuple(self.examples))
         for name in ("lead", "hint"):
             line = getattr(self, name)
@@ -76,9 +80,9 @@ class Condition:
         for name in ("example_set", "seed"):
             number = getattr(self, name)
             if isinstance(number, bool) or not isinstance(number, Integral) or number < 0:
-                raise ValueError(f"Condition: {name} is {number!r}, but a whole number from 0 on was expected")
+                raise ValueError(f"Condition: {name} is {number!r}, but an integer of at least 0 was expected")
         if self.worked and not all(example.steps.strip() for example in self.examples):
-            raise ValueError("Condition: worked is True, but not every example has steps")
+            raise ValueError("Condition: worked is True, but examples with steps were expected")
 
     @property
     def shots(self) -> int:
@@ -87,7 +91,7 @@ class Condition:
 
     @property
     def name(self) -> str:
-        """Short name for rows and figures: the kind, "worked" for worked examples, and what is added to it.
+        """Short name for rows and figures: the kind ("worked" for worked examples), with ", lead" or ", hint" if given.
 
         >>> Condition().name, Condition(kind="random", worked=True).name, Condition(hint="Think.").name
         ('examples', 'random worked', 'examples, hint')
@@ -97,13 +101,13 @@ class Condition:
 
 
 class Frame(NamedTuple):
-    """Token ids around a question."""
+    """Token ids around a question: those before it, and those after it."""
 
     before: tuple[int, ...]
     after: tuple[int, ...]
 
 
-def build_prompt(tokenizer, question: str, examples: Sequence[Question] | Condition = ()) -> list[int]:
+def build_prompt(tokenizer: Tokenizer, question: str, examples: Sequence[Question] | Condition = ()) -> list[int]:
     """Token ids of ``question`` after ``examples`` (section 3 of arXiv 2407.02678: k fixed question-answer pairs).
 
     Parameters
@@ -111,13 +115,14 @@ def build_prompt(tokenizer, question: str, examples: Sequence[Question] | Condit
     tokenizer : transformers.PreTrainedTokenizerBase
         With a chat template, examples become earlier turns; without one, plain question-and-answer text.
     question : str
-        What to ask.
+        The question.
     examples : sequence of Question, or Condition
         Shown first, each with the reply "The answer is N."
 
     Returns
     -------
     list of int
+        Token ids.
 
     Raises
     ------
@@ -130,31 +135,45 @@ def build_prompt(tokenizer, question: str, examples: Sequence[Question] | Condit
     return [*before, *slot_ids(tokenizer, question, where), *after]
 
 
-def question_ids(tokenizer, text: str) -> list[int]:
-    """Tokens of a question by itself, without outer white space; a special token written in it is mere text.
+def question_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of a question by itself, without outer white space; a special token in it is treated as plain text.
 
-    Plain text has a space before every question, so without a chat template it is tokenised with that space; so it is
-    where the chat template has one.
+    Plain text has a space before every question, so without a chat template the question is tokenised with that space,
+    and likewise if the chat template has a space there.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerBase
+    text : str
+
+    Returns
+    -------
+    list of int
+
+    Raises
+    ------
+    ValueError, TypeError
+        ``text`` is empty or not a text, or the tokenizer makes no token of it.
     """
     return slot_ids(tokenizer, text, _place_of_question(tokenizer))
 
 
-def _place_of_question(tokenizer) -> str:
-    """Where a bare question stands in its prompt."""
+def _place_of_question(tokenizer: Tokenizer) -> str:
+    """Place of a question without examples in its prompt."""
     chat = tokenizer.chat_template
     return place(tokenizer, _dialog(tokenizer, (), "", SLOT, "").split(SLOT)[0]) if chat else "inside"
 
 
-def slot_ids(tokenizer, text: str, where: str) -> list[int]:
-    """Tokens of a text by itself, as they are in a place of a prompt."""
+def slot_ids(tokenizer: Tokenizer, text: str, where: str) -> list[int]:
+    """Token ids of a text by itself, as they are at a place of a prompt."""
     text = _text("question_ids: text", text)
     ids = _text_ids(tokenizer, text if tokenizer.chat_template else f" {text}", where)
-    if not ids:  # of bytes that are not in its vocabulary some tokenizers make nothing
-        raise ValueError(f"question_ids: text is {one_line(text)}, of which the tokenizer makes no token")
+    if not ids:  # some tokenizers make no token of bytes that are not in their vocabulary
+        raise ValueError(f"question_ids: text is {one_line(text)}, but text that the tokenizer knows was expected")
     return ids
 
 
-def frame(tokenizer, condition: Condition) -> Frame:
+def frame(tokenizer: Tokenizer, condition: Condition) -> Frame:
     """Token ids before and after the question.
 
     Parameters
@@ -170,9 +189,12 @@ def frame(tokenizer, condition: Condition) -> Frame:
     Raises
     ------
     ValueError
-        A chat template that fails, or drops, repeats or alters what it is given, or one in which the tokens of the
-        question depend on the condition, since the tokenizer puts a space before some places. One that prints today's
-        date gets 26 July 2024, so that a prompt stays the same.
+        The chat template fails, or drops, repeats or changes the texts that it is given; or the tokens of the question
+        depend on the condition, because the tokenizer inserts a space at some places.
+
+    Notes
+    -----
+    A template that prints today's date gets 26 July 2024, so that a prompt stays the same.
     """
     if not isinstance(condition, Condition):
         raise TypeError(f"frame: condition is a {type(condition).__name__}, but a Condition was expected")
@@ -180,23 +202,25 @@ def frame(tokenizer, condition: Condition) -> Frame:
     bare = _place_of_question(tokenizer)
     if asked != bare and _text_ids(tokenizer, "a", asked) != _text_ids(tokenizer, "a", bare):
         raise ValueError(
-            f"frame: condition is {condition.name!r} with {condition.shots} examples, where the tokenizer makes other "
-            "tokens of a question than without; expected a condition that leaves them"
+            f"frame: condition is {condition.name!r} with {condition.shots} examples, but a condition in which a "
+            "question has the same tokens as without examples was expected"
         )
     return found
 
 
-def frame_and_place(tokenizer, condition: Condition) -> tuple[Frame, str]:
-    """Tokens around the question, and the place where it stands, for :func:`slot_ids`."""
-    # The dialog is rendered with a name in each slot, and taken apart again at the names.
+def frame_and_place(tokenizer: Any, condition: Condition) -> tuple[Frame, str]:
+    """Token ids around the question, and the place of the question, for :func:`slot_ids`."""
+    # The dialog is rendered with a unique name in each slot, and split at the names.
     shown = [f"slot{i:05}" for i in range(2 * condition.shots)]
     slots = [*shown, *["slotlead"] * bool(condition.lead), "slotquestion", *["slothint"] * bool(condition.hint)]
     lead, hint = "slotlead\n" * bool(condition.lead), "\nslothint" * bool(condition.hint)
     text = (_dialog if tokenizer.chat_template else _plain)(tokenizer, shown, lead, "slotquestion", hint)
     parts = re.split(f"({'|'.join(slots)})", text)
     if parts[1::2] != slots:
-        raise ValueError("frame: the tokenizer's chat template does not keep the text of every turn, once and in order")
-    ids = [None] * len(parts)
+        raise ValueError(
+            "frame: the chat template changes the turns, but each of them, once and in order, was expected"
+        )
+    ids: list[Any] = [None] * len(parts)
     ids[::2] = template_ids("frame", tokenizer, parts[::2])
     places = [place(tokenizer, part) for part in parts[:-1:2]]
     ids[1::2] = _fill(tokenizer, condition, places) + [None] * (len(slots) - len(shown))
@@ -207,7 +231,7 @@ def frame_and_place(tokenizer, condition: Condition) -> tuple[Frame, str]:
 
 
 def reply(answer: float) -> str:
-    """Write the reply that an example gives.
+    """Reply of an example, with its answer.
 
     >>> reply(48.0), reply(0.5)
     ('The answer is 48.', 'The answer is 0.5.')
@@ -216,7 +240,7 @@ def reply(answer: float) -> str:
     return f"The answer is {number}."
 
 
-def _text(name: str, value) -> str:
+def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} is a {type(value).__name__}, but text was expected")
     if not value.strip():
@@ -224,12 +248,12 @@ def _text(name: str, value) -> str:
     return whole_text(name, value).strip()
 
 
-def _text_ids(tokenizer, text: str, where: str = "inside") -> list[int]:
+def _text_ids(tokenizer: Tokenizer, text: str, where: str = "inside") -> list[int]:
     return text_ids("question_ids", tokenizer, [text], place=where)[0]
 
 
 def _dialog(tokenizer, shown, lead, question, hint):
-    """Text of the chat template."""
+    """Text of the dialog, as the chat template writes it."""
     turns = [
         {"role": ("user", "assistant")[i % 2], "content": text}
         for i, text in enumerate([*shown, lead + question + hint])
@@ -238,17 +262,17 @@ def _dialog(tokenizer, shown, lead, question, hint):
 
 
 def _plain(tokenizer, shown, lead, question, hint):
-    """Plain text for base models; each slot brings the space before it."""
+    """Text of the dialog for base models; the text of each slot begins with a space."""
     start = tokenizer.bos_token if tokenizer("").input_ids[:1] == [tokenizer.bos_token_id] else ""
     pairs = "".join(f"Question:{q}\nAnswer:{a}\n\n" for q, a in zip(shown[::2], shown[1::2], strict=True))
     return f"{start}{pairs}{lead}Question:{question}{hint}\nAnswer:"
 
 
-# What fills the slots of the examples.
+# The contents of the slots of the examples.
 
 
-def _fill(tokenizer, condition: Condition, places: Sequence[str]) -> list[list[int]]:
-    """Tokens of each example's question and reply, or of what takes their places."""
+def _fill(tokenizer: Tokenizer, condition: Condition, places: Sequence[str]) -> list[list[int]]:
+    """Token ids of each example's question and reply, or of their replacements."""
     said = []
     for example in condition.examples:
         said += [example.text, f"{example.steps.strip()}\n" * condition.worked + reply(example.answer)]
@@ -260,7 +284,7 @@ def _fill(tokenizer, condition: Condition, places: Sequence[str]) -> list[list[i
     filled = []
     ordinary = _ordinary(tokenizer) if condition.kind == "random" else None
     for i in range(condition.shots):
-        # A generator for each example: more examples change nothing about the earlier ones.
+        # Each example has its own generator, so that more examples do not change the earlier ones.
         rng = np.random.default_rng([condition.seed, condition.example_set, i])
         pair = slots[2 * i : 2 * i + 2]
         if ordinary is not None:
@@ -273,14 +297,14 @@ def _fill(tokenizer, condition: Condition, places: Sequence[str]) -> list[list[i
 
 
 def _cut(tokens: list[int], lengths: list[int]) -> list[list[int]]:
-    """Consecutive parts of a running text that starts over at its end."""
+    """Consecutive parts, of these lengths, of a text that is repeated when it ends."""
     text = tokens * (sum(lengths) // len(tokens) + 1)
     ends = np.cumsum([0, *lengths])
     return [text[start:end] for start, end in pairwise(ends)]
 
 
-def _words(tokenizer, ids: list[int]) -> list[list[int]]:
-    """Tokens grouped: a group starts where a space or a line does."""
+def _words(tokenizer: Tokenizer, ids: list[int]) -> list[list[int]]:
+    """Group tokens into words: a group starts at a space or a line break."""
     words = []
     for token, text in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
         if not words or text.startswith(_STARTS_A_WORD):
@@ -289,12 +313,12 @@ def _words(tokenizer, ids: list[int]) -> list[list[int]]:
     return words
 
 
-def _ordinary(tokenizer) -> list[int]:
-    """Ids of the vocabulary, without special tokens and others added to it."""
+def _ordinary(tokenizer: Any) -> list[int]:
+    """Ids of the vocabulary, without special tokens and other added tokens."""
     return sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder))
 
 
 @cache
 def _prose() -> str:
-    """Read the running text of "prose", as one line."""
+    """Read the text of the kind "prose", as one line."""
     return " ".join(Path(__file__).with_name("prose.txt").read_text("utf-8").split())

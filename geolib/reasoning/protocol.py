@@ -1,16 +1,17 @@
-"""The paper's protocol, and which questions serve what: looked at already, shown as examples, or asked in the test."""
+"""The paper's protocol, and the roles of the questions: explored before, shown as examples, or asked in the test."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geolib.models import cache_dir
 from geolib.reasoning.questions import Question
+from geolib.typing import Model, Tokenizer
 
-if TYPE_CHECKING:  # it stands on torch, for which nothing else here waits
+if TYPE_CHECKING:  # it imports torch, which nothing else here needs
     from geolib.reasoning.sweep import Sweep
 
 # Line indices of GSM8K-Zero that were looked at while the hypothesis of Part III was formed. Everything exploratory
@@ -47,18 +48,18 @@ _LEAST = {"bare": 0, "repeats": 0, "chain": 0, "many": 16, "other-sets": 2 * max
 
 @dataclass(frozen=True)
 class Split:
-    """What each question is for: each is in one of the lists.
+    """Roles of questions: each question is in exactly one of the lists.
 
     Attributes
     ----------
     exploration, exploration_examples : list of Question
-        Looked at while the hypothesis was formed: asked and shown.
+        Asked, and shown as examples, while the hypothesis was formed.
     pool : list of Question
         Kept for :func:`example_sets`; never asked.
     evaluation : list of Question
-        Asked when the hypothesis is tested. All texts differ, from each other and from those in the other lists.
+        Asked when the hypothesis is tested. All texts differ from each other and from those in the other lists.
     repeated : list of Question
-        Left out, because their text is one of the above: GSM8K-Zero holds 24 texts twice.
+        Left out because their text is already in another list: GSM8K-Zero contains 24 texts twice.
     """
 
     exploration: list[Question]
@@ -69,10 +70,10 @@ class Split:
 
 
 def split(questions: Sequence[Question]) -> Split:
-    """Split questions into those looked at, those to show and those to ask; always the same way.
+    """Split questions into those of the exploration, those to show and those to ask; always in the same way.
 
-    GSM8K-Zero (recognised by its 2,978 indices) is split along fixed indices. Of any other list nothing counts as
-    looked at; a fifth of it, 60 at most, is drawn as the pool.
+    GSM8K-Zero (recognised by its 2,978 indices) is split along fixed indices. Any other list has no exploration; a
+    fifth of it, at most 60 questions, is drawn as the pool.
 
     >>> from geolib.reasoning import generate_questions
     >>> parts = split(generate_questions(100))
@@ -82,7 +83,7 @@ def split(questions: Sequence[Question]) -> Split:
     Raises
     ------
     ValueError
-        There are no questions.
+        ``questions`` is empty.
     """
     if len(questions) == 0:
         raise ValueError("split: questions is empty, but at least one was expected")
@@ -100,22 +101,31 @@ def split(questions: Sequence[Question]) -> Split:
         if question not in taken:
             (repeated if question.text in texts else evaluation).append(question)
             texts.add(question.text)
-    return Split(*kept, evaluation, repeated)
+    return Split(*[*kept, evaluation, repeated])
 
 
 def check_run(name: str, questions: Sequence[Question], parted: Split) -> None:
-    """Refuse a run that is not there, or that needs more questions than there are.
+    """Refuse an unknown run, or one that needs more questions than there are.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`NAMES`.
+    questions : sequence of Question
+    parted : Split
+        The split of ``questions``.
 
     Raises
     ------
     ValueError
+        ``name`` is unknown, or the pool of examples is too small.
     """
     if name not in NAMES:
         raise ValueError(f"run: name is {name!r}, but one of {', '.join(NAMES)} was expected")
     if len(parted.pool) < (least := _LEAST.get(name, max(SHOTS))):
         raise ValueError(
-            f"run: {name!r} shows examples, a fifth of the questions (--questions): {5 * least} were expected, "
-            f"but there are {len(questions)}"
+            f"run: questions has {len(questions)}, but {5 * least} were expected: {name!r} shows a fifth of them as "
+            "examples (--questions)"
         )
 
 
@@ -127,11 +137,11 @@ def example_sets(
     Parameters
     ----------
     questions : sequence of Question
-        All of them, as for :func:`split`.
+        All questions, as for :func:`split`.
     n_sets, k : int
-        How many sets, and of how many examples.
+        Number of sets, and number of examples in each.
     seed : int
-        With the same seed, the first sets stay the same when there are more.
+        With the same seed, a larger number of sets begins with the same sets.
 
     Returns
     -------
@@ -152,21 +162,22 @@ def example_sets(
 def worked_examples(
     train: Sequence[Question], asked: Sequence[Question], k: int = 10, *, seed: int = 0
 ) -> tuple[Question, ...]:
-    """Draw examples with worked steps, none about a story that is asked about.
+    """Draw examples with worked steps, none of which shares its story with a question that is asked.
 
-    GSM8K-Zero was made from GSM8K's training questions: each keeps a story, but for a sentence or two, and ends in
-    another question. So whatever shares a sentence with a question in ``asked`` is left out (3,032 of 7,473), and so
-    are long questions and solutions.
+    GSM8K-Zero was made from GSM8K's training questions: each question keeps a story, except for a sentence or two, and
+    ends in another question. So training questions that share a sentence with a question in ``asked`` are left out
+    (3,032 of 7,473), and so are long questions and solutions.
 
     Parameters
     ----------
     train : sequence of Question
         With steps, as ``load_questions(source="gsm8k-train")`` returns them.
     asked : sequence of Question
-        GSM8K-Zero, or whatever is asked.
+        GSM8K-Zero, or any other questions that are asked.
     k : int
-        How many examples. With the same seed, fewer are the first ones of more.
+        Number of examples. With the same seed, a larger k begins with the same examples.
     seed : int
+        Seed of the draw.
 
     Returns
     -------
@@ -175,7 +186,7 @@ def worked_examples(
     Raises
     ------
     ValueError
-        There are not so many.
+        There are fewer than k such questions.
     """
     known = set().union(*(sentences(question.text) for question in asked))
     candidates = [
@@ -191,7 +202,7 @@ def worked_examples(
 
 
 def sentences(text: str) -> set[str]:
-    """Return the sentences of a text as bare lower-case words, for comparison.
+    """Return the sentences of a text in lower case and without punctuation, for comparison.
 
     >>> sorted(sentences("Ann has 2 pens.  How many?"))
     ['ann has 2 pens', 'how many']
@@ -200,17 +211,26 @@ def sentences(text: str) -> set[str]:
     return set(filter(None, bare))
 
 
-def _is_gsm8k_zero(questions) -> bool:
+def _is_gsm8k_zero(questions: Sequence[Question]) -> bool:
     return len(questions) == N_ZERO and {question.index for question in questions} == set(range(N_ZERO))
 
 
 def exploration_split(
     questions: Sequence[Question], n_questions: int, *, n_examples: int = 10, seed: int = 0
 ) -> tuple[list[Question], list[Question]]:
-    """Draw questions to ask and examples to show, disjoint, from what has been looked at before.
+    """Draw questions to ask and examples to show, without overlap, from the questions of the exploration.
 
-    GSM8K-Zero (recognised by its 2,978 indices) is split along fixed indices; of any other list of questions,
-    ``n_questions + n_examples`` are drawn.
+    GSM8K-Zero (recognised by its 2,978 indices) is split along fixed indices; from any other list,
+    ``n_questions + n_examples`` questions are drawn.
+
+    Parameters
+    ----------
+    questions : sequence of Question
+        All questions.
+    n_questions, n_examples : int
+        Number of questions to ask, and of examples to show.
+    seed : int
+        Seed of the draw.
 
     Returns
     -------
@@ -219,7 +239,7 @@ def exploration_split(
     Raises
     ------
     ValueError
-        More questions or examples are wanted than there are.
+        There are fewer questions or examples.
     """
     if _is_gsm8k_zero(questions):
         parts = split(questions)
@@ -234,21 +254,23 @@ def exploration_split(
     if n_questions < 1 or n_examples < 0 or n_questions + n_examples > len(questions):
         raise ValueError(
             f"exploration_split: n_questions + n_examples is {n_questions} + {n_examples}, "
-            f"but there are {len(questions)} questions"
+            f"but at most {len(questions)}, the number of questions, was expected"
         )
     drawn = np.random.default_rng(seed).permutation(len(questions))[: n_questions + n_examples]
     return [questions[i] for i in drawn[n_examples:]], [questions[i] for i in drawn[:n_examples]]
 
 
-# The paper's scale, about 300 questions answered wrong, is that of Runs; here are only questions that were looked at
-# before the preregistered test, so that none of its own is seen by trying the protocol.
-PROFILES = {
+# These profiles use only questions that were used before the preregistered test, so that trying the protocol reveals
+# none of the test's questions. Runs has the paper's scale, about 300 questions answered wrong.
+PROFILES: dict[str, dict[str, Any]] = {
     "quick": {"n_questions": 16, "shots": (0, 1, 3, 5)},
     "full": {"n_questions": 128, "shots": tuple(range(11))},
 }
 
 
-def few_shot_sweep(model, tokenizer, questions: Sequence[Question], *, profile: str = "quick", **settings) -> "Sweep":
+def few_shot_sweep(
+    model: Model, tokenizer: Tokenizer, questions: Sequence[Question], *, profile: str = "quick", **settings: Any
+) -> "Sweep":
     """Set up the paper's protocol: ask without examples, keep what was answered wrong, ask again with examples.
 
     Parameters
@@ -258,14 +280,20 @@ def few_shot_sweep(model, tokenizer, questions: Sequence[Question], *, profile: 
     questions : sequence of Question
         All questions; :func:`exploration_split` draws from them.
     profile : {"quick", "full"}
-        ``"quick"``: 16 questions, 0, 1, 3 and 5 examples, a minute on two cores; it illustrates. ``"full"``: 128
-        questions, 0 to 10 examples.
+        ``"quick"``: 16 questions with 0, 1, 3 and 5 examples, a minute on two cores, as an illustration. ``"full"``:
+        128 questions with 0 to 10 examples.
     **settings
-        Passed on to :class:`Sweep`; by default finished batches are kept in geolib's cache.
+        Arguments of :class:`Sweep`; by default finished batches are kept in geolib's cache.
 
     Returns
     -------
     Sweep
+        Not run yet.
+
+    Raises
+    ------
+    ValueError
+        ``profile`` is unknown, or there are too few questions.
     """
     from geolib.reasoning.sweep import Sweep
 

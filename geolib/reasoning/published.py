@@ -1,4 +1,4 @@
-"""What is published of the runs of Part III, and how to read it: rows without text, each file beside its manifest."""
+"""The published runs of Part III, and how to read them: rows without text, each file beside its manifest."""
 
 import hashlib
 import io
@@ -14,10 +14,10 @@ LEAD = "Please read the following carefully and reply."
 CONTROLS = ("random", "shuffled", "prose")
 HINT = "Let's think step by step."
 TEMPERATURE = 0.7
-# Layers whose attention is sharpened or flattened, as shares of the depth; by how much.
+# Groups of layers whose attention is sharpened or flattened, as shares of the depth.
 GROUPS = {"all": (0, 1), "first third": (0, 1 / 3), "middle third": (1 / 3, 2 / 3), "last third": (2 / 3, 1)}
-# Example sets of the run "choosing": choices for all questions; the first candidate as the only example; the nearest
-# examples, a set for each question.
+# Numbers of example sets of the run "choosing": the choices for all questions; from ALONE on, one candidate as the only
+# example; from NEAREST on, the nearest examples of each question.
 CHOICES = {
     10: "highest rise, relative",
     11: "highest rise, absolute",
@@ -31,7 +31,7 @@ ALONE, NEAREST = 100, 1000
 
 
 def choice_of(example_set: int) -> str:
-    """Name of the choice that an example set of the run is; "" for any other.
+    """Name of the choice that an example set of the run "choosing" stands for; "" for any other set.
 
     >>> choice_of(10), choice_of(NEAREST + 17), choice_of(0)
     ('highest rise, relative', 'nearest', '')
@@ -39,20 +39,29 @@ def choice_of(example_set: int) -> str:
     return "nearest" if example_set >= NEAREST else CHOICES.get(example_set, "")
 
 
-def load_run(name: str, folder=None) -> tuple[pd.DataFrame, dict]:
+def load_run(name: str, folder: str | os.PathLike | None = None) -> tuple[pd.DataFrame, dict]:
     """Read a published run.
+
+    Parameters
+    ----------
+    name : str
+        Name of the run, such as ``"bare"``: its files are ``bare.parquet`` and ``bare.json``.
+    folder : path, optional
+        Folder of the files; by default :func:`results_folder`.
 
     Returns
     -------
     rows : pandas.DataFrame
+        As :meth:`Sweep.run` returns them, without texts.
     manifest : dict
+        Model, questions, settings, command, versions and checksum of the run.
 
     Raises
     ------
     FileNotFoundError
-        It is not there.
+        The folder has no such run.
     ValueError
-        The file is damaged, or not the one that its manifest describes.
+        The file is damaged, or differs from the one that its manifest describes.
     """
     folder = Path(folder or results_folder())
     path = folder / f"{name}.parquet"
@@ -63,15 +72,30 @@ def load_run(name: str, folder=None) -> tuple[pd.DataFrame, dict]:
         manifest = json.loads(path.with_suffix(".json").read_text("utf-8"))
         named, digest = manifest["run"], manifest["sha256"]
     except (ValueError, LookupError, TypeError, RecursionError):
-        raise ValueError(f'{where} is no manifest, but an object with "run" and "sha256" was expected') from None
+        raise ValueError(f'{where} is not a manifest, but an object with "run" and "sha256" was expected') from None
     raw = path.read_bytes()
     if named != name or digest != hashlib.sha256(raw).hexdigest():
         raise ValueError(f"{where} describes another file than {path.name}, which is damaged or out of place")
     return read_parquet(io.BytesIO(raw)), manifest
 
 
-def all_sets(folder=None) -> pd.DataFrame:
-    """Rows of every set of examples that was asked: the run "shots", and "other-sets" where the folder holds it."""
+def all_sets(folder: str | os.PathLike | None = None) -> pd.DataFrame:
+    """Rows of all sets of examples: the run "shots", and the run "other-sets" if the folder has it.
+
+    Parameters
+    ----------
+    folder : path, optional
+        As for :func:`load_run`.
+
+    Returns
+    -------
+    pandas.DataFrame
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As for :func:`load_run`, or the two runs are of different models or questions.
+    """
     rows, about = load_run("shots", folder)
     try:
         others, other = load_run("other-sets", folder)
@@ -83,17 +107,17 @@ def all_sets(folder=None) -> pd.DataFrame:
     return pd.concat([rows, others[others.shots > 0]], ignore_index=True)
 
 
-def add_facts(rows: pd.DataFrame, manifest: dict, folder=None) -> pd.DataFrame:
-    """Add what is known of the questions that rows are about: columns of :func:`question_facts`.
+def add_facts(rows: pd.DataFrame, manifest: dict, folder: str | os.PathLike | None = None) -> pd.DataFrame:
+    """Add the columns of :func:`question_facts` for the questions of the rows.
 
     Parameters
     ----------
     rows : pandas.DataFrame
         With a column ``question``.
     manifest : dict
-        Of the run they come from, as :func:`load_run` returns it.
+        Manifest of the run that the rows come from, as :func:`load_run` returns it.
     folder : path, optional
-        Where ``questions.parquet`` is looked for; then in the book's own results.
+        Folder with ``questions.parquet``; the second place to look is the folder of the book's own results.
 
     Returns
     -------
@@ -102,7 +126,7 @@ def add_facts(rows: pd.DataFrame, manifest: dict, folder=None) -> pd.DataFrame:
     Raises
     ------
     FileNotFoundError
-        There is no such file that is about these questions; ``geolib sweep --run bare`` makes one.
+        Neither folder has the facts of these questions; ``geolib sweep --run bare`` writes them.
     """
     for place in (folder, own_results()):
         try:
@@ -112,21 +136,21 @@ def add_facts(rows: pd.DataFrame, manifest: dict, folder=None) -> pd.DataFrame:
         if about.get("questions_sha256") == manifest.get("questions_sha256"):
             if facts["question"].duplicated().any():
                 raise ValueError(
-                    f"add_facts: questions.parquet in {place} holds a question twice, but once was expected"
+                    f"add_facts: questions.parquet in {place} has a question twice, but each once was expected"
                 )
             return rows.join(facts.set_index("question"), on="question")
     raise FileNotFoundError(
-        "add_facts: no questions.parquet is about this run's questions; geolib sweep --run bare does"
+        "add_facts: no questions.parquet is of this run's questions; geolib sweep --run bare writes one"
     )
 
 
 def results_folder() -> Path:
-    """Where published runs are: the folder that GEOLIB_RESULTS names, else that of the checkout, else the wheel's."""
+    """Folder of published runs: the one that GEOLIB_RESULTS names, else that of the checkout, else the wheel's."""
     return Path(os.environ.get("GEOLIB_RESULTS") or own_results()).expanduser()
 
 
 def own_results() -> Path:
-    """Where the book's own runs are, whatever GEOLIB_RESULTS says."""
+    """Folder of the book's own runs, whatever GEOLIB_RESULTS is."""
     package = Path(__file__).parents[1]
     folders = [package.parent / "book" / "results", package / "results"]
     return next(filter(Path.is_dir, folders), folders[0])

@@ -1,8 +1,8 @@
-"""The questions: GSM8K-Zero or GSM8K from their public homes, a user's own file, or generated ones.
+"""The questions: GSM8K-Zero or GSM8K from their repositories, a user's own file, or generated questions.
 
-GSM8K-Zero (Chiang and Lee 2024, arXiv:2401.11467) holds 2,978 questions made from GSM8K by asking for a number that
-the story already states; its authors found about 85 % of 250 reviewed pairs valid. It carries no licence, so it is
-fetched from its repository and never shipped. GSM8K (Cobbe et al. 2021, arXiv:2110.14168) has 7,473 training questions
+GSM8K-Zero (Chiang and Lee 2024, arXiv:2401.11467) has 2,978 questions made from GSM8K by asking for a number that the
+story already states; its authors found about 85 % of 250 reviewed pairs valid. It has no licence, so it is fetched from
+its repository and never shipped. GSM8K (Cobbe et al. 2021, arXiv:2110.14168) has 7,473 training questions
 with worked solutions, under the MIT licence; it serves as worked examples.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geolib.checks import one_line, whole_text
 from geolib.models import MissingFileError, cache_dir, fetch
@@ -31,16 +31,16 @@ N_GENERATED = 3000
 
 @dataclass(frozen=True)
 class Source:
-    """Where a file of questions comes from, and whether its answers are worked solutions."""
+    """Source of a file of questions, and whether its answers are worked solutions."""
 
     file_name: str
     url: str
     sha256: str
     worked: bool
-    instead: str  # of a file that is not there
+    instead: str  # advice for when the file cannot be fetched
 
 
-# Commits are pinned, so that an address stays good whatever the repository's branch is called.
+# Commits are pinned, so that an address stays valid when a branch changes or is renamed.
 SOURCES = {
     "gsm8k-zero": Source(
         file_name="gsm8k_zero.jsonl",
@@ -71,15 +71,16 @@ class Question:
     ----------
     text : str
     answer : float
+        The expected number.
     index : int
-        Its line in the file, from 0; or its place among the generated questions.
+        Line in the file, from 0; or position among the generated questions.
     steps : str
-        The worked solution, up to the answer; "" where there is none.
+        Worked solution without the answer; "" if there is none.
 
     Raises
     ------
     TypeError, ValueError
-        The answer is no finite number: rather now than when a model has been asked.
+        The answer is not a finite number. It is checked here, before a model is asked.
     """
 
     text: str
@@ -94,9 +95,9 @@ class Question:
 
 
 def question_facts(questions: Sequence[Question]) -> "pd.DataFrame":
-    """Describe questions without their text: how many numbers it holds, and where among them the answer stands.
+    """Describe questions without their text: the number of numbers, and the position of the answer among them.
 
-    Numbers are read as the judge of the plan reads those of a response, number words among them.
+    Numbers, including number words, are read in the same way as the judge of the plan reads those of a response.
 
     >>> question_facts([Question("Ann has 3 pens and two cups. How many cups?", 2.0, 7)]).to_dict("list")
     {'question': [7], 'numbers': [2], 'place': [1]}
@@ -108,10 +109,10 @@ def question_facts(questions: Sequence[Question]) -> "pd.DataFrame":
     Returns
     -------
     pandas.DataFrame
-        ``question`` (index), ``numbers``, ``place`` (of the answer among the numbers, from 0; -1 where the text does
-        not state it).
+        ``question`` (index), ``numbers``, ``place`` (position of the answer among the numbers, from 0; -1 if the text
+        does not state it).
     """
-    import pandas as pd  # here, since questions are read by what needs nothing of the kind
+    import pandas as pd  # imported here, because reading questions does not need it
 
     rows = []
     for question in questions:
@@ -121,8 +122,8 @@ def question_facts(questions: Sequence[Question]) -> "pd.DataFrame":
     return pd.DataFrame(rows, columns=["question", "numbers", "place"])
 
 
-def load_questions(path=None, *, source: str = "gsm8k-zero") -> list[Question]:
-    """Load the questions of GSM8K-Zero, of GSM8K or of a file like theirs, or generate some.
+def load_questions(path: str | os.PathLike | None = None, *, source: str = "gsm8k-zero") -> list[Question]:
+    """Load the questions of GSM8K-Zero, of GSM8K or of a file in the same form, or generate questions.
 
     >>> load_questions(source="generated")[0].index
     0
@@ -130,11 +131,11 @@ def load_questions(path=None, *, source: str = "gsm8k-zero") -> list[Question]:
     Parameters
     ----------
     path : str or os.PathLike, optional
-        A file of JSON lines, each an object with "question" (text) and "answer" (of "gsm8k-zero": a finite number, not
-        a string; of "gsm8k-train": a worked solution that ends in a line "#### N"); blank lines are skipped. Without
-        a path, ``gsm8k_zero.jsonl`` or ``gsm8k_train.jsonl`` in the folder that the environment variable GEOLIB_DATA
-        names; else the cache, into which the file is first downloaded from its public home and checked against its
-        SHA-256.
+        A file of JSON lines, each an object with "question" (text) and "answer" (for "gsm8k-zero" a finite number, not
+        a string; for "gsm8k-train" a worked solution that ends in a line "#### N"); blank lines are skipped. Without a
+        path: ``gsm8k_zero.jsonl`` or ``gsm8k_train.jsonl`` in the folder that the environment variable GEOLIB_DATA
+        names; without GEOLIB_DATA, the file in the cache, which is downloaded from its repository when it is missing,
+        and verified by its SHA-256.
     source : {"gsm8k-zero", "gsm8k-train", "generated"}
         ``"generated"``: 3,000 questions of :func:`~geolib.reasoning.generated.generate_questions`, which need no file.
         ``"gsm8k-train"``: :attr:`Question.steps` holds the solution without its calculator marks and its last line.
@@ -146,9 +147,11 @@ def load_questions(path=None, *, source: str = "gsm8k-zero") -> list[Question]:
     Raises
     ------
     MissingFileError
-        There is no such file, or it cannot be downloaded. A ValueError and a FileNotFoundError.
+        The file is missing, or cannot be downloaded. A ValueError and a FileNotFoundError.
     ValueError
-        Another source, or a file that is not of this form: the message names the line.
+        ``source`` is unknown, or the file has another form; the message names the line.
+    TypeError
+        ``path`` is not a path.
     """
     if source not in (*SOURCES, "generated"):
         names = ", ".join(f'"{name}"' for name in SOURCES)
@@ -157,19 +160,19 @@ def load_questions(path=None, *, source: str = "gsm8k-zero") -> list[Question]:
         raise TypeError(f"load_questions: path is {path!r}, but a file's name was expected")
     if source == "generated":
         if path is not None:
-            raise ValueError(f'load_questions: path is {str(path)!r}, but source="generated" reads no file')
-        from geolib.reasoning.generated import generate_questions  # which needs Question from here
+            raise ValueError(f'load_questions: path is {str(path)!r}, but None was expected with source="generated"')
+        from geolib.reasoning.generated import generate_questions  # it needs Question from here
 
         return generate_questions(N_GENERATED)
     home = SOURCES[source]
     return _read(_locate(home) if path is None else Path(path).expanduser(), home)
 
 
-def available_questions(path=None) -> tuple[list[Question], str]:
-    """Load GSM8K-Zero where it can be had, generated questions elsewhere, and say which.
+def available_questions(path: str | os.PathLike | None = None) -> tuple[list[Question], str]:
+    """Load GSM8K-Zero if it is available, else generated questions, and return which.
 
-    A page that must run anywhere calls this, and prints the source. Only a failed download is made up for: a
-    path, or a folder in GEOLIB_DATA, says where the file should be, and it is an error when it is not there.
+    A page that must run anywhere calls this function, and prints the source. Only a failed download leads to generated
+    questions: if a path or GEOLIB_DATA says where the file is, a missing file is an error.
 
     Parameters
     ----------
@@ -180,7 +183,7 @@ def available_questions(path=None) -> tuple[list[Question], str]:
     -------
     questions : list of Question
     source : str
-        "gsm8k-zero" or "generated", or the path as it was given.
+        "gsm8k-zero" or "generated", or the given path.
 
     Raises
     ------
@@ -197,12 +200,12 @@ def available_questions(path=None) -> tuple[list[Question], str]:
 
 
 def _locate(home: Source) -> Path:
-    """Return the file in the folder GEOLIB_DATA, or in the cache, downloaded when it is not there yet."""
+    """Return the path of the file in the folder GEOLIB_DATA, or in the cache, downloaded if it is missing."""
     if folder := os.environ.get("GEOLIB_DATA"):
         return Path(folder).expanduser() / home.file_name
     try:
         return fetch(home.url, home.sha256, cache_dir() / home.file_name)
-    except (OSError, ValueError) as error:  # no network, no such page, no room; or other bytes than expected
+    except (OSError, ValueError) as error:  # no network, page or disk space; or a wrong checksum
         logger.debug("download failed", exc_info=error)
         raise MissingFileError(
             f"load_questions: {home.file_name} is not in {cache_dir()} and could not be downloaded from {home.url} "
@@ -219,7 +222,7 @@ def _read(path: Path, home: Source) -> list[Question]:
         lines = raw.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"load_questions: {path}, line {line}, is not UTF-8") from None
+        raise ValueError(f"load_questions: {path}, line {line}, is not UTF-8, but UTF-8 was expected") from None
     questions = [_parse(line, path, index, home.worked) for index, line in enumerate(lines) if line.strip()]
     if not questions:
         raise ValueError(f"load_questions: {path} is empty, but JSON lines of question and answer were expected")
@@ -231,14 +234,14 @@ def _parse(line: str, path: Path, index: int, worked: bool) -> Question:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
-        raise ValueError(f"{where}, is not JSON") from None
+        raise ValueError(f"{where}, is not JSON, but JSON was expected") from None
     if not isinstance(record, dict):
         raise ValueError(f'{where}, is {_shown(record)}, but an object with "question" and "answer" was expected')
     text, answer = record.get("question"), record.get("answer")
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{where}: question is {_shown(text)}, but a text was expected")
     number, steps = _solution(answer) if worked else (answer, "")
-    if not _is_finite(number):
+    if number is None or not _is_finite(number):
         expected = 'steps and a last line "#### N" were' if worked else "a finite number was"
         raise ValueError(f"{where}: answer is {_shown(answer)}, but {expected} expected")
     for name, held in (("question", text), ("answer", steps)):
@@ -246,21 +249,21 @@ def _parse(line: str, path: Path, index: int, worked: bool) -> Question:
     return Question(text, float(number), index, steps)
 
 
-def _solution(answer) -> tuple[float | None, str]:
-    """Read number and steps of a GSM8K answer: calculator marks in << >> go, as does the last line, "#### N"."""
+def _solution(answer: Any) -> tuple[float | None, str]:
+    """Read number and steps of a GSM8K answer; calculator marks in << >> and the last line, "#### N", are removed."""
     match = _SOLUTION.fullmatch(answer) if isinstance(answer, str) else None
     steps = _CALCULATOR_MARK.sub("", match[1]).strip() if match else ""
-    return (float(match[2].replace(",", "")), steps) if steps else (None, "")
+    return (float(match[2].replace(",", "")), steps) if match and steps else (None, "")
 
 
-def _is_finite(value) -> bool:
+def _is_finite(value: Any) -> bool:
     try:
         return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # an integer beyond all floats
         return False
 
 
-def _shown(value) -> str:
-    """Write a value as JSON does, cut to a length that fits a message."""
+def _shown(value: Any) -> str:
+    """Write a value as JSON, cut to 60 characters for a message."""
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."

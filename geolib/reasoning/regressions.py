@@ -1,12 +1,13 @@
-"""Regressions of correctness on the change of ID: controls, the same question, layer after layer, mediation.
+"""Regressions of correctness on the change of ID: with controls, within questions, at every layer, and mediation.
 
-Effects are given in percentage points where they can be, before any p-value.
+Effects are given in percentage points where possible, before any p-value.
 """
 
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, ParamSpec
 
 import numpy as np
 import pandas as pd
@@ -33,21 +34,23 @@ from geolib.reasoning.resampling import (
     true_or_false,
 )
 
+P = ParamSpec("P")
+
 
 @dataclass(frozen=True)
 class Effect:
-    """Effect of a rise by one standard deviation on a correct answer.
+    """Effect of one standard deviation more of x on whether the answer is correct.
 
     Attributes
     ----------
     points : Estimate
         Percentage points of correct answers.
     odds_ratio : Estimate
-        1 is no effect.
+        1 means no effect.
     p : float
-        That the odds ratio is 1, two-sided.
+        Two-sided p-value of the hypothesis that the odds ratio is 1.
     reason : str
-        Why there is no estimate, where all of these are NaN.
+        Why there is no estimate, if all of the above are NaN; else "".
     """
 
     points: Estimate
@@ -55,23 +58,23 @@ class Effect:
     p: float
     reason: str = ""
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.reason:
             return f"none: {self.reason}"
         return f"points {self.points}; odds ratio {self.odds_ratio}; p = {self.p:.2g}"
 
 
 class _NoEstimateError(Exception):
-    """Why there is no finite estimate."""
+    """There is no finite estimate; the message says why."""
 
 
-def _or_reason(fit):
-    """Where there is no finite estimate, return NaN with the reason: neither an error nor a number from nowhere."""
+def _or_reason(fit: Callable[P, Effect]) -> Callable[P, Effect]:
+    """Wrap a fit so that it returns NaN with the reason if there is no finite estimate."""
 
     @functools.wraps(fit)
-    def tried(*args, **kwargs) -> Effect:
-        # A design of some thousand rows is too small for several threads, which then wait for one another (3x slower
-        # with two processes at once).
+    def tried(*args: P.args, **kwargs: P.kwargs) -> Effect:
+        # A design of a few thousand rows is too small for several threads, which then wait for each other (3x slower
+        # with two processes at the same time).
         one_thread = threadpool_limits(1, user_api="blas")
         with one_thread, np.errstate(over="raise", invalid="raise"), warnings.catch_warnings():
             warnings.simplefilter("error", ConvergenceWarning)
@@ -100,30 +103,30 @@ def logistic(
 ) -> Effect:
     """Logistic regression of correctness on the change of ID, with controls and errors clustered by question.
 
-    One standard deviation is that among rows of the same shots. Numbers of shots at which all answers are right, or
-    all wrong, say nothing and are left out. ``points`` is the average marginal effect.
+    The standard deviation is that among rows with the same shots. Numbers of shots at which all answers are correct, or
+    all wrong, have no information and are left out. ``points`` is the average marginal effect.
 
     Parameters
     ----------
     table, x, unit, level
         As for :func:`association`.
     y : str
-        Column of true and false.
+        Column of booleans.
     controls : sequence of str
         Columns that enter linearly, such as ``("prompt_tokens", "sink_share")``.
     within : str or sequence of str
-        What has an intercept for every value.
+        Columns each of whose combinations of values gets an intercept.
 
     Returns
     -------
     Effect
-        With NaN and a reason where there is no finite estimate: nothing varies, x is determined by the controls, or
-        right and wrong answers can be told apart without an error (Albert and Anderson 1984).
+        With NaN and a reason if there is no finite estimate: nothing varies, x is determined by the controls, or the
+        columns separate correct from wrong answers perfectly (Albert and Anderson 1984).
 
     Raises
     ------
     ValueError, TypeError
-        As for :func:`association`, or y is not true and false.
+        As for :func:`association`, or y is not a column of booleans.
     """
     data = _regression("logistic", table, x, y, controls, within, unit, level)
     used = data[data.y.groupby(data.strata).transform("nunique") == 2]
@@ -131,14 +134,14 @@ def logistic(
         raise _NoEstimateError("the answers do not vary")
     design = _design(used, x)
     _estimable(used, design)
-    # The pooled model with a sandwich: with covariates that change within a question, other working correlations than
-    # independence need not be consistent (Pepe and Anderson 1994).
+    # The pooled model with a sandwich estimator: for covariates that change within a question, working correlations
+    # other than independence need not be consistent (Pepe and Anderson 1994).
     fit = sm.Logit(used.y.to_numpy(), design).fit(disp=0, cov_type="cluster", cov_kwds={"groups": used.units})
     rise, alpha = fit.get_margeff(), 1 - level
     points = 100 * np.array([rise.margeff[-1], *rise.conf_int(alpha)[-1]])
     ratio = np.exp([fit.params[-1], *fit.conf_int(alpha)[-1]])
     n = used.units.nunique()
-    return Effect(Estimate(*points.tolist(), n), Estimate(*ratio.tolist(), n, null=1.0), float(fit.pvalues[-1]))
+    return Effect(Estimate(*[*points.tolist(), n]), Estimate(*[*ratio.tolist(), n, 1.0]), float(fit.pvalues[-1]))
 
 
 def same_question(
@@ -151,10 +154,10 @@ def same_question(
     unit: str = "question",
     level: float = 0.95,
 ) -> Estimate:
-    """Whether the *same* question is answered correctly more often where its ID rose more; what it is like drops out.
+    """Whether the *same* question is answered correctly more often when its ID rises more.
 
-    The linear probability model with a mean for every question and for every number of shots, from all questions, with
-    errors clustered by question.
+    This is the linear probability model with fixed effects for every question and every number of shots, with errors
+    clustered by question: everything that is constant for a question cancels.
 
     Parameters
     ----------
@@ -164,8 +167,8 @@ def same_question(
     Returns
     -------
     Estimate
-        Percentage points of correct answers per standard deviation of x. NaN where x or the answers do not vary within
-        a question.
+        Percentage points of correct answers per standard deviation of x. NaN if x or the answers do not vary within
+        questions.
 
     Raises
     ------
@@ -182,7 +185,7 @@ def same_question(
         return Estimate(np.nan, np.nan, np.nan, n)
     with threadpool_limits(1, user_api="blas"):
         linear = sm.OLS(centred.to_numpy(), design).fit(cov_type="cluster", cov_kwds={"groups": data.units})
-    return Estimate(*(100 * np.array([linear.params[-1], *linear.conf_int(1 - level)[-1]])).tolist(), n)
+    return Estimate(*[*(100 * np.array([linear.params[-1], *linear.conf_int(1 - level)[-1]])).tolist(), n])
 
 
 def top_less_bottom(
@@ -196,22 +199,28 @@ def top_less_bottom(
     unit: str = "question",
     level: float = 0.95,
 ) -> Estimate:
-    """Share of correct answers in the highest bin of x less that in the lowest, with what is named held fixed.
+    """Share of correct answers in the highest bin of x minus that in the lowest, with other columns held fixed.
 
-    The bins are those of :func:`binned_share`, over all rows. A linear probability model with an intercept for every
-    bin and every value of ``within``, and the controls linearly; errors clustered by unit.
+    The bins are those of :func:`binned_share`, over all rows. The model is a linear probability model with an intercept
+    for every bin and every value of ``within``, linear in the controls, with errors clustered by unit.
 
     Parameters
     ----------
     table, x, y, controls, within, unit, level
         As for :func:`logistic`; ``within=()`` holds nothing fixed.
     bins : int
-        Number of quantile bins; fewer result where values repeat.
+        Number of quantile bins, at least 2; there are fewer if values repeat.
 
     Returns
     -------
     Estimate
-        Percentage points. NaN where there is one bin, the answers do not vary, or what is held fixed determines x.
+        Percentage points. NaN if there is only one bin, the answers do not vary, or the columns that are held fixed
+        determine x.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for :func:`logistic`, or ``bins`` is wrong.
     """
     data = _regression("top_less_bottom", table, x, y, controls, within, unit, level)
     if data.y.nunique() < 2:
@@ -226,7 +235,7 @@ def top_less_bottom(
     within_bin = data.x - data.x.groupby(data.strata).transform("mean")
     fit = sm.OLS(data.y.to_numpy(), design).fit(cov_type="cluster", cov_kwds={"groups": data.units})
     points = 100 * np.array([fit.params[-1], *fit.conf_int(1 - level)[-1]]) / within_bin.std(ddof=0)
-    return Estimate(*points.tolist(), data.units.nunique())
+    return Estimate(*[*points.tolist(), data.units.nunique()])
 
 
 def layer_profile(
@@ -243,7 +252,7 @@ def layer_profile(
     level: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """:func:`association` and :func:`logistic` at every layer, p-values corrected over the layers (figure 8).
+    """:func:`association` and :func:`logistic` at every layer; p-values are corrected over the layers (figure 8).
 
     Parameters
     ----------
@@ -257,7 +266,7 @@ def layer_profile(
     Returns
     -------
     pandas.DataFrame
-        A row per layer: ``layer`` (from 0), ``n``; ``estimate`` (the rank correlation), ``low``, ``high``, ``p``,
+        One row per layer: ``layer`` (from 0), ``n``; ``estimate`` (the rank correlation), ``low``, ``high``, ``p``,
         ``p_holm``, ``survives`` (the corrected p is below 1 - level); ``points``, ``points_low``, ``points_high``,
         ``odds_ratio``, ``logistic_p``, ``logistic_p_holm``.
 
@@ -266,8 +275,8 @@ def layer_profile(
     ValueError, TypeError
         As for :func:`id_change` and :func:`logistic`.
     """
-    settings = {"rule": rule, "eps": eps, "verdict": verdict}
-    first = id_change(rows, layer=0, **settings)  # says what is wrong with the rows, if anything is
+    settings: dict[str, Any] = {"rule": rule, "eps": eps, "verdict": verdict}
+    first = id_change(rows, layer=0, **settings)  # raises if something is wrong with the rows
     layers = range(len(rows[rules.column(rule, eps)].iloc[0]))
     tables = [first, *(id_change(rows, layer=layer, **settings) for layer in layers[1:])]
     xs = [numbers_in("layer_profile", table, x=x)[0] for table in tables]
@@ -289,7 +298,7 @@ def layer_profile(
 
 @dataclass(frozen=True)
 class Mediation:
-    """What :func:`mediation` finds: effects in percentage points, and the share of the total that is indirect."""
+    """Result of :func:`mediation`: effects in percentage points, and the share of the total effect that is indirect."""
 
     total: Estimate
     direct: Estimate
@@ -310,22 +319,24 @@ def mediation(
     level: float = 0.95,
     seed: int = 0,
 ) -> Mediation:
-    """How much of what shots do to correctness passes through the ID, if the assumptions below hold.
+    """Estimate how much of the effect of shots on correctness goes through ID, under the assumptions below.
 
-    Natural effects (Pearl 2001) by g-computation: a linear model of the mediator, a logistic one of the answer with
-    exposure, mediator and their product, averaged over the rows with each row's own residual. Indirect: the exposure
-    stays at the contrast's second value, the mediator moves as it would. Direct: the exposure moves, the mediator stays
-    as at the first. They add up to the total.
+    The effects are natural effects (Pearl 2001) by g-computation: a linear model of the mediator and a logistic model
+    of the answer (with exposure, mediator and their product), averaged over the rows with each row's own residual. For
+    the indirect effect, the exposure stays at the second value of the contrast, and the mediator changes as it would
+    between the two values. For the direct effect, the exposure changes, and the mediator stays as at the first value.
+    The two add up to the total effect.
 
-    **Assumptions.** (1) Both models hold. (2) Nothing but ``controls``, all fixed before the exposure, moves two of
-    exposure, mediator and answer. Shots are assigned, so this is about mediator and answer: a hard question may have
-    another ID *and* a wrong answer. (3) Nothing that the exposure moves acts on both mediator and answer. The length
-    of the prompt does just that, and so may the sink: with shots as the exposure, (3) is false by construction, and as
-    a control, length would be one that follows the exposure. An exposure of constant length (examples against random
-    tokens, at equal shots) is free of that one. So the number describes; the intervention on attention tests.
+    **Assumptions.** (1) Both models hold. (2) No variable except ``controls``, all of which are fixed before the
+    exposure, affects two of exposure, mediator and answer (no confounding). Shots are assigned, so this concerns
+    mediator and answer: a hard question may have another ID *and* a wrong answer. (3) No variable that the exposure
+    affects acts on both mediator and answer. The length of the prompt does, and the sink may: with shots as the
+    exposure, (3) is false by construction, and length as a control would be a consequence of the exposure. An exposure
+    that keeps the length constant (examples against random tokens, at equal shots) avoids this problem. So the result
+    is a description; the intervention on attention is a test.
 
-    The 0-shot prompts of questions selected for being wrong there have no share of correct answers to speak of, and
-    are not among the rows: contrast few shots with many.
+    Questions that were selected because they are wrong at 0 shots have no correct answers there, and their 0-shot
+    prompts are not among the rows: contrast few shots with many.
 
     Parameters
     ----------
@@ -334,9 +345,9 @@ def mediation(
     exposure, mediator : str
         Columns of numbers.
     contrast : tuple of float, optional
-        From which exposure to which; by default from the least to the greatest.
+        Two values of the exposure, from and to; by default the smallest and the largest.
     y : str
-        Column of true and false.
+        Column of booleans.
     controls : sequence of str
         Columns that enter both models linearly.
     unit, n_boot, level, seed
@@ -345,9 +356,9 @@ def mediation(
     Returns
     -------
     Mediation
-        ``share`` is NaN where the interval of the total effect includes 0, and where the intervals of direct and
-        indirect effect lie on either side of 0 (inconsistent mediation): it then is no share of anything. All are NaN
-        where the logistic model has no finite estimate; such bootstrap samples are left out of the intervals.
+        ``share`` is NaN if the interval of the total effect includes 0, or if the intervals of the direct and the
+        indirect effect are on opposite sides of 0 (inconsistent mediation): a share has no meaning then. All results
+        are NaN if the logistic model has no finite estimate; such bootstrap samples are left out of the intervals.
 
     Raises
     ------
@@ -385,8 +396,8 @@ def mediation(
     return Mediation(total, direct, indirect, part)
 
 
-def _regression(caller, table, x, y, controls, within, unit, level) -> pd.DataFrame:
-    """Columns x, y, strata, units, and a number for each control."""
+def _regression(caller, table, x, y, controls, within, unit, level):
+    """Check arguments; return a table with columns x, y, strata, units, and a numbered column for each control."""
     check_level(caller, level)
     if isinstance(controls, str):
         raise TypeError(f"{caller}: controls is {controls!r}, but a sequence of columns was expected")
@@ -397,8 +408,8 @@ def _regression(caller, table, x, y, controls, within, unit, level) -> pd.DataFr
     return pd.DataFrame({"x": xs, "y": ys, "strata": strata, "units": units} | given)
 
 
-def _design(data, x, by_unit=False) -> np.ndarray:
-    """Columns that span strata and controls, then x in standard deviations; all less the unit's mean, if so asked."""
+def _design(data, x, by_unit=False):
+    """Columns that span strata and controls, then x in standard deviations; with `by_unit`, minus the unit's mean."""
     within = data.x - data.x.groupby(data.strata).transform("mean")
     if within.std(ddof=0) <= 1e-9 * data.x.abs().max():
         raise _NoEstimateError(f"{x} does not vary")
@@ -407,7 +418,7 @@ def _design(data, x, by_unit=False) -> np.ndarray:
     if by_unit:
         columns = columns - columns.groupby(data.units).transform("mean")
     columns = columns.to_numpy()
-    # An orthonormal basis takes the same room, whatever the controls have in common.
+    # An orthonormal basis spans the same space, and collinear controls do no harm.
     basis, sizes, _ = np.linalg.svd(columns[:, :-1], full_matrices=False)
     basis = basis[:, sizes > 1e-9 * np.sqrt(len(data))]
     rest = columns[:, -1] - basis @ (basis.T @ columns[:, -1])
@@ -417,24 +428,24 @@ def _design(data, x, by_unit=False) -> np.ndarray:
 
 
 def _estimable(data, design):
-    """Whether a finite estimate exists: no direction separates right from wrong (Albert and Anderson 1984)."""
+    """Raise unless a finite estimate exists: no direction separates right from wrong (Albert and Anderson 1984)."""
     if data.units.nunique() <= design.shape[1]:
         raise _NoEstimateError(f"{data.units.nunique()} questions are too few for {design.shape[1]} coefficients")
-    # The linear program of Konis (2007): zero is its best, unless such a direction is there.
+    # The linear program of Konis (2007): its optimum is 0 unless there is such a direction.
     signed = design * (2 * data.y.to_numpy() - 1)[:, None]
     if linprog(-signed.mean(axis=0), A_ub=-signed, b_ub=np.zeros(len(signed)), bounds=(-1, 1)).fun < -1e-7:
         raise _NoEstimateError("right and wrong answers are separated")
 
 
-def _least_squares(design, y, weights) -> np.ndarray:
+def _least_squares(design, y, weights):
     """Coefficients, shape=[columns, samples], for weights, shape=[rows, samples]."""
     products = np.einsum("ni,nj->nij", design, design).reshape(len(design), -1)
     grams = (products.T @ weights).T.reshape(-1, design.shape[1], design.shape[1])
     return np.einsum("bij,jb->ib", np.linalg.pinv(grams, hermitian=True), design.T @ (y[:, None] * weights))
 
 
-def _logits(design, y, weights) -> np.ndarray:
-    """Coefficients of the logistic model, shape=[columns, samples], by Newton's method; NaN where there are none."""
+def _logits(design, y, weights):
+    """Coefficients of the logistic model, shape=[columns, samples], by Newton's method; NaN if it diverges."""
     products = np.einsum("ni,nj->nij", design, design).reshape(len(design), -1)
     found = np.zeros((design.shape[1], weights.shape[1]))
     for _ in range(25):

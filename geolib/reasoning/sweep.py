@@ -1,4 +1,4 @@
-"""Questions x conditions: ask, measure, judge, and keep every finished batch."""
+"""Sweeps over questions and conditions: ask, measure and judge, and keep every finished batch."""
 
 import hashlib
 import json
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,12 +26,13 @@ from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition, frame_and_place, slot_ids
 from geolib.reasoning.questions import Question
 from geolib.store import check_storable, fingerprint, run_in_parts
+from geolib.typing import Engine, Model, Tokenizer
 
 logger = logging.getLogger(__name__)
 
-_MEASURE = 3  # part of each row's key, and so of its draws: raise it when what a row means, or how it is made, changes
-_PLAIN = ("\n\n", "\nQuestion:")  # what ended the answers to plain text when the first rows were kept
-_MOST_ROWS = {"cpu": 256}  # in a batch: the longest answers are waited for, so that few large batches are best
+_MEASURE = 3  # part of each row's key, and so of its draws: raise it when the meaning or the making of a row changes
+_PLAIN = ("\n\n", "\nQuestion:")  # texts that ended answers in plain text when the first rows were kept
+_MOST_ROWS = {"cpu": 256}  # rows of a batch: each batch waits for its longest answer, so few large batches are best
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,55 +40,55 @@ class Sweep:
     """The few-shot experiment: every question under every condition.
 
     Section 3 of arXiv 2407.02678: k fixed examples are put before a question, the model answers greedily, and
-    ID_eps is read at the last token of the prompt, at every layer, in the very pass that reads the prompt. What the
-    prompts of a condition share is read once (:mod:`geolib.reasoning.decode`).
+    ID_eps is measured at the last token of the prompt, at every layer, in the same pass that reads the prompt. The
+    beginning that the prompts of a condition share is read once (:mod:`geolib.reasoning.decode`).
 
     Parameters
     ----------
     model, tokenizer
         As :func:`geolib.models.load` returns them.
     questions : sequence of Question
-        What to ask.
+        Questions to ask.
     examples : sequence of Question
-        Shown in this order; a k-shot prompt shows the first k. None may be among the questions.
+        Shown in this order; a k-shot prompt shows the first k. They must not be among the questions.
     shots : sequence of int
         Numbers of examples.
     conditions : sequence of Condition, optional
-        In place of ``examples`` and ``shots``, for anything else that may stand around a question.
+        Conditions in place of ``examples`` and ``shots``, for other surroundings of a question.
     paired : bool
-        Whether the i-th condition is for the i-th question alone; otherwise each is for all questions.
+        Whether the i-th condition is for the i-th question only; otherwise each condition is for all questions.
     only_wrong : bool
-        Step 1 of the paper's protocol: ask everything with no example, and go on with what was answered wrong.
-        Then ``shots`` must hold 0, or ``conditions`` one without examples, lead and hint.
+        Step 1 of the paper's protocol: ask all questions without examples, and continue with those answered wrong. Then
+        ``shots`` must include 0, or ``conditions`` one without examples, lead and hint.
     eps : float or sequence of float
         Threshold(s) in (0, 1); every one of :data:`geolib.dimension.RULES` is recorded.
     max_new_tokens : int
-        Longest answer; rows whose answer was cut off say so in ``truncated``. An answer ends before that at an end
-        token of model or tokenizer, at a stop string of the model's generation configuration, or, where the tokenizer
-        has no chat template, at an empty line or the next question.
+        Length of the longest answer; ``truncated`` marks rows whose answer was cut off. An answer ends at an end token
+        of model or tokenizer, at a stop string of the model's generation configuration, or, if the tokenizer has no
+        chat template, at an empty line or the next question.
     temperature : float
-        0 decodes greedily; above, tokens are drawn at random.
+        0 decodes greedily; above 0, tokens are drawn at random.
     seed : int
-        Of the draw. A row's own generator is made from it and the row's key, whatever the batch.
+        Seed of the draws. Each row has its own generator, made from the seed and the row's key, whatever its batch.
     sharpness : mapping of int to float, optional
-        Layer, from 0, to a factor of its attention scores: an intervention on ID with the prompt held fixed.
+        Factor of the attention scores for each layer, from 0: an intervention on ID with the prompt held fixed.
     watched : sequence of str
         Names of modules whose outputs' signs at the prompt's last token are recorded, such as the MLPs' gates.
     batch_size : int, optional
-        Prompts answered together; by default as many as fit into an eighth of the memory.
+        Number of prompts answered together; by default as many as fit into an eighth of the memory.
     store : path, optional
         Folder of finished batches (Parquet). A run over the same store continues where the last one stopped, and
-        computes nothing twice; several processes may share it. A row's key covers whatever changes the function that
-        the model computes (:func:`geolib.store.fingerprint`); a model with hooks, which no key can tell, is refused.
-        Tokenizers that make the same tokens of a prompt, and end answers alike, are taken for one.
-    engine : Cluster, optional
-        Who answers: without one, ``model`` does; with a :class:`~geolib.experiments.cluster.Cluster`, its workers.
+        computes nothing twice; several processes may share it. A row's key covers everything that changes the function
+        that the model computes (:func:`geolib.store.fingerprint`); a model with hooks, which no key can cover, is
+        refused. Tokenizers that make the same tokens of a prompt, and end answers in the same way, count as equal.
+    engine : Engine, optional
+        What answers: a :class:`~geolib.experiments.cluster.Cluster` answers with its workers; by default ``model``.
     progress : bool
         Whether to show a progress bar.
     """
 
-    model: object
-    tokenizer: object
+    model: Model
+    tokenizer: Tokenizer
     questions: Sequence[Question]
     examples: Sequence[Question] = ()
     shots: Sequence[int] = (0, 1, 3, 5)
@@ -101,7 +103,7 @@ class Sweep:
     watched: Sequence[str] = ()
     batch_size: int | None = None
     store: str | os.PathLike | None = None
-    engine: object = None
+    engine: Engine | None = None
     progress: bool = True
 
     def __post_init__(self):
@@ -119,8 +121,8 @@ class Sweep:
             self._check_shots()
         if self.paired and (self.only_wrong or len(self.conditions) != len(self.questions)):
             raise ValueError(
-                f"Sweep: paired is True, but {len(self.conditions)} conditions for {len(self.questions)} questions, "
-                f"with only_wrong {self.only_wrong}, were given; expected one for each, and all of them asked"
+                f"Sweep: paired is True with {len(self.conditions)} conditions, {len(self.questions)} questions and "
+                f"only_wrong {self.only_wrong}, but one condition for each question, and False, were expected"
             )
         integer("Sweep: max_new_tokens", self.max_new_tokens, 1)
         if self.batch_size is not None:
@@ -134,15 +136,15 @@ class Sweep:
         if len({example.text for example in self.examples}) < len(self.examples):
             raise ValueError("Sweep: examples holds the same text twice, but distinct ones were expected")
         if len({question.index for question in self.questions}) < len(self.questions):
-            raise ValueError("Sweep: questions holds the same index twice, but rows are told apart by it")
+            raise ValueError("Sweep: questions holds the same index twice, but distinct ones were expected")
         shown = {example.text for condition in self._conditions for example in condition.examples}
         both = {question.text for question in self.questions} & shown
         if both:
-            raise ValueError(f"Sweep: {len(both)} of the examples are among the questions, but none may be")
+            raise ValueError(f"Sweep: examples has {len(both)} of the questions, but none was expected")
 
     def _check_sharpness(self):
         if not isinstance(self.sharpness, Mapping | None):
-            raise TypeError(f"Sweep: sharpness is {one_line(self.sharpness)}, expected factors by layer")
+            raise TypeError(f"Sweep: sharpness is {one_line(self.sharpness)}, but factors by layer were expected")
         factors = {}
         for layer, factor in (self.sharpness or {}).items():
             number = _number(f"Sweep: sharpness of layer {layer}", factor)
@@ -154,22 +156,27 @@ class Sweep:
 
     def _check_shots(self):
         if len(self.shots) == 0 or any(isinstance(k, bool) or not isinstance(k, Integral) or k < 0 for k in self.shots):
-            raise ValueError(f"Sweep: shots is {self.shots!r}, but whole numbers from 0 on were expected")
+            raise ValueError(f"Sweep: shots is {self.shots!r}, but integers of at least 0 were expected")
         if max(self.shots) > len(self.examples):
-            raise ValueError(f"Sweep: shots asks for {max(self.shots)} examples, but {len(self.examples)} were given")
+            given, most = max(self.shots), len(self.examples)
+            raise ValueError(f"Sweep: shots has {given}, but at most {most}, as many as examples, was expected")
         if len(set(self.shots)) < len(self.shots):
             raise ValueError(f"Sweep: shots is {self.shots!r}, but distinct numbers were expected")
         if self.only_wrong and 0 not in self.shots:
-            raise ValueError(f"Sweep: shots is {self.shots!r}, but only_wrong needs 0 among them")
+            raise ValueError(f"Sweep: shots is {self.shots!r}, but with only_wrong 0 was expected among them")
 
     def _check_conditions(self):
         if self.examples:
             raise ValueError("Sweep: conditions and examples are both given, but one of them was expected")
         labels = [(c.name, c.example_set, c.shots, c.seed) for c in self.conditions]
         if len(set(labels)) < len(labels):
-            raise ValueError("Sweep: two conditions have the same name, example set, shots and seed")
+            raise ValueError(
+                "Sweep: conditions holds two of one name, example set, shots and seed, but distinct ones were expected"
+            )
         if self.only_wrong and Condition() not in self.conditions:
-            raise ValueError("Sweep: only_wrong needs a condition without examples, Condition(), among the conditions")
+            raise ValueError(
+                "Sweep: conditions lacks Condition(), without examples, but with only_wrong it was expected"
+            )
 
     @property
     def _conditions(self) -> list[Condition]:
@@ -178,28 +185,27 @@ class Sweep:
         return [Condition(examples=tuple(self.examples[:k])) for k in sorted(self.shots)]
 
     def run(self) -> pd.DataFrame:
-        """Run what is not in the store yet, and return one row per question and condition.
+        """Answer the prompts that are not in the store yet, and return one row for each question and condition.
 
         Returns
         -------
         pandas.DataFrame
             ``question`` (index), ``condition`` (its name), ``example_set``, ``shots``, ``prompt_tokens``,
-            ``id_<rule>_<eps>`` (array-like, shape=[layers]: ID at the last prompt token, summed over heads),
-            ``sink_share`` (array-like, shape=[layers]: weight on the first token, mean over heads), ``near`` (weights
-            within 1e-6 of a threshold, over all layers, heads, thresholds and rules: other numbers of threads, or other
-            batches, may count them otherwise), ``signs`` (packed bits, where modules are watched), ``response``,
-            ``new_tokens``, ``truncated``, ``seconds`` (the batch's, divided by its rows), ``expected``, the judge's
-            ``correct``, ``redundant`` and ``kind``, and ``strict``:
-            correct under the strict reading too. Prompts that do not fit into the model's window are passed over:
-            ``.attrs["skipped"]`` lists them. So are those on which the model fails each time that it tries:
-            ``.attrs["failed"]`` lists them, with the error.
+            ``id_<rule>_<eps>`` (array, shape=[layers]: ID at the last prompt token, summed over heads), ``sink_share``
+            (array, shape=[layers]: weight on the first token, mean over heads), ``near`` (number of weights within 1e-6
+            of a threshold, over all layers, heads, thresholds and rules: with other numbers of threads, or other
+            batches, their count may differ), ``signs`` (packed bits, if modules are watched), ``response``,
+            ``new_tokens``, ``truncated``, ``seconds`` (of the batch, divided by its rows), ``expected``, the judge's
+            ``correct``, ``redundant`` and ``kind``, and ``strict`` (correct under the strict reading too). Prompts that
+            do not fit into the model's window are left out: ``.attrs["skipped"]`` lists them. So are prompts on which
+            the model fails repeatedly: ``.attrs["failed"]`` lists them, with the error.
 
         Raises
         ------
         ValueError
-            No prompt fits, or the model's attention cannot be followed (named, with the reason).
+            No prompt fits, or the model's attention is unsupported; the message gives the reason.
         Exception
-            Whatever the model fails with, if it fails on many prompts in a row, or on all.
+            The error of the model, if it fails on many prompts in a row, or on all.
         """
         check_model("Sweep", self.model)
         if not hasattr(self.tokenizer, "convert_ids_to_tokens"):
@@ -223,13 +229,13 @@ class Sweep:
             window = self.model.config.get_text_config().max_position_embeddings
             shortest = min(prompt["prompt_tokens"] for prompt in skipped)
             raise ValueError(
-                f"Sweep: none of {len(skipped)} prompts fits into the model's window: {shortest} tokens or more and "
-                f"max_new_tokens {self.max_new_tokens}, where {window} was expected at most"
+                f"Sweep: none of {len(skipped)} prompts fits into the model's window: the shortest is {shortest} "
+                f"tokens and max_new_tokens is {self.max_new_tokens}, but at most {window} in total was expected"
             )
         if skipped:
-            logger.warning("%d prompts do not fit into the model's window and are passed over", len(skipped))
+            logger.warning("%d prompts do not fit into the model's window and are left out", len(skipped))
         if failed:
-            logger.warning("%d prompts failed again and again and are set aside: %s", len(failed), failed[0]["error"])
+            logger.warning("%d prompts failed repeatedly and are left out: %s", len(failed), failed[0]["error"])
         rows = pd.concat(frames, ignore_index=True)
         rows.attrs |= {"skipped": skipped, "failed": failed}
         return rows
@@ -248,8 +254,8 @@ class Sweep:
         """Texts that end an answer."""
         return stops(getattr(self.model, "generation_config", None), self.tokenizer)
 
-    def _prompts(self, condition, questions, model_hash, skipped) -> list[dict]:
-        """Every question's prompt with its key: a hash of all that determines its row."""
+    def _prompts(self, condition: Condition, questions: Sequence, model_hash: str, skipped: list) -> list[dict]:
+        """Prompt of every question with its key: a hash of everything that determines its row."""
         window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or math.inf
         (before, after), place = frame_and_place(self.tokenizer, condition)
         about = {"condition": condition.name, "example_set": condition.example_set, "shots": condition.shots}
@@ -267,27 +273,27 @@ class Sweep:
 
     def _key(self, model_hash: str, ids: list[int]) -> str:
         settings = [_MEASURE, model_hash, ids, self._thresholds, self.max_new_tokens]
-        # What is not used is left out, so that it does not make other rows of the same ones.
+        # Settings that are not used are left out, so that the keys of rows do not depend on them.
         if self.temperature:
             settings.append({"temperature": self.temperature, "seed": self.seed})
         if self.sharpness:
             settings.append({"sharpness": sorted(self.sharpness.items())})
         if self.watched:
             settings.append({"watched": list(self.watched)})
-        changed = changed_rules("Sweep", RULES, stored=self.store is not None)
+        changed = changed_rules("Sweep", list(RULES), stored=self.store is not None)
         if changed or len(RULES) < len(SHIPPED):
             settings.append({"rules": {name: changed.get(name) for name in sorted(RULES)}})
-        # Those of the configuration are in the model's hash.
+        # The end tokens of the configuration are already in the model's hash.
         if self._ends != ends(self.model.config.get_text_config()):
             settings.append({"ends": self._ends})
-        # Those that go with the form of the prompt, with turns or plain, are told by its tokens.
+        # The stop texts that belong to the form of the prompt (turns or plain text) follow from its tokens.
         (plain,) = text_ids("frame", self.tokenizer, ["\nAnswer:"])
         if self._stops != (_PLAIN if ids[-len(plain) :] == plain else ()):
             settings.append({"stops": self._stops})
         return hashlib.sha256(json.dumps(settings, default=lambda number: number.item()).encode()).hexdigest()
 
     def _answer(self, prompts: list[dict], model_hash: str, failed: list[dict]) -> pd.DataFrame:
-        """Rows of the prompts, in their order, from the store or the model."""
+        """Rows of the prompts, in the order of the prompts, from the store or the model."""
         longest = max(prompts, key=lambda prompt: len(prompt["before"]) + len(prompt["rest"]))
         settings = Settings(
             eps=self._thresholds,
@@ -327,22 +333,25 @@ class Sweep:
         return pd.DataFrame(rows).drop(columns="key")
 
     def _batches(self, prompts):
-        """Prompts of one beginning together, like lengths together, so that little is padded.
+        """Batches of prompts with the same beginning and similar lengths, so that little is padded.
 
-        Batches do not depend on what the store holds: a resumed run computes those that an undisturbed one would have.
+        Batches do not depend on the contents of the store: a resumed run computes the same ones as an undisturbed run.
         """
         groups = {}
-        for prompt in {prompt["key"]: prompt for prompt in prompts}.values():  # a text may be there twice
+        for prompt in {prompt["key"]: prompt for prompt in prompts}.values():  # the same text may be there twice
             groups.setdefault(prompt["before"], []).append(prompt)
         for group in groups.values():
             group.sort(key=lambda prompt: (len(prompt["rest"]), prompt["key"]))
             size = self.batch_size or self._rows_that_fit(max(len(prompt["rest"]) for prompt in group))
-            # Of like size too: 65 prompts are not 64 and 1.
+            # Batches have about equal sizes: 65 prompts are split into 33 and 32, not 64 and 1.
             for part in np.array_split(np.arange(len(group)), math.ceil(len(group) / size)):
                 yield [group[i] for i in part]
 
     def _rows_that_fit(self, length: int) -> int:
-        """Rows whose own keys and values, held twice while rows are dropped, and widest layer take an eighth."""
+        """Batch size whose key-value cache and widest activation fit in an eighth of memory.
+
+        The cache is counted twice, because it is held twice while finished rows are dropped.
+        """
         config = self.model.config.get_text_config()
         device, memory = self.engine.room() if self.engine else room(self.model)
         queries = np.max(getattr(config, "num_attention_heads", 1))
@@ -353,8 +362,8 @@ class Sweep:
         return max(1, min(_MOST_ROWS.get(device, 512), memory // 8 // (4 * (kept + widest))))
 
 
-def _several(name: str, values, kind: type) -> tuple:
-    """Return a sequence's values, all of one kind; `name` opens the error."""
+def _several(name: str, values: Any, kind: type) -> tuple:
+    """Return the values of a sequence as a tuple, if all are of one type; `name` prefixes the message."""
     if isinstance(values, str | Mapping) or not np.iterable(values):
         raise TypeError(f"{name} is {one_line(values)}, but a sequence was expected")
     values = tuple(values)
@@ -363,7 +372,7 @@ def _several(name: str, values, kind: type) -> tuple:
     return values
 
 
-def _number(name: str, value, *, zero: bool = False) -> int | float:
-    """Return a number above 0, or 0 where it may be, as one of Python's own; `name` opens the error."""
+def _number(name: str, value: Any, *, zero: bool = False) -> int | float:
+    """Return a number above 0, or with `zero` at least 0, as an int or a float; `name` prefixes the message."""
     number = above_zero(name, value, zero=zero)
     return value if type(value) is int else float(number)

@@ -454,8 +454,8 @@ def test_nan_is_no_count():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"layer": 3}, "layer is 3, expected from -3 to 2"),
-        ({"layer": True}, "layer is True, expected an integer"),
+        ({"layer": 3}, "layer is 3, but -3 to 2 was expected"),
+        ({"layer": True}, "layer is True, but an integer was expected"),
         ({"layer": []}, "layer is empty, expected at least one"),
         ({"eps": [0.1, 0.01]}, r"eps is \[0.1, 0.01\], expected a number between 0 and 1"),
         ({"input_ids": [3, 64]}, "input_ids has ids from 3 to 64, but the vocabulary has 64"),

@@ -344,23 +344,23 @@ def test_nan_is_no_count():
         ({"attention_mask": [[1, 1]]}, ValueError, r"attention_mask has shape \(1, 2\), but .*1, 4.* was expected"),
         ({"attention_mask": [[0] * 4]}, ValueError, "attention_mask holds other than 0 and 1, or a row of padding"),
         ({"attention_mask": [[2] * 4]}, ValueError, "attention_mask holds other than 0 and 1"),
-        ({"layer": 3}, ValueError, "layer is 3, expected from -3 to 2"),
+        ({"layer": 3}, ValueError, "layer is 3, but -3 to 2 was expected"),
         ({"layer": -4}, ValueError, "layer is -4, expected"),
-        ({"layer": 1.0}, TypeError, "layer is 1.0, expected an integer"),
-        ({"layer": True}, TypeError, "layer is True, expected an integer"),
+        ({"layer": 1.0}, TypeError, "layer is 1.0, but an integer was expected"),
+        ({"layer": True}, TypeError, "layer is True, but an integer was expected"),
         ({"layer": []}, ValueError, "layer is empty, expected at least one"),
-        ({"layer": [0, 3]}, ValueError, "layer is 3, expected from -3 to 2"),
-        ({"layer": "last"}, TypeError, "layer is 'last', expected an integer"),
-        ({"radius": 0}, ValueError, "radius is 0, expected a number above 0"),
-        ({"radius": True}, ValueError, "radius is True, expected a number above 0"),
-        ({"radius": np.True_}, ValueError, "radius is .*True.*, expected a number above 0"),
+        ({"layer": [0, 3]}, ValueError, "layer is 3, but -3 to 2 was expected"),
+        ({"layer": "last"}, TypeError, "layer is 'last', but an integer was expected"),
+        ({"radius": 0}, ValueError, "radius is 0, but a number above 0 was expected"),
+        ({"radius": True}, ValueError, "radius is True, but a number above 0 was expected"),
+        ({"radius": np.True_}, ValueError, "radius is .*True.*, but a number above 0 was expected"),
         ({"radius": float("nan")}, ValueError, "radius holds nan, expected"),
         ({"radius": float("inf")}, ValueError, "radius holds inf, expected"),
-        ({"radius": "wide"}, TypeError, "radius is 'wide', expected a number above 0"),
-        ({"n_neighbours": 0}, ValueError, "n_neighbours is 0, expected at least 1"),
-        ({"n_neighbours": 2.5}, TypeError, "n_neighbours is 2.5, expected an integer"),
-        ({"seed": -1}, ValueError, "seed is -1, expected at least 0"),
-        ({"seed": None}, TypeError, "seed is None, expected an integer"),
+        ({"radius": "wide"}, TypeError, "radius is 'wide', but a number above 0 was expected"),
+        ({"n_neighbours": 0}, ValueError, "n_neighbours is 0, but at least 1 was expected"),
+        ({"n_neighbours": 2.5}, TypeError, "n_neighbours is 2.5, but an integer was expected"),
+        ({"seed": -1}, ValueError, "seed is -1, but at least 0 was expected"),
+        ({"seed": None}, TypeError, "seed is None, but an integer was expected"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, error, message):
@@ -372,9 +372,9 @@ def test_wrong_arguments_are_named(arguments, error, message):
 def test_wrong_arguments_of_the_others_are_named():
     with pytest.raises(TypeError, match=r"^gate_hyperplanes: model is a int, but a transformers model was expected$"):
         gate_hyperplanes(3, layer=0)
-    with pytest.raises(ValueError, match=r"^gate_hyperplanes: layer is 3, expected from -3 to 2$"):
+    with pytest.raises(ValueError, match=r"^gate_hyperplanes: layer is 3, but -3 to 2 was expected$"):
         gate_hyperplanes(tiny("llama"), layer=3)
-    with pytest.raises(TypeError, match=r"^gate_hyperplanes: layer is \[0, 1\], expected an integer$"):
+    with pytest.raises(TypeError, match=r"^gate_hyperplanes: layer is \[0, 1\], but an integer was expected$"):
         gate_hyperplanes(tiny("llama"), layer=[0, 1])
     with pytest.raises(ValueError, match=r"^gate_hyperplanes: model is a Mixtral\w+, whose layer 1 is a mixture"):
         gate_hyperplanes(tiny("mixtral", {"num_local_experts": 2}), layer=1)

@@ -230,9 +230,9 @@ def test_model_leaves_as_it_entered(implementation):
         ({"input_ids": "three"}, TypeError, "input_ids is 'three', but integers of shape"),
         ({"input_ids": [3, 64]}, ValueError, "input_ids has ids from 3 to 64, but the vocabulary has 64"),
         ({"input_ids": [3] * 257}, ValueError, "input_ids has 257 tokens, but the model's window is 256"),
-        ({"layer": 3}, ValueError, "layer is 3, expected from -3 to 2"),
-        ({"layer": "last"}, TypeError, "layer is .*last.*, expected an integer"),
-        ({"layer": True}, TypeError, "layer is .*True.*, expected an integer"),
+        ({"layer": 3}, ValueError, "layer is 3, but -3 to 2 was expected"),
+        ({"layer": "last"}, TypeError, "layer is .*last.*, but an integer was expected"),
+        ({"layer": True}, TypeError, "layer is .*True.*, but an integer was expected"),
         ({"layer": []}, ValueError, "layer is empty, expected at least one"),
     ],
 )

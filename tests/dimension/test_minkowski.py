@@ -376,7 +376,7 @@ def test_eps_support_takes_whole_numbers_for_what_they_are():
         ({"values": np.zeros((2, 3))}, ValueError, r"values has shape \(2, 3\), expected \[heads, tokens, head_dim\]"),
         ({"values": np.zeros((2, 0, 4))}, ValueError, r"values has shape \(2, 0, 4\)"),
         ({"values": np.full((2, 3, 4), np.nan)}, ValueError, r"values holds nan at \(0, 0, 0\), expected finite"),
-        ({"values": "abc"}, TypeError, "values is 'abc', expected an array of real numbers"),
+        ({"values": "abc"}, TypeError, "values is 'abc', but an array of real numbers"),
         ({"out_proj": np.zeros((2, 3, 5))}, ValueError, r"out_proj has shape .* but values has .* expected \[2, 4, w"),
         ({"out_proj": np.zeros((3, 4, 5))}, ValueError, r"out_proj has shape \(3, 4, 5\)"),
         ({"out_proj": np.zeros((2, 4, 0))}, ValueError, r"out_proj has shape \(2, 4, 0\)"),
@@ -404,8 +404,8 @@ def test_bad_input(given, error, message):
     [
         (lambda: minkowski_check(3), TypeError, "^minkowski_check: heads is 3, expected AttentionHeads"),
         (lambda: token_dimension(None), TypeError, "^token_dimension: heads is None, expected AttentionHeads"),
-        (lambda: token_dimension(toy(), 3), ValueError, "^token_dimension: token is 3, expected from -3 to 2"),
-        (lambda: token_dimension(toy(), 0.0), TypeError, "^token_dimension: token is 0.0, expected an integer"),
+        (lambda: token_dimension(toy(), 3), ValueError, "^token_dimension: token is 3, but -3 to 2 was expected"),
+        (lambda: token_dimension(toy(), 0.0), TypeError, "^token_dimension: token is 0.0, but an integer was expected"),
         (lambda: token_dimension(toy(), eps=0.99), ValueError, "support is False for every token"),
         (
             lambda: minkowski_check(toy(), eps=1),

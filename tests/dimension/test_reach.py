@@ -260,8 +260,8 @@ def test_other_blocks_are_refused_by_name(kind):
     ("arguments", "error", "message"),
     [
         ({"model": 3}, TypeError, "mlp_reach: model is a int, but a transformers model was expected"),
-        ({"layer": 3}, ValueError, "mlp_reach: layer is 3, expected from -3 to 2"),
-        ({"layer": "last"}, TypeError, "mlp_reach: layer is .*'last'.*, expected an integer"),
+        ({"layer": 3}, ValueError, "mlp_reach: layer is 3, but -3 to 2 was expected"),
+        ({"layer": "last"}, TypeError, "mlp_reach: layer is .*'last'.*, but an integer was expected"),
         ({"input_ids": []}, ValueError, "attention_heads: input_ids has shape"),
     ],
 )
@@ -284,11 +284,11 @@ def test_wrong_arguments_are_named(arguments, error, message):
         ("extremes", {"directions": np.full((1, 32), 1e308)}, ValueError, "a value holds -?inf at"),
         ("sample", {"n": 2, "directions": np.full((1, 32), 1e308)}, ValueError, "a value holds -?inf at"),
         ("extremes", {"tokens": 3}, TypeError, "tokens is 3, expected a sequence of integers"),
-        ("extremes", {"tokens": [6]}, ValueError, "token is 6, expected from -6 to 5"),
-        ("extremes", {"tokens": [0.5]}, TypeError, "token is 0.5, expected an integer"),
-        ("sample", {"n": 0}, ValueError, "n is 0, expected at least 1"),
-        ("sample", {"n": 2, "seed": -1}, ValueError, "seed is -1, expected at least 0"),
-        ("sample", {"n": 2, "token": 7}, ValueError, "token is 7, expected from -6 to 5"),
+        ("extremes", {"tokens": [6]}, ValueError, "token is 6, but -6 to 5 was expected"),
+        ("extremes", {"tokens": [0.5]}, TypeError, "token is 0.5, but an integer was expected"),
+        ("sample", {"n": 0}, ValueError, "n is 0, but at least 1 was expected"),
+        ("sample", {"n": 2, "seed": -1}, ValueError, "seed is -1, but at least 0 was expected"),
+        ("sample", {"n": 2, "token": 7}, ValueError, "token is 7, but -6 to 5 was expected"),
     ],
 )
 def test_wrong_arguments_of_methods_are_named(method, arguments, error, message):
@@ -303,9 +303,9 @@ def test_wrong_arguments_of_methods_are_named(method, arguments, error, message)
         (np.eye(32) * (np.arange(32) != 3), None, ValueError, r"normals\[3\] is 0, expected normals of hyperplanes"),
         (np.zeros((0, 32)), None, ValueError, "normals is empty, expected normals of hyperplanes"),
         (np.eye(31), None, ValueError, r"normals has shape \(31, 31\), but the MLP's input has dimension 32"),
-        ([[np.inf] * 32], None, ValueError, r"normals holds inf at \(0, 0\), expected finite numbers"),
+        ([[np.inf] * 32], None, ValueError, r"normals holds inf at \(0, 0\), but finite numbers were expected"),
         (np.eye(32), 3, TypeError, "tokens is 3, expected a sequence of integers"),
-        (np.eye(32), "last", TypeError, "token is 'l', expected an integer"),
+        (np.eye(32), "last", TypeError, "token is 'l', but an integer was expected"),
     ],
 )
 def test_wrong_arguments_of_table_are_named(normals, tokens, error, message):

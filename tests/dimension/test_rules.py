@@ -244,12 +244,12 @@ def test_rules_that_are_not_there_are_refused(monkeypatch):
 @pytest.mark.parametrize(
     ("sharpness", "message"),
     [
-        ({99: 2.0}, "Sweep: layer of sharpness is 99, expected from 0 to 2"),
-        ({-1: 2.0}, "Sweep: layer of sharpness is -1, expected from 0 to 2"),
-        ({True: 2.0}, "Sweep: layer of sharpness is True, expected an integer"),
-        ({"0": 2.0}, "Sweep: layer of sharpness is '0', expected an integer"),
-        ({0: True}, "Sweep: sharpness of layer 0 is True, expected a number above 0"),
-        ({0: float("inf")}, "Sweep: sharpness of layer 0 holds inf, expected finite numbers"),
+        ({99: 2.0}, "Sweep: layer of sharpness is 99, but 0 to 2 was expected"),
+        ({-1: 2.0}, "Sweep: layer of sharpness is -1, but 0 to 2 was expected"),
+        ({True: 2.0}, "Sweep: layer of sharpness is True, but an integer was expected"),
+        ({"0": 2.0}, "Sweep: layer of sharpness is '0', but an integer was expected"),
+        ({0: True}, "Sweep: sharpness of layer 0 is True, but a number above 0 was expected"),
+        ({0: float("inf")}, "Sweep: sharpness of layer 0 holds inf, but finite numbers were expected"),
         ([2.0], r"Sweep: sharpness is \[2.0\], expected factors by layer"),
         (2.0, "Sweep: sharpness is 2.0, expected factors by layer"),
     ],

@@ -132,14 +132,14 @@ def test_the_nearest_are_about_the_same_things():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: highest([1, 2], 3), "highest: k is 3, expected from 1 to 2"),
-        (lambda: highest([1, float("nan")], 1), "highest: scores holds nan at (1,), expected finite numbers"),
-        (lambda: at_random(4, 0, seed=0), "at_random: k is 0, expected from 1 to 4"),
-        (lambda: nearest(CANDIDATES, QUESTIONS, 8), "nearest: k is 8, expected from 1 to 7"),
-        (lambda: of_like_length([1, 2, 3], (3,)), "of_like_length: chosen is 3, expected from 0 to 2"),
+        (lambda: highest([1, 2], 3), "highest: k is 3, but 1 to 2 was expected"),
+        (lambda: highest([1, float("nan")], 1), "highest: scores holds nan at (1,), but finite numbers were expected"),
+        (lambda: at_random(4, 0, seed=0), "at_random: k is 0, but 1 to 4 was expected"),
+        (lambda: nearest(CANDIDATES, QUESTIONS, 8), "nearest: k is 8, but 1 to 7 was expected"),
+        (lambda: of_like_length([1, 2, 3], (3,)), "of_like_length: chosen is 3, but 0 to 2 was expected"),
         (
             lambda: of_like_length([1, 2, 3], (0, 1)),
-            "of_like_length: chosen holds 2 of 3 places, expected half at most",
+            "of_like_length: chosen holds 2 of 3 places, but at most half was expected",
         ),
     ],
 )

@@ -122,7 +122,7 @@ def test_a_model_that_is_not_there(tmp_path):
 
 
 def test_more_cores_than_there_are(folder):
-    message = "no worker came to life in 3 s"
+    message = "no worker has started in 3 s"
     with Cluster(str(folder), threads=10_000, patience=3) as cluster, pytest.raises(ClusterError, match=message):
         cluster.room()
 
@@ -161,7 +161,7 @@ def test_a_cluster_that_does_not_come_back(folder, loaded, tmp_path):
 def test_an_engine_that_is_none(folder, loaded):
     with pytest.raises(TypeError, match=r"^Sweep: engine is 'ray', but a Cluster was expected"):
         sweep(loaded, engine="ray")
-    with pytest.raises(ClusterError, match=r"^Cluster: it is not running, but was expected to be used in a with block"):
+    with pytest.raises(ClusterError, match=r"^Cluster: it is not running, but use in a with block was expected"):
         sweep(loaded, engine=Cluster(str(folder)))
 
 
@@ -169,9 +169,9 @@ def test_an_engine_that_is_none(folder, loaded):
     ("arguments", "error", "message"),
     [
         ({"model": 3}, TypeError, "model is 3, but a name or a callable"),
-        ({"workers": 0}, ValueError, "workers is 0, expected at least 1"),
-        ({"threads": 1.5}, TypeError, "threads is 1.5, expected an integer"),
-        ({"patience": 0}, ValueError, "patience is 0, expected a number above 0"),
+        ({"workers": 0}, ValueError, "workers is 0, but at least 1 was expected"),
+        ({"threads": 1.5}, TypeError, "threads is 1.5, but an integer was expected"),
+        ({"patience": 0}, ValueError, "patience is 0, but a number above 0 was expected"),
     ],
 )
 def test_bad_arguments(arguments, error, message):

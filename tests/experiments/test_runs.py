@@ -174,7 +174,7 @@ def test_files_that_are_not_those_of_the_manifest(runs, tmp_path):
         load_run("shots", tmp_path)
     for damaged in ("", "[]", text[:-9], '{"run": "shots"}', "[" * 100_000):
         manifest.write_text(damaged)
-        with pytest.raises(ValueError, match=r"^load_run: .*shots.json is no manifest, but an object with "):
+        with pytest.raises(ValueError, match=r"^load_run: .*shots.json is not a manifest, but an object with "):
             load_run("shots", tmp_path)
     path.write_bytes(whole)
     manifest.write_text(text)
@@ -187,7 +187,7 @@ def test_no_such_run(runs):
     with pytest.raises(ValueError, match=r"^Runs: n_asked is 0, "):
         Runs(runs.model, runs.tokenizer, QUESTIONS, n_asked=0)
     row = dict(runs.run("shots").iloc[0])
-    with pytest.raises(ValueError, match=r"^again: run 'shots' has no such row"):
+    with pytest.raises(ValueError, match=r"^again: row has labels that run 'shots' lacks"):
         runs.again("shots", row | {"shots": 99})
 
 

@@ -59,7 +59,7 @@ def test_enough_dimensions_give_every_pattern():
 
 
 def test_bounds_that_fill_the_memory_are_refused():
-    refused = "ask for numbers of 2^44 bits in all, expected at most 2e+10 bits"
+    refused = "need numbers of 2^44 bits in total, but at most 2e+10 was expected"
     refuses(ValueError, f"max_regions: n_hyperplanes and dim {refused}", max_regions, 10**12, 10**6)
     refuses(ValueError, f"max_regions: n_hyperplanes and dim {refused}", max_regions, 10**12, 10**6, central=True)
     refuses(ValueError, f"region_bound: widths and dim {refused}", region_bound, [10**6], 10**6)
@@ -81,16 +81,16 @@ NO_INTEGERS = [True, 2.0, "3", None, Fraction(2), np.bool_(True), np.float64(3)]
 
 @pytest.mark.parametrize("value", NO_INTEGERS)
 def test_only_integers_count(value):
-    with pytest.raises(TypeError, match=r"max_regions: n_hyperplanes is .*expected an integer"):
+    with pytest.raises(TypeError, match=r"max_regions: n_hyperplanes is .*an integer was expected"):
         max_regions(value, 2)
-    with pytest.raises(TypeError, match=r"max_regions: dim is .*expected an integer"):
+    with pytest.raises(TypeError, match=r"max_regions: dim is .*an integer was expected"):
         max_regions(3, value)
 
 
 def test_negative_counts_are_refused():
-    with pytest.raises(ValueError, match="max_regions: n_hyperplanes is -1, expected at least 0"):
+    with pytest.raises(ValueError, match="max_regions: n_hyperplanes is -1, but at least 0 was expected"):
         max_regions(-1, 2)
-    with pytest.raises(ValueError, match="max_regions: dim is -2, expected at least 0"):
+    with pytest.raises(ValueError, match="max_regions: dim is -2, but at least 0 was expected"):
         max_regions(3, -2)
 
 
@@ -239,9 +239,11 @@ def test_more_flats_than_the_limit_are_refused():
     normals, offsets = np.random.default_rng(0).integers(-99, 100, (12, 5)), np.arange(12)
     count = max_regions(12, 5)
     assert count_arrangement(normals, offsets, limit=12 * 11 * 10 // 6) == count  # flats where three meet
-    message = "count_arrangement: limit is 100, but there are more flats; pass a larger limit"
+    message = "count_arrangement: limit is 100, but more was expected: there are more flats"
     refuses(ValueError, message, count_arrangement, normals, offsets, limit=100)
-    refuses(ValueError, "count_arrangement: limit is 0, expected at least 1", count_arrangement, [[1]], [0], limit=0)
+    refuses(
+        ValueError, "count_arrangement: limit is 0, but at least 1 was expected", count_arrangement, [[1]], [0], limit=0
+    )
 
 
 def test_lists_and_arrays_of_any_kind_are_welcome():
@@ -269,18 +271,24 @@ def refuses(error, message, call, *args, **kwargs):
 @pytest.mark.parametrize("count", [count_arrangement, lambda *rows: count_in_ball(*rows, 1)])
 def test_what_is_no_arrangement_is_refused(count):
     name = "count_arrangement" if count is count_arrangement else "count_in_ball"
-    refuses(ValueError, f"{name}: row 1 is all 0, expected a hyperplane", count, [[1, 0], [0, 0]], [0, 0])
-    refuses(ValueError, f"{name}: normals has shape (2,), expected [n, dim]", count, [1, 2], [1, 2])
-    refuses(ValueError, f"{name}: normals has shape (0,), expected [n, dim]", count, [], [])
-    message = f"{name}: offsets has shape (1,), but normals has shape (2, 1); expected (2,)"
+    refuses(ValueError, f"{name}: row 1 is all 0, but a hyperplane was expected", count, [[1, 0], [0, 0]], [0, 0])
+    refuses(ValueError, f"{name}: normals has shape (2,), but [n, dim] was expected", count, [1, 2], [1, 2])
+    refuses(ValueError, f"{name}: normals has shape (0,), but [n, dim] was expected", count, [], [])
+    message = f"{name}: offsets has shape (1,), but (2,) was expected"
     refuses(ValueError, message, count, [[1], [2]], [3])
-    refuses(ValueError, f"{name}: normals holds nan at (0, 1), expected finite numbers", count, [[1, np.nan]], [0])
-    refuses(ValueError, f"{name}: offsets holds -inf at (0,), expected finite numbers", count, [[1, 0]], [-np.inf])
+    refuses(
+        ValueError, f"{name}: normals holds nan at (0, 1), but finite numbers were expected", count, [[1, np.nan]], [0]
+    )
+    refuses(
+        ValueError, f"{name}: offsets holds -inf at (0,), but finite numbers were expected", count, [[1, 0]], [-np.inf]
+    )
     with pytest.raises((TypeError, ValueError), match=rf"^{name}: normals .*sNaN"):
         count([[Decimal("sNaN"), 1]], [0])
-    refuses(ValueError, "count_in_ball: radius is True, expected a number above 0", count_in_ball, [[1]], [0], True)
+    refuses(
+        ValueError, "count_in_ball: radius is True, but a number above 0 was expected", count_in_ball, [[1]], [0], True
+    )
     for bad in ([[1j]], [["1"]], "ab", None, [[None]], [[1], [2, 3]]):
-        refuses(TypeError, f"{name}: normals is {bad!r}, expected an array of real numbers", count, bad, [0])
+        refuses(TypeError, f"{name}: normals is {bad!r}, but an array of real numbers was expected", count, bad, [0])
 
 
 # count_in_ball
@@ -369,7 +377,7 @@ def test_parallel_hyperplanes_and_the_empty_set_are_in_general_position():
     ],
 )
 def test_hyperplanes_in_special_position_are_refused(normals, offsets, which):
-    message = f"count_in_ball: hyperplanes {which} are not in general position, expected a simple arrangement"
+    message = f"count_in_ball: hyperplanes {which} are not in general position, but a simple arrangement was expected"
     refuses(ValueError, message, count_in_ball, normals, offsets, 1)
 
 
@@ -405,15 +413,15 @@ def test_special_position_outside_the_ball_does_not_matter():
 
 
 def test_what_touches_the_sphere_is_refused():
-    message = "count_in_ball: hyperplanes 1 meet on the sphere up to rounding, expected another radius"
+    message = "count_in_ball: hyperplanes 1 meet on the sphere up to rounding, but another radius was expected"
     refuses(ValueError, message, count_in_ball, [[1, 0], [3, 4]], [0.3, 1], 0.2)
-    message = "count_in_ball: hyperplanes 0, 1 meet on the sphere up to rounding, expected another radius"
+    message = "count_in_ball: hyperplanes 0, 1 meet on the sphere up to rounding, but another radius was expected"
     refuses(ValueError, message, count_in_ball, [[1, 0], [0, 1]], [0.3, 0.4], 0.5)
 
 
 @pytest.mark.parametrize("radius", [0, -1.0, [1, 2]])
 def test_a_radius_is_a_number_above_zero(radius):
-    message = f"count_in_ball: radius is {radius}, expected a number above 0"
+    message = f"count_in_ball: radius is {radius}, but a number above 0 was expected"
     refuses(ValueError, message, count_in_ball, [[1]], [0], radius)
 
 
@@ -474,19 +482,23 @@ def test_bound_is_exact_at_any_size():
 
 def test_bound_refuses_what_is_no_width():
     for value in NO_INTEGERS:
-        refuses(TypeError, f"region_bound: dim is {value!r}, expected an integer", region_bound, [3], value)
-        refuses(TypeError, f"region_bound: widths[1] is {value!r}, expected an integer", region_bound, [3, value], 2)
-    refuses(TypeError, "region_bound: widths is 3, expected a sequence of integers", region_bound, 3, 2)
-    refuses(ValueError, "region_bound: widths is empty, expected at least one hidden layer", region_bound, [], 2)
-    refuses(ValueError, "region_bound: widths[0] is -1, expected at least 0", region_bound, [-1], 2)
-    refuses(ValueError, "region_bound: dim is -1, expected at least 0", region_bound, [1], -1)
+        refuses(TypeError, f"region_bound: dim is {value!r}, but an integer was expected", region_bound, [3], value)
+        refuses(
+            TypeError, f"region_bound: widths[1] is {value!r}, but an integer was expected", region_bound, [3, value], 2
+        )
+    refuses(TypeError, "region_bound: widths is 3, but a sequence was expected", region_bound, 3, 2)
+    refuses(
+        ValueError, "region_bound: widths is empty, but at least one hidden layer was expected", region_bound, [], 2
+    )
+    refuses(ValueError, "region_bound: widths[0] is -1, but at least 0 was expected", region_bound, [-1], 2)
+    refuses(ValueError, "region_bound: dim is -1, but at least 0 was expected", region_bound, [1], -1)
 
 
 @pytest.mark.parametrize("count", [count_arrangement, lambda *given: count_in_ball(*given, 1)])
 def test_masked_entries_are_refused(count):
-    with pytest.raises(TypeError, match=r": normals is masked_array.*expected an array of real numbers without masked"):
+    with pytest.raises(TypeError, match=r": normals is masked_array.*but an array of real numbers without masked"):
         count(np.ma.array([[1, 0], [0, 1]], mask=[[0, 1], [0, 0]]), [0, 0])
-    with pytest.raises(TypeError, match=r": offsets is masked_array.*expected an array of real numbers without masked"):
+    with pytest.raises(TypeError, match=r": offsets is masked_array.*but an array of real numbers without masked"):
         count([[1, 0], [0, 1]], np.ma.array([0, 1], mask=[True, False]))
 
 
@@ -512,11 +524,11 @@ def test_effective_regions_are_pairs_over_pairs_that_share_a_pattern():
 
 
 def test_what_is_no_set_of_points_has_no_effective_regions():
-    with pytest.raises(
-        ValueError, match=r"^effective_regions: values has shape \(1, 2\), expected \[n, n_hyperplanes\]"
-    ):
+    with pytest.raises(ValueError, match=r"^effective_regions: values has shape \(1, 2\), but \[n, n_hyperplanes\]"):
         effective_regions([[1, 2]])
-    with pytest.raises(ValueError, match=r"^effective_regions: values has shape \(2,\), expected"):
+    with pytest.raises(ValueError, match=r"^effective_regions: values has shape \(2,\), but"):
         effective_regions([1, 2])
-    with pytest.raises(ValueError, match=r"^effective_regions: values holds nan at \(1, 0\), expected finite numbers$"):
+    with pytest.raises(
+        ValueError, match=r"^effective_regions: values holds nan at \(1, 0\), but finite numbers were expected$"
+    ):
         effective_regions([[1.0], [np.nan]])

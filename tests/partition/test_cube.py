@@ -118,7 +118,7 @@ def refuses(error, message, call, *args, **kwargs):
     ],
 )
 def test_special_positions_are_refused(weights, biases):
-    message = "count_in_cube: a neuron is 0 at a vertex, up to rounding; expected general position"
+    message = "count_in_cube: network has a neuron that is 0 at a vertex, but general position was expected"
     refuses(ValueError, message, count_in_cube, ReluNetwork(weights, biases), 1)
 
 
@@ -126,7 +126,7 @@ def test_digits_that_an_earlier_layer_lost_are_missed():
     # Layer 2 is 0.3 x + 0.7 y + 5 but for what cancels, and layer 3 is 0 at a corner of the square but for that.
     far = 12345678901.1
     weights, biases = [np.eye(2), [[0.3, 0.7]], [[1]]], [[far, far], [5 - far], [-6]]
-    message = "count_in_cube: a neuron is 0 at a vertex, up to rounding; expected general position"
+    message = "count_in_cube: network has a neuron that is 0 at a vertex, but general position was expected"
     refuses(ValueError, message, count_in_cube, ReluNetwork(weights, biases), 1)
     biases[2] = [-5]
     assert count_in_cube(ReluNetwork(weights, biases), 1) == 2
@@ -136,17 +136,17 @@ def test_bad_input_is_refused():
     network = random_network([5], 2, 0)
     count = count_in_cube(network, 3)
     assert count_in_cube(network, 3, limit=count) == count
-    message = f"count_in_cube: limit is {count - 1}, but there are more regions; pass a larger limit"
+    message = f"count_in_cube: limit is {count - 1}, but more was expected: there are more regions"
     refuses(ValueError, message, count_in_cube, network, 3, limit=count - 1)
-    refuses(ValueError, "count_in_cube: limit is 0, expected at least 1", count_in_cube, network, 3, limit=0)
-    refuses(TypeError, "count_in_cube: network is int, expected a ReluNetwork", count_in_cube, 3, 3)
+    refuses(ValueError, "count_in_cube: limit is 0, but at least 1 was expected", count_in_cube, network, 3, limit=0)
+    refuses(TypeError, "count_in_cube: network is int, but a ReluNetwork was expected", count_in_cube, 3, 3)
     for radius in (0, -1, [1], True):
-        message = f"count_in_cube: radius is {radius}, expected a number above 0"
+        message = f"count_in_cube: radius is {radius}, but a number above 0 was expected"
         refuses(ValueError, message, count_in_cube, network, radius)
-    message = "count_in_cube: radius is '1', expected a number above 0"
+    message = "count_in_cube: radius is '1', but a number above 0 was expected"
     refuses(TypeError, message, count_in_cube, network, "1")
-    message = "count_in_cube: the network's input has dimension 13, expected at most 12"
+    message = "count_in_cube: network has input dimension 13, but at most 12 was expected"
     refuses(ValueError, message, count_in_cube, random_network([2], 13, 0), 1)
-    message = "count_in_cube: values overflow, expected a smaller radius or smaller weights"
+    message = "count_in_cube: values overflow, but a smaller radius or smaller weights were expected"
     refuses(ValueError, message, count_in_cube, ReluNetwork([[[1e200]], [[1e200]]], [[1], [1]]), 1)
     refuses(ValueError, message, count_in_cube, ReluNetwork([[[1e300, -1e300]]], [[1]]), 1e300)

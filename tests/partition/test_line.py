@@ -620,18 +620,18 @@ NETWORK = ReluNetwork([np.eye(2)], [[0, 0]])
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"network": [np.eye(2)]}, TypeError, "network is list, expected a ReluNetwork"),
+        ({"network": [np.eye(2)]}, TypeError, "network is list, but a ReluNetwork was expected"),
         ({"end": [1, 2, 3]}, ValueError, r"end has shape \(3,\), but the network's input has dimension 2"),
         ({"start": 0}, ValueError, r"start has shape \(\), but the network's input has dimension 2"),
         ({"start": [[0, 0]]}, ValueError, r"start has shape \(1, 2\), but"),
-        ({"start": [0, np.nan]}, ValueError, r"start holds nan at \(1,\), expected finite numbers"),
-        ({"end": [np.inf, 0]}, ValueError, r"end holds inf at \(0,\), expected"),
-        ({"end": None}, TypeError, "end is None, expected an array of real numbers"),
-        ({"end": [1, 1j]}, TypeError, r"end is \[1, 1j\], expected"),
-        ({"end": [0, 0]}, ValueError, r"start and end are both \[0, 0\], expected two different points"),
-        ({"limit": 0}, ValueError, "limit is 0, expected at least 1"),
-        ({"limit": 1e6}, TypeError, "limit is 1000000.0, expected an integer"),
-        ({"limit": True}, TypeError, "limit is True, expected an integer"),
+        ({"start": [0, np.nan]}, ValueError, r"start holds nan at \(1,\), but finite numbers were expected"),
+        ({"end": [np.inf, 0]}, ValueError, r"end holds inf at \(0,\), but"),
+        ({"end": None}, TypeError, "end is None, but an array of real numbers was expected"),
+        ({"end": [1, 1j]}, TypeError, r"end is \[1, 1j\], but"),
+        ({"end": [0, 0]}, ValueError, r"start and end are both \[0, 0\], but two points were expected"),
+        ({"limit": 0}, ValueError, "limit is 0, but at least 1 was expected"),
+        ({"limit": 1e6}, TypeError, "limit is 1000000.0, but an integer was expected"),
+        ({"limit": True}, TypeError, "limit is True, but an integer was expected"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, error, message):
@@ -643,24 +643,24 @@ def test_wrong_arguments_are_named(arguments, error, message):
 
 def test_a_limit_is_the_most_that_is_allowed():
     assert line_partition(sawtooth(10), [0], [1], limit=1024).n_regions == 1024
-    with pytest.raises(ValueError, match=r"^line_partition: limit is 1023, but there are more regions; pass a"):
+    with pytest.raises(ValueError, match=r"^line_partition: limit is 1023, but more was expected"):
         line_partition(sawtooth(10), [0], [1], limit=1023)
 
 
 @pytest.mark.filterwarnings("error")
 def test_overflow_is_no_count():
-    with pytest.raises(ValueError, match=r"^line_partition: values of weights\[0\] may exceed 1e\+250"):
+    with pytest.raises(ValueError, match=r"^line_partition: weights\[0\] gives values above 1e\+250, but smaller"):
         line_partition(NETWORK, [-1.7e308, 0], [1.7e308, 0])
 
 
 @pytest.mark.parametrize(
     ("i", "error", "message"),
     [
-        (2, ValueError, "2, expected from -2 to 1"),
-        (-3, ValueError, "-3, expected from -2 to 1"),
-        (1.5, TypeError, "1.5, expected an integer"),
-        (None, TypeError, "None, expected an integer"),
-        (True, TypeError, "True, expected an integer"),
+        (2, ValueError, "2, but -2 to 1 was expected"),
+        (-3, ValueError, "-3, but -2 to 1 was expected"),
+        (1.5, TypeError, "1.5, but an integer was expected"),
+        (None, TypeError, "None, but an integer was expected"),
+        (True, TypeError, "True, but an integer was expected"),
     ],
 )
 def test_regions_that_are_not_there_have_no_map(i, error, message):
@@ -681,5 +681,5 @@ def test_a_certificate_is_refused_where_floats_miscount():
 
 
 def test_a_certificate_for_too_many_regions_is_refused():
-    with pytest.raises(ValueError, match=r"^line_partition: certify is for at most 2000 regions, but there are 4096"):
+    with pytest.raises(ValueError, match=r"^line_partition: certify is True for 4096 regions, but at most 2000"):
         line_partition(sawtooth(12), [0], [1], certify=True)

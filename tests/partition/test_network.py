@@ -95,23 +95,31 @@ MASKED = np.ma.array(EYE, mask=[[True, False], [False, False]])
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (([], []), ValueError, "weights is empty, expected at least one hidden layer"),
-        ((None, None), TypeError, "weights is None, expected a sequence, one per hidden layer$"),
-        (([EYE], 3), TypeError, "biases is 3, expected a sequence, one per hidden layer$"),
-        (([EYE, EYE], [[0, 0]]), ValueError, "biases has 1 layers, but weights has 2"),
-        (([EYE, np.ones((4, 3))], [[0, 0], np.ones(4)]), ValueError, r"weights\[1\] has shape \(4, 3\), .* width 2"),
-        (([EYE], [[0, 0, 0]]), ValueError, r"biases\[0\] has shape \(3,\), .*expected \(2,\)"),
-        ((EYE, EYE), ValueError, r"weights\[0\] has shape \(2,\), expected \[width, inputs\]"),
+        (([], []), ValueError, "weights is empty, but at least one hidden layer was expected"),
+        ((None, None), TypeError, "weights is None, but an array for each layer was expected$"),
+        (([EYE], 3), TypeError, "biases is 3, but an array for each layer was expected$"),
+        (([EYE, EYE], [[0, 0]]), ValueError, "biases has 1 layers, but 2 were expected"),
+        (
+            ([EYE, np.ones((4, 3))], [[0, 0], np.ones(4)]),
+            ValueError,
+            r"weights\[1\] has shape \(4, 3\), but \(4, 2\) was expected",
+        ),
+        (([EYE], [[0, 0, 0]]), ValueError, r"biases\[0\] has shape \(3,\), but \(2,\) was expected"),
+        ((EYE, EYE), ValueError, r"weights\[0\] has shape \(2,\), but \[width > 0, inputs > 0\]"),
         (([np.ones((0, 2))], [[]]), ValueError, r"weights\[0\] has shape \(0, 2\)"),
-        (([[[1, np.nan]]], [[0]]), ValueError, r"weights\[0\] holds nan at \(0, 1\), expected finite"),
-        (([EYE], [[0, -np.inf]]), ValueError, r"biases\[0\] holds -inf at \(1,\), expected finite"),
+        (([[[1, np.nan]]], [[0]]), ValueError, r"weights\[0\] holds nan at \(0, 1\), but finite"),
+        (([EYE], [[0, -np.inf]]), ValueError, r"biases\[0\] holds -inf at \(1,\), but finite"),
         (([MASKED], [[0, 0]]), TypeError, r"weights\[0\] is masked_array.* real numbers without masked entries"),
         (([list(MASKED)], [[0, 0]]), TypeError, r"weights\[0\] is \[masked_array.* without masked entries"),
-        (([EYE * (1 + 0j)], [[0, 0]]), TypeError, r"weights\[0\] is array\(.*, expected an array of real numbers"),
-        (([[[1, 2j]]], [[0]]), TypeError, r"weights\[0\] is \[\[1, 2j\]\], expected an array of real numbers"),
-        (([[["a"]]], [[0]]), TypeError, r"weights\[0\] is \[\['a'\]\], expected an array of real numbers"),
-        (([[[1, 2], [3]]], [[0, 0]]), TypeError, r"weights\[0\] is \[\[1, 2\], \[3\]\], expected an array"),
-        (([[[10**400]]], [[0]]), TypeError, r"weights\[0\] is \[\[1000.*\.\.\., expected an array"),
+        (
+            ([EYE * (1 + 0j)], [[0, 0]]),
+            TypeError,
+            r"weights\[0\] is array\(.*, but an array of real numbers was expected",
+        ),
+        (([[[1, 2j]]], [[0]]), TypeError, r"weights\[0\] is \[\[1, 2j\]\], but an array of real numbers was expected"),
+        (([[["a"]]], [[0]]), TypeError, r"weights\[0\] is \[\['a'\]\], but an array of real numbers was expected"),
+        (([[[1, 2], [3]]], [[0, 0]]), TypeError, r"weights\[0\] is \[\[1, 2\], \[3\]\], but an array"),
+        (([[[10**400]]], [[0]]), TypeError, r"weights\[0\] is \[\[1000.*\.\.\., but an array"),
     ],
 )
 def test_wrong_layers_are_named(arguments, error, message):
@@ -122,10 +130,10 @@ def test_wrong_layers_are_named(arguments, error, message):
 @pytest.mark.parametrize(
     ("readout", "error", "message"),
     [
-        ((np.ones((1, 3)), [0]), ValueError, r"readout\[0\] has shape \(1, 3\), but the layer before has width 2"),
-        ((np.ones((1, 2)), [0, 0]), ValueError, r"readout\[1\] has shape \(2,\), .*expected \(1,\)"),
+        ((np.ones((1, 3)), [0]), ValueError, r"readout\[0\] has shape \(1, 3\), but \(1, 2\) was expected"),
+        ((np.ones((1, 2)), [0, 0]), ValueError, r"readout\[1\] has shape \(2,\), but \(1,\) was expected"),
         (([[1, np.inf]], [0]), ValueError, r"readout\[0\] holds inf at \(0, 1\)"),
-        (np.ones((1, 2)), TypeError, r"readout is ndarray, expected a pair \(W, b\)"),
+        (np.ones((1, 2)), TypeError, r"readout is ndarray, but a pair \(W, b\) was expected"),
     ],
 )
 def test_wrong_readouts_are_named(readout, error, message):
@@ -136,11 +144,11 @@ def test_wrong_readouts_are_named(readout, error, message):
 @pytest.mark.parametrize(
     ("slope", "error", "message"),
     [
-        (-0.1, ValueError, r"is -0\.1, expected a number in \[0, 1\)"),
-        (1, ValueError, r"is 1, expected a number in \[0, 1\)"),
-        (np.nan, ValueError, "holds nan, expected finite numbers"),
-        ([0.1, 0.2], ValueError, r"is \[0\.1, 0\.2\], expected a number"),
-        ("relu", TypeError, "is 'relu', expected"),
+        (-0.1, ValueError, r"is -0\.1, but a number in \[0, 1\)"),
+        (1, ValueError, r"is 1, but a number in \[0, 1\)"),
+        (np.nan, ValueError, "holds nan, but finite numbers were expected"),
+        ([0.1, 0.2], ValueError, r"is \[0\.1, 0\.2\], but a number"),
+        ("relu", TypeError, "is 'relu', but"),
     ],
 )
 def test_wrong_slopes_are_named(slope, error, message):
@@ -155,7 +163,7 @@ def test_wrong_points_are_named(method, name):
         evaluate([1, 2, 3])
     with pytest.raises(ValueError, match=rf"^{name}: x has shape \(\), but"):
         evaluate(1)
-    with pytest.raises(ValueError, match=rf"^{name}: x holds nan at \(0, 1\), expected finite"):
+    with pytest.raises(ValueError, match=rf"^{name}: x holds nan at \(0, 1\), but finite"):
         evaluate([[0, np.nan]])
 
 
@@ -178,7 +186,9 @@ class TestFromTorch:
         network, whole = ReluNetwork.from_torch(module), nn.Linear.forward
         np.testing.assert_array_equal(network.weights[0], module[0].weight.detach().double().numpy())
         monkeypatch.setattr(nn.Linear, "forward", lambda self, x: (1 + 0.03 * (self is module[0])) * whole(self, x))
-        with pytest.raises(ValueError, match=r"^from_torch: the module computes something else than its weights say"):
+        with pytest.raises(
+            ValueError, match=r"^from_torch: sequential computes something else, but what its weights say"
+        ):
             ReluNetwork.from_torch(module)
 
     @pytest.mark.parametrize("error", [KeyError("k"), ZeroDivisionError, AssertionError("two\nlines")])
@@ -189,7 +199,7 @@ class TestFromTorch:
             raise error
 
         monkeypatch.setattr(nn.Linear, "forward", fail)
-        with pytest.raises(ValueError, match=r"^from_torch: the module fails in a random point: [^\n]*$"):
+        with pytest.raises(ValueError, match=r"^from_torch: sequential fails at a random point: [^\n]*$"):
             ReluNetwork.from_torch(module)
 
     def test_weights_and_slopes_that_are_none(self, nn):
@@ -198,12 +208,12 @@ class TestFromTorch:
         module = nn.Sequential(nn.Linear(2, 3).double(), nn.LeakyReLU(torch.tensor(0.1)))
         assert ReluNetwork.from_torch(module).negative_slope == pytest.approx(0.1)
         module[0].weight.data *= 1e308
-        with pytest.raises(ValueError, match=r"^from_torch: the module's values overflow float64"):
+        with pytest.raises(ValueError, match=r"^from_torch: sequential overflows at points up to 100"):
             ReluNetwork.from_torch(module)
         module[0].weight = None
-        with pytest.raises(TypeError, match=r"^from_torch: weight of layer 0 is None, expected a tensor$"):
+        with pytest.raises(TypeError, match=r"^from_torch: weight of layer 0 is None, but a tensor was expected$"):
             ReluNetwork.from_torch(module)
-        with pytest.raises(ValueError, match=r"negative_slope is \[0.1\], expected a number"):
+        with pytest.raises(ValueError, match=r"negative_slope is \[0.1\], but a number"):
             ReluNetwork.from_torch(nn.Sequential(nn.Linear(2, 3), nn.LeakyReLU([0.1])))
 
     @pytest.mark.parametrize("bias", [True, False])
@@ -233,15 +243,17 @@ class TestFromTorch:
                 ReluNetwork.from_torch(nn.Sequential(*layers))
 
         two = nn.Linear(2, 2)
-        refuses(TypeError, "layer 1 is Tanh, expected Linear, ReLU or LeakyReLU", two, nn.Tanh())
-        refuses(TypeError, "layer 2 is Dropout, expected", two, nn.ReLU(), nn.Dropout())
-        refuses(ValueError, "layer 2 is LeakyReLU after ReLU, expected a Linear", two, nn.ReLU(), nn.LeakyReLU())
-        refuses(ValueError, "layer 1 is Linear after Linear, expected an activation", two, two, nn.ReLU())
-        refuses(ValueError, "layer 0 is ReLU at the start, expected a Linear", nn.ReLU(), two)
-        refuses(ValueError, "no activation among the 1 layers, expected at least one", two)
-        refuses(ValueError, "no activation among the 0 layers")
+        refuses(TypeError, "layer 1 is Tanh, but Linear, ReLU or LeakyReLU was expected", two, nn.Tanh())
+        refuses(TypeError, "layer 2 is Dropout, but", two, nn.ReLU(), nn.Dropout())
         refuses(
-            ValueError, r"negative slopes are \[0\.0, 0\.2\], expected the same", two, nn.ReLU(), two, nn.LeakyReLU(0.2)
+            ValueError, "layer 2 is LeakyReLU after ReLU, but a Linear was expected", two, nn.ReLU(), nn.LeakyReLU()
+        )
+        refuses(ValueError, "layer 1 is Linear after Linear, but an activation was expected", two, two, nn.ReLU())
+        refuses(ValueError, "layer 0 is ReLU at the start, but a Linear was expected", nn.ReLU(), two)
+        refuses(ValueError, "sequential has no activation, but at least one was expected", two)
+        refuses(ValueError, "sequential has no activation")
+        refuses(
+            ValueError, r"negative slopes are \[0\.0, 0\.2\], but one for all", two, nn.ReLU(), two, nn.LeakyReLU(0.2)
         )
 
     @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
@@ -278,10 +290,10 @@ class TestFromTorch:
         def plain():
             return nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
 
-        refuses(TypeError, r"got [\w.]+\.Residual, expected a torch\.nn\.Sequential", Residual(*plain()))
-        refuses(TypeError, r"layer 0 is [\w.]+\.Scaled, expected Linear", nn.Sequential(Scaled(2, 4), nn.ReLU()))
+        refuses(TypeError, r"sequential is [\w.]+\.Residual, but a torch\.nn\.Sequential", Residual(*plain()))
+        refuses(TypeError, r"layer 0 is [\w.]+\.Scaled, but Linear", nn.Sequential(Scaled(2, 4), nn.ReLU()))
         weight_normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 4)), nn.ReLU())
-        refuses(TypeError, r"layer 0 is torch\.nn\.utils\.parametrize\.ParametrizedLinear, expected", weight_normed)
+        refuses(TypeError, r"layer 0 is torch\.nn\.utils\.parametrize\.ParametrizedLinear, but", weight_normed)
         pruned = plain()
         l1_unstructured(pruned[2], "weight", 0.5)
         refuses(ValueError, "layer 2 has hooks", pruned)
@@ -300,11 +312,11 @@ class TestFromTorch:
         refuses(ValueError, "the Sequential has a forward of its own", far)
         handle = nn.modules.module.register_module_forward_hook(lambda module, given, output: 2 * output)
         try:
-            refuses(ValueError, "the module computes something else", plain())
+            refuses(ValueError, "sequential computes something else", plain())
         finally:
             handle.remove()
         refuses(
-            ValueError, "the module fails in a random point", plain().append(nn.ReLU()).append(nn.Linear(2, 1).half())
+            ValueError, "sequential fails at a random point", plain().append(nn.ReLU()).append(nn.Linear(2, 1).half())
         )
 
     def test_refuses_what_are_no_real_numbers_in_memory(self, nn):
@@ -314,7 +326,7 @@ class TestFromTorch:
             with pytest.raises(TypeError, match=f"^from_torch: {message}"):
                 ReluNetwork.from_torch(nn.Sequential(*layers))
 
-        plain = "expected a plain tensor of real numbers in memory"
+        plain = "but a plain tensor of real numbers in memory"
         refuses(rf"weight of layer 0 is .*complex64 on cpu, {plain}", nn.Linear(2, 3, dtype=torch.complex64), nn.ReLU())
         refuses(rf"weight of layer 0 is .*float32 on meta, {plain}", nn.Linear(2, 3, device="meta"), nn.ReLU())
         sparse = nn.Linear(2, 3)
@@ -325,7 +337,7 @@ class TestFromTorch:
             pass
 
         Quantized.__name__ = "Linear"
-        refuses(r"layer 0 is [\w.]+\.Linear, expected Linear, ReLU", Quantized(2, 3), nn.ReLU())
+        refuses(r"layer 0 is [\w.]+\.Linear, but Linear, ReLU", Quantized(2, 3), nn.ReLU())
 
     def test_tensors_that_numpy_cannot_read_are_told_how(self, nn):
         import torch
@@ -336,16 +348,18 @@ class TestFromTorch:
                 TypeError, match=r"^ReluNetwork: weights\[0\] is .*as tensor\.detach\(\)\.cpu\(\)\.float"
             ):
                 ReluNetwork([weight], [[0, 0, 0]])
-        with pytest.raises(TypeError, match=r"^ReluNetwork: weights\[0\] is .*, expected an array of real numbers$"):
+        with pytest.raises(
+            TypeError, match=r"^ReluNetwork: weights\[0\] is .*, but an array of real numbers was expected$"
+        ):
             ReluNetwork([torch.eye(2, dtype=torch.complex64)], [[0, 0]])
         assert ReluNetwork([torch.eye(2)], [torch.zeros(2)]).weights[0].tolist() == [[1, 0], [0, 1]]
 
     def test_leaves_shapes_and_slopes_to_the_constructor(self, nn):
-        with pytest.raises(ValueError, match=r"weights\[1\] has shape \(4, 5\), but the layer before has width 3"):
+        with pytest.raises(ValueError, match=r"weights\[1\] has shape \(4, 5\), but \(4, 3\) was expected"):
             ReluNetwork.from_torch(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(5, 4), nn.ReLU()))
         with pytest.raises(ValueError, match="negative_slope is -1"):
             ReluNetwork.from_torch(nn.Sequential(nn.Linear(2, 3), nn.LeakyReLU(-1.0)))
 
     def test_wants_a_sequential(self, nn):
-        with pytest.raises(TypeError, match=r"from_torch: got Linear, expected a torch\.nn\.Sequential"):
+        with pytest.raises(TypeError, match=r"from_torch: sequential is Linear, but a torch\.nn\.Sequential"):
             ReluNetwork.from_torch(nn.Linear(2, 2))

@@ -352,7 +352,7 @@ def test_areas_and_polygons_of_extreme_windows(extents):
 def test_areas_beyond_float64_are_refused(size, word):
     partition = layer(np.eye(2), [0, 0], ((-size, size), (-size, size)))
     assert partition.n_regions == 4
-    with pytest.raises(ValueError, match=rf"^areas: the window is .* {word} float64; expected one of a more"):
+    with pytest.raises(ValueError, match=rf"^areas: window is .* {word} float64 was expected"):
         partition.areas  # noqa: B018
 
 
@@ -703,7 +703,7 @@ def test_pieces_are_certified_too():
 
 def test_certification_is_for_small_partitions():
     network = ReluNetwork(*random_layers(np.random.default_rng(0), [2, 120]))
-    with pytest.raises(ValueError, match=r"^plane_partition: certify is for at most 2000 regions, but there are \d+;"):
+    with pytest.raises(ValueError, match=r"^plane_partition: certify is True for \d+ regions, but at most 2000"):
         plane_partition(network, SQUARE, certify=True)
 
 
@@ -723,7 +723,7 @@ def test_the_limit_is_exact(widths):
     network = ReluNetwork(*random_layers(np.random.default_rng(0), [2, *widths]))
     n_regions = plane_partition(network, SQUARE).n_regions
     assert plane_partition(network, SQUARE, limit=n_regions).n_regions == n_regions
-    message = f"^plane_partition: limit is {n_regions - 1}, but there are more regions; pass a larger limit"
+    message = f"^plane_partition: limit is {n_regions - 1}, but more was expected: there are more regions"
     with pytest.raises(ValueError, match=message):
         plane_partition(network, SQUARE, limit=n_regions - 1)
 
@@ -732,7 +732,7 @@ def test_the_limit_stops_within_a_layer():
     # All its regions would take gigabytes.
     normals, offsets = random_layers(np.random.default_rng(0), [2, 10_000])
     tracemalloc.start()
-    with pytest.raises(ValueError, match="limit is 10000, but there are more regions"):
+    with pytest.raises(ValueError, match="limit is 10000, but more was expected"):
         plane_partition(ReluNetwork(normals, offsets), SQUARE, limit=10_000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -742,11 +742,11 @@ def test_the_limit_stops_within_a_layer():
 @pytest.mark.parametrize(
     ("limit", "error", "message"),
     [
-        (0, ValueError, "limit is 0, expected at least 1"),
-        (-3, ValueError, "limit is -3, expected at least 1"),
-        (1e6, TypeError, r"limit is 1000000\.0, expected an integer"),
-        (True, TypeError, "limit is True, expected an integer"),
-        (None, TypeError, "limit is None, expected an integer"),
+        (0, ValueError, "limit is 0, but at least 1 was expected"),
+        (-3, ValueError, "limit is -3, but at least 1 was expected"),
+        (1e6, TypeError, r"limit is 1000000\.0, but an integer was expected"),
+        (True, TypeError, "limit is True, but an integer was expected"),
+        (None, TypeError, "limit is None, but an integer was expected"),
     ],
 )
 def test_wrong_limits_are_named(limit, error, message):
@@ -830,16 +830,16 @@ DEEP_INPUT = ReluNetwork([np.eye(3)], [[0, 0, 0]])
 @pytest.mark.parametrize(
     ("window", "error", "message"),
     [
-        (((0, 0), (0, 1)), ValueError, r"window is \(\(0, 0\), \(0, 1\)\), expected .* with u0 < u1 and v0 < v1"),
-        (((0, 1), (2, 1)), ValueError, r"window is \(\(0, 1\), \(2, 1\)\), expected"),
-        ((0, 1, 0, 1), ValueError, r"window is \(0, 1, 0, 1\), expected \(\(u0, u1\), \(v0, v1\)\)"),
-        (2, ValueError, "window is 2, expected"),
-        (((0, 5e-324), (0, 1)), ValueError, r"window is \(\(0, 5e-324\), \(0, 1\)\), expected"),
-        (np.zeros((2, 2)), ValueError, r"window is array\(\[\[0., 0.\], \[0., 0.\]\]\), expected"),
-        (((0, 1), (0, np.inf)), ValueError, r"window holds inf at \(1, 1\), expected finite"),
-        (((0, np.nan), (0, 1)), ValueError, r"window holds nan at \(0, 1\), expected finite"),
-        (((0, 1), (0,)), TypeError, r"window is \(\(0, 1\), \(0,\)\), expected an array of real numbers"),
-        (None, TypeError, "window is None, expected"),
+        (((0, 0), (0, 1)), ValueError, r"window is \(\(0, 0\), \(0, 1\)\), but .*, u0 < u1, v0 < v1, was expected"),
+        (((0, 1), (2, 1)), ValueError, r"window is \(\(0, 1\), \(2, 1\)\), but"),
+        ((0, 1, 0, 1), ValueError, r"window is \(0, 1, 0, 1\), but \(\(u0, u1\), \(v0, v1\)\)"),
+        (2, ValueError, "window is 2, but"),
+        (((0, 5e-324), (0, 1)), ValueError, r"window is \(\(0, 5e-324\), \(0, 1\)\), but"),
+        (np.zeros((2, 2)), ValueError, r"window is array\(\[\[0., 0.\], \[0., 0.\]\]\), but"),
+        (((0, 1), (0, np.inf)), ValueError, r"window holds inf at \(1, 1\), but finite"),
+        (((0, np.nan), (0, 1)), ValueError, r"window holds nan at \(0, 1\), but finite"),
+        (((0, 1), (0,)), TypeError, r"window is \(\(0, 1\), \(0,\)\), but an array of real numbers was expected"),
+        (None, TypeError, "window is None, but"),
     ],
 )
 def test_wrong_windows_are_named(window, error, message):
@@ -850,13 +850,13 @@ def test_wrong_windows_are_named(window, error, message):
 @pytest.mark.parametrize(
     ("network", "plane", "message"),
     [
-        (DEEP_INPUT, {}, "axes is missing, and the network's input has dimension 3, not 2"),
+        (DEEP_INPUT, {}, "axes is missing, but the network's input has dimension 3, not 2"),
         (DEEP_INPUT, {"origin": [0, 0, 0]}, "axes is missing"),
-        (DEEP_INPUT, {"axes": np.eye(2)}, r"axes has shape \(2, 2\), expected \(2, 3\)"),
-        (NETWORK, {"axes": np.eye(3)[:2]}, r"axes has shape \(2, 3\), expected \(2, 2\)"),
-        (NETWORK, {"axes": [1, 0]}, r"axes has shape \(2,\), expected \(2, 2\)"),
-        (NETWORK, {"axes": [[1, 0], [0, 0]]}, r"axes\[1\] is zero, expected a direction"),
-        (NETWORK, {"axes": [[1, 2], [-0.3, -0.6]]}, r"axes\[0\] and axes\[1\] are parallel, expected"),
+        (DEEP_INPUT, {"axes": np.eye(2)}, r"axes has shape \(2, 2\), but \(2, 3\)"),
+        (NETWORK, {"axes": np.eye(3)[:2]}, r"axes has shape \(2, 3\), but \(2, 2\)"),
+        (NETWORK, {"axes": [1, 0]}, r"axes has shape \(2,\), but \(2, 2\)"),
+        (NETWORK, {"axes": [[1, 0], [0, 0]]}, r"axes\[1\] is zero, but a direction was expected"),
+        (NETWORK, {"axes": [[1, 2], [-0.3, -0.6]]}, r"axes\[0\] and axes\[1\] are parallel, but"),
         (ReluNetwork([[[1]]], [[0]]), {"axes": [[1], [2]]}, r"axes\[0\] and axes\[1\] are parallel"),
         (NETWORK, {"axes": [[1, np.nan], [0, 1]]}, r"axes holds nan at \(0, 1\)"),
         (NETWORK, {"origin": [0, 0, 0]}, r"origin has shape \(3,\), but the network's input has dimension 2"),
@@ -870,7 +870,7 @@ def test_wrong_planes_are_named(network, plane, message):
 
 
 def test_wrong_networks_are_named():
-    with pytest.raises(TypeError, match=r"^plane_partition: network is list, expected a ReluNetwork"):
+    with pytest.raises(TypeError, match=r"^plane_partition: network is list, but a ReluNetwork was expected"):
         plane_partition([np.eye(2)], SQUARE)
 
 
@@ -888,5 +888,5 @@ def test_wrong_networks_are_named():
     ],
 )
 def test_numbers_that_overflow_are_refused(network, plane, where):
-    with pytest.raises(ValueError, match=f"^plane_partition: values of {where} overflow float64, expected smaller"):
+    with pytest.raises(ValueError, match=f"^plane_partition: values of {where} overflow float64, but smaller"):
         plane_partition(network, **{"window": SQUARE} | plane)

@@ -121,7 +121,7 @@ def test_one_set_and_questions_missing(tmp_path):
 def test_facts_are_those_of_these_questions(tmp_path):
     rows, manifest = load_run("shots")
     assert add_facts(rows, manifest, tmp_path).numbers.notna().all(), "the book's own, where the folder has none"
-    with pytest.raises(FileNotFoundError, match=r"^add_facts: no questions.parquet is about this run's questions"):
+    with pytest.raises(FileNotFoundError, match=r"^add_facts: no questions.parquet is of this run's questions"):
         add_facts(rows, manifest | {"questions_sha256": "0"}, tmp_path)
 
 
@@ -172,5 +172,5 @@ def test_facts_that_hold_a_question_twice(tmp_path):
     facts, about = load_run("questions", tmp_path)
     write(pd.concat([facts, facts[:1]]), about, tmp_path)
     rows, manifest = load_run("shots")
-    with pytest.raises(ValueError, match=r"^add_facts: questions.parquet in .* holds a question twice"):
+    with pytest.raises(ValueError, match=r"^add_facts: questions.parquet in .* has a question twice"):
         add_facts(rows, manifest, tmp_path)

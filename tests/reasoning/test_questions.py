@@ -299,7 +299,11 @@ def test_generated_questions_stand_in(caplog):
     [
         ({"source": "a"}, ValueError, """source is 'a', but "gsm8k-zero", "gsm8k-train" or "generated" was expected"""),
         ({"path": 3}, TypeError, "path is 3, but a file's name was expected"),
-        ({"path": "a", "source": "generated"}, ValueError, """path is 'a', but source="generated" reads no file"""),
+        (
+            {"path": "a", "source": "generated"},
+            ValueError,
+            """path is 'a', but None was expected with source="generated\"""",
+        ),
     ],
 )
 def test_errors(arguments, error, message):

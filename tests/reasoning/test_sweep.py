@@ -199,22 +199,25 @@ def test_a_killed_sweep_goes_on(tiny, tmp_path, monkeypatch):
     [
         ({"questions": []}, "questions is empty"),
         ({"shots": ()}, r"shots is \(\)"),
-        ({"shots": (-1,)}, r"shots is \(-1,\), but whole numbers"),
+        ({"shots": (-1,)}, r"shots is \(-1,\), but integers of at least 0"),
         ({"shots": (True,)}, r"shots is \(True,\)"),
         ({"shots": (1, 1)}, r"shots is \(1, 1\), but distinct"),
-        ({"shots": (4,)}, "shots asks for 4 examples, but 3 were given"),
-        ({"shots": (1,), "only_wrong": True}, r"shots is \(1,\), but only_wrong needs 0"),
+        ({"shots": (4,)}, "shots has 4, but at most 3, as many as examples"),
+        ({"shots": (1,), "only_wrong": True}, r"shots is \(1,\), but with only_wrong 0 was expected"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
-        ({"examples": QUESTIONS[:2]}, "2 of the examples are among the questions"),
+        ({"examples": QUESTIONS[:2]}, "examples has 2 of the questions, but none"),
         ({"questions": [QUESTIONS[0]] * 2}, "questions holds the same index twice"),
         ({"examples": [EXAMPLES[0]] * 2}, "examples holds the same text twice"),
-        ({"temperature": -1}, "temperature is -1, expected a number from 0 on"),
-        ({"temperature": float("nan")}, "temperature holds nan, expected"),
-        ({"sharpness": {3: 0}}, "sharpness of layer 3 is 0, expected a number above 0"),
+        ({"temperature": -1}, "temperature is -1, but a number of at least 0 was expected"),
+        ({"temperature": float("nan")}, "temperature holds nan, but finite"),
+        ({"sharpness": {3: 0}}, "sharpness of layer 3 is 0, but a number above 0 was expected"),
         ({"conditions": [Condition()]}, "conditions and examples are both given"),
-        ({"conditions": [Condition()] * 2, "examples": ()}, "two conditions have the same name"),
-        ({"conditions": [HINTED], "examples": (), "only_wrong": True}, "only_wrong needs a condition without examples"),
+        ({"conditions": [Condition()] * 2, "examples": ()}, "conditions holds two of one name"),
+        (
+            {"conditions": [HINTED], "examples": (), "only_wrong": True},
+            r"conditions lacks Condition\(\), without examples",
+        ),
     ],
 )
 def test_bad_settings(settings, message):
@@ -229,7 +232,7 @@ def test_conditions_must_be_conditions():
 
 
 def test_a_module_that_is_not_there(model, tokenizer):
-    with pytest.raises(ValueError, match=r"^Sweep: watched holds 'gate', but the model has no such module"):
+    with pytest.raises(ValueError, match=r"^Sweep: watched holds 'gate', but names of the model's modules"):
         small(model, tokenizer, watched=["gate"]).run()
 
 

@@ -255,23 +255,26 @@ def test_hybrids_are_refused_in_any_type(dtype):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_new_tokens": "12"}, "max_new_tokens is '12', expected an integer"),
-        ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5, expected an integer"),
-        ({"batch_size": True}, "batch_size is True, expected an integer"),
-        ({"sharpness": {99: 2.0}}, "layer of sharpness is 99, expected from 0 to 2"),
-        ({"sharpness": {"1": 2.0}}, "layer of sharpness is '1', expected an integer"),
-        ({"sharpness": {0: 10**400}}, "sharpness of layer 0 is 1000.*, expected a number above 0"),
-        ({"sharpness": {0: Fraction(1, 10**400)}}, "sharpness of layer 0 is Fraction.*, expected a number above 0"),
+        ({"max_new_tokens": "12"}, "max_new_tokens is '12', but an integer was expected"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5, but an integer was expected"),
+        ({"batch_size": True}, "batch_size is True, but an integer was expected"),
+        ({"sharpness": {99: 2.0}}, "layer of sharpness is 99, but 0 to 2 was expected"),
+        ({"sharpness": {"1": 2.0}}, "layer of sharpness is '1', but an integer was expected"),
+        ({"sharpness": {0: 10**400}}, "sharpness of layer 0 is 1000.*, but a number above 0 was expected"),
+        (
+            {"sharpness": {0: Fraction(1, 10**400)}},
+            "sharpness of layer 0 is Fraction.*, but a number above 0 was expected",
+        ),
         ({"sharpness": {0: 2.0, torch.tensor(0): 3.0}}, "sharpness is .*, but each layer once was expected"),
-        ({"sharpness": []}, r"sharpness is \[\], expected factors by layer"),
-        ({"sharpness": 0}, "sharpness is 0, expected factors by layer"),
-        ({"temperature": True}, "temperature is True, expected a number from 0 on"),
-        ({"temperature": None}, "temperature is None, expected a number from 0 on"),
-        ({"temperature": "hot"}, "temperature is 'hot', expected a number from 0 on"),
-        ({"max_new_tokens": None}, "max_new_tokens is None, expected an integer"),
-        ({"sharpness": {1.0: 2.0}}, "layer of sharpness is 1.0, expected an integer"),
-        ({"seed": "a"}, "seed is 'a', expected an integer"),
-        ({"seed": Fraction(1, 2)}, r"seed is Fraction\(1, 2\), expected an integer"),
+        ({"sharpness": []}, r"sharpness is \[\], but factors by layer were expected"),
+        ({"sharpness": 0}, "sharpness is 0, but factors by layer were expected"),
+        ({"temperature": True}, "temperature is True, but a number of at least 0 was expected"),
+        ({"temperature": None}, "temperature is None, but a number of at least 0 was expected"),
+        ({"temperature": "hot"}, "temperature is 'hot', but a number of at least 0 was expected"),
+        ({"max_new_tokens": None}, "max_new_tokens is None, but an integer was expected"),
+        ({"sharpness": {1.0: 2.0}}, "layer of sharpness is 1.0, but an integer was expected"),
+        ({"seed": "a"}, "seed is 'a', but an integer was expected"),
+        ({"seed": Fraction(1, 2)}, r"seed is Fraction\(1, 2\), but an integer was expected"),
         ({"only_wrong": "x"}, "only_wrong is 'x', but True or False was expected"),
         ({"paired": 1}, "paired is 1, but True or False was expected"),
         ({"shots": 3}, "shots is 3, but a sequence was expected"),
@@ -282,7 +285,10 @@ def test_hybrids_are_refused_in_any_type(dtype):
         ({"examples": ["x"]}, "examples holds a str, but Questions were expected"),
         ({"watched": "lm_head"}, "watched is 'lm_head', but a sequence was expected"),
         ({"watched": [3]}, "watched holds a int, but strs were expected"),
-        ({"watched": ("model.layers.0.self_attn",)}, "watched holds a LlamaAttention, but one that gives a tensor"),
+        (
+            {"watched": ("model.layers.0.self_attn",)},
+            "watched holds a LlamaAttention, but a module whose output is a tensor",
+        ),
         ({"model": None, "sharpness": {0: 2.0}}, "model is a NoneType, but a transformers model was expected"),
         ({"max_new_tokens": 1000}, "none of 2 prompts .*: 1[0-9][0-9] tokens .* max_new_tokens 1000, where 1024 was"),
         ({"tokenizer": None}, "tokenizer is None, but a tokenizer was expected"),
@@ -521,7 +527,7 @@ def test_what_no_key_can_tell_is_not_stored(tmp_path):
     hook = layer.self_attn.q_proj.register_forward_pre_hook(changed)
     assert len(measure_prompts(model, prompts)) == len(bare)
     for ask in (lambda: measure_prompts(model, prompts, store=tmp_path), lambda: sweep(model, store=tmp_path)):
-        with pytest.raises(ValueError, match=r"^\w+: store is given, but model has .* on 'model.layers.1.self_attn.q"):
+        with pytest.raises(ValueError, match=r"^\w+: model has .* on 'model.layers.1.self_attn.q"):
             ask()
     assert len(sweep(model)) == 2
     hook.remove()
@@ -633,7 +639,7 @@ def offloaded(model):
 def test_what_a_module_calls_that_no_key_tells_is_not_stored(tmp_path, change):
     model = tiny()
     change(model)
-    with pytest.raises(ValueError, match=r"^measure_prompts: store is given, but model has .* on 'model.layers.1.mlp'"):
+    with pytest.raises(ValueError, match=r"^measure_prompts: model has .* on 'model.layers.1.mlp'"):
         measure_prompts(model, [[5, 6, 7]], store=tmp_path)
 
 
@@ -641,7 +647,7 @@ def test_what_a_module_calls_that_no_key_tells_is_not_stored(tmp_path, change):
 def test_a_patched_class_is_not_stored(tmp_path, monkeypatch, wrap):
     old = LlamaMLP.forward
     monkeypatch.setattr(LlamaMLP, "forward", wrap(lambda self, x: 2 * old(self, x)))
-    with pytest.raises(ValueError, match=r"^measure_prompts: store is given, but model has .* on 'model.layers.0.mlp'"):
+    with pytest.raises(ValueError, match=r"^measure_prompts: model has .* on 'model.layers.0.mlp'"):
         measure_prompts(tiny(), [[5, 6, 7]], store=tmp_path)
 
 
