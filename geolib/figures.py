@@ -170,7 +170,8 @@ def _legend(figure, more: Mapping | None) -> None:
         old = figure.legends.pop()
         handles = dict(zip((text.get_text() for text in old.get_texts()), old.legend_handles, strict=True)) | handles
     if len(handles) > 1 and more is not None:
-        figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(len(handles), 4))
+        lines = 1 if len(handles) < 5 else 2
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(-(-len(handles) // lines), 4))
 
 
 def _facets(plot, panel):
@@ -262,11 +263,11 @@ def lines(
         fill=so.Boolean([True, False]),
     )
     figure = _plotted(plot.label(x=xlabel, y=ylabel, **{name: ""}), height=height, log=log)
-    values = np.unique(table[x])
     references = dict(zip(table[name][plain].unique(), _DASHES, strict=False))
     for ax, (_, part) in zip(figure.axes, _parts(table, panel), strict=True):
         for other, line in part[part[name].isin(references)].groupby(name, sort=False):
             ax.plot(line[x], line["estimate"], ls=references[other], color=ink("grey"), lw=1.2, label=other)
+        values = np.unique((table if share else part)[x])
         if "x" in log and len(values) < 5:  # few values: name them
             ax.set_xticks(values, [f"{value:g}" for value in values])
             ax.xaxis.minorticks_off()
