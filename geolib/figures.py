@@ -23,8 +23,6 @@ from matplotlib.colors import LogNorm
 from matplotlib.patches import Arc
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from geolib.dimension.rules import check_eps
-
 DARK = "application/vnd.geolib.dark+"  # followed by svg or png
 # Okabe and Ito's palette: told apart with any colour vision, and in grey. On a dark ground two of them are lighter.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#5F6B73")
@@ -271,7 +269,7 @@ def lines(
     for ax, (_, part) in zip(figure.axes, _parts(table, panel), strict=True):
         for other, line in part[part[name].isin(references)].groupby(name, sort=False):
             ax.plot(line[x], line["estimate"], ls=references[other], color=ink("grey"), lw=1.2, label=other)
-        values = np.unique(part[x])
+        values = np.unique((table if share else part)[x])
         if "x" in log and len(values) < 5:  # few values: name them
             ax.set_xticks(values, [f"{value:g}" for value in values])
             ax.xaxis.minorticks_off()
@@ -385,37 +383,6 @@ def attention_graph(tokens: Sequence[str], edges, *, title="", highlight=None):
 
 
 panels_ = panels
-
-
-@drawn
-def attention_map(tokens: Sequence[str], edges, *, eps):
-    """One head's attention map, the causal triangle: all weights given (left), and those above eps (right).
-
-    Parameters
-    ----------
-    tokens : sequence of str
-    edges : pandas.DataFrame
-        ``query``, ``key``, ``weight``, as :func:`geolib.dimension.attention_edges` returns them for a small threshold.
-    eps : float
-        In (0, 1).
-    """
-    (eps,) = check_eps("attention_map", [eps])
-    figure, axes = panels_(2, height=3.7, sharey=True)
-    weights = np.full((len(tokens), len(tokens)), np.nan)
-    weights[edges["query"], edges["key"]] = edges["weight"]
-    panels = {"attention weights": weights, f"those above {eps:g}": np.where(weights > eps, weights, np.nan)}
-    names = [token.replace("$", r"\$") for token in tokens]
-    for ax, (title, shown) in zip(axes, panels.items(), strict=True):
-        image = ax.imshow(shown, norm=LogNorm(1e-4, 1), cmap="YlGnBu")
-        ax.plot([-0.5, len(tokens) - 0.5], [-0.5, len(tokens) - 0.5], color=ink("grey"), lw=0.6)
-        ax.set(title=title, xlabel="attended to (key)")
-        ax.set_xticks(range(len(tokens)), names, rotation=90, fontsize=5)
-        ax.set_yticks(range(len(tokens)), names, fontsize=5)
-        ax.grid(visible=False)
-        ax.tick_params(length=0)
-    axes[0].set_ylabel("attends (query)")
-    figure.colorbar(image, ax=list(axes), label="weight", shrink=0.8)
-    return figure
 
 
 @drawn

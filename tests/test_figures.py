@@ -51,20 +51,6 @@ def test_attention_graph_has_an_arc_for_each_edge_and_a_ring_for_each_loop():
     assert [label.get_text() for label in ax.get_xticklabels()] == ["a", r"\$5", "c"]
 
 
-def test_attention_map_is_a_triangle_of_the_given_weights():
-    edges = pd.DataFrame({"query": [0, 1, 1, 2, 2], "key": [0, 0, 1, 0, 2], "weight": [1.0, 0.95, 0.05, 0.7, 0.3]})
-    left, right, _ = figures.attention_map(["a", "$5", "c"], edges, eps=0.1).axes
-    nan = np.nan
-    np.testing.assert_array_equal(
-        left.images[0].get_array().filled(nan), [[1, nan, nan], [0.95, 0.05, nan], [0.7, nan, 0.3]]
-    )
-    np.testing.assert_array_equal(
-        right.images[0].get_array().filled(nan), [[1, nan, nan], [0.95, nan, nan], [0.7, nan, 0.3]]
-    )
-    assert [tick.get_text() for tick in left.get_xticklabels()] == ["a", r"\$5", "c"]
-    assert right.get_title(loc="left") == "those above 0.1"
-
-
 def test_fit_and_met_draws_a_line_for_each_run():
     t, fit, met = np.arange(3), np.array([[0, 1, 0], [0, 2, 0]]), np.array([[1, 2, 3], [1, 1, 4]])
     figure = figures.fit_and_met(t, t, {"a": {"r": (fit, met)}, "b": {"r": (fit, met), "s": (fit[:1], met[:1])}})
