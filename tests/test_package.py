@@ -316,15 +316,17 @@ def test_the_rules_are_read_without_torch():
 # limit is raised in a commit of its own that says what was removed.
 BUDGETS = {
     "geolib/partition": 1420,
-    "geolib/dimension": 1880,
-    "geolib/reasoning": 2300,
+    "geolib/dimension": 1855,
+    "geolib/reasoning": 2270,
     "geolib/experiments": 850,
-    "geolib/figures.py": 360,
+    "geolib/figures.py": 325,
     "geolib/interactive.py": 260,
-    "geolib/toy.py": 250,
-    "geolib/cli.py": 430,
+    "geolib/toy.py": 241,
+    "geolib/cli.py": 420,
     "geolib/models.py": 285,
     "geolib/store.py": 375,
+    "geolib/estimates.py": 65,
+    "geolib/statements.py": 80,
     "tools": 1720,
 }
 
