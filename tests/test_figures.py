@@ -118,29 +118,6 @@ def test_bands_and_references():
     assert [text.get_text() for text in right.get_xticklabels()] == ["1", "2"]
 
 
-def test_fit_and_met_draws_a_line_for_each_run():
-    t, fit, met = np.arange(3), np.array([[0, 1, 0], [0, 2, 0]]), np.array([[1, 2, 3], [1, 1, 4]])
-    figure = figures.fit_and_met(t, t, {"a": {"r": (fit, met)}, "b": {"r": (fit, met), "s": (fit[:1], met[:1])}})
-    top_a, top_b, bottom_a, bottom_b = figure.axes
-    assert [line.get_ydata().tolist() for line in top_a.lines] == [[0, 1, 2], [0, 1, 0], [0, 2, 0]]
-    assert [line.get_ydata().tolist() for line in bottom_a.lines[:2]] == met.tolist()
-    assert len(top_b.lines) == 1 + 3
-    assert len({line.get_color() for line in bottom_b.lines}) == 2
-    assert [text.get_text() for text in bottom_a.get_legend().get_texts()] == ["r"]
-
-
-def test_heat_maps_share_a_scale_and_show_the_numbers():
-    table = pd.DataFrame(
-        [[1.0, 10.0], [5.0, 100.0]], index=pd.Index([1, 2], name="h"), columns=pd.Index([3, 4], name="c")
-    )
-    left, right, _ = figures.heat_maps({"a": table, "b": 2 * table}, label="n").axes
-    assert [text.get_text() for text in left.texts] == ["1", "10", "5", "100"]
-    assert (left.get_xlabel(), left.get_ylabel()) == ("c", "h")
-    assert [label.get_text() for label in left.get_xticklabels()] == ["3", "4"]
-    assert [ax.images[0].get_clim() for ax in (left, right)] == [(1, 200), (1, 200)]
-    np.testing.assert_array_equal(right.images[0].get_array(), 2 * table)
-
-
 def test_estimates_with_their_counts():
     found = {"p": Estimate(1.5, 1.0, 3.0, 40, null=1.0), "q": Estimate(np.nan, np.nan, np.nan, 0, null=1.0)}
     left, right = figures.estimates({"a": found, "b": {"r": Estimate(0.2, -0.1, 0.4, 9)}}, xlabel="x").axes
