@@ -19,7 +19,6 @@ import pandas as pd
 import seaborn as sns
 import seaborn.objects as so
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import LogNorm
 from matplotlib.patches import Arc
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
@@ -382,70 +381,6 @@ def attention_graph(tokens: Sequence[str], edges, *, title="", highlight=None):
 # Of the chapters that are not yet drawn by the functions above.
 
 
-panels_ = panels
-
-
-@drawn
-def fit_and_met(t, target, panels: Mapping[str, Mapping[str, tuple]]):
-    """Draw runs on a curve, a column a setting: fits (top), the regions met so far (bottom) (figure 4).
-
-    Parameters
-    ----------
-    t, target : array-like, shape=[bins]
-        The curve.
-    panels : mapping of title to mapping of label to (fit, met), both shape=[runs, bins]
-        A colour per label, a thin line per run.
-    """
-    figure, rows = plt.subplots(
-        2, len(panels), figsize=(7, 3.9), sharex=True, sharey="row", squeeze=False, height_ratios=(2, 3)
-    )
-    for (top, bottom), (title, groups) in zip(rows.T, panels.items(), strict=True):
-        top.plot(t, target, color=ink("grey"), alpha=0.35, lw=5)
-        for color, (label, (fit, met)) in zip(
-            plt.rcParams["axes.prop_cycle"].by_key()["color"], groups.items(), strict=False
-        ):
-            top.plot(t, np.transpose(fit), color=color, lw=0.5, alpha=0.6)
-            bottom.plot(t, np.transpose(met), color=color, lw=0.7, alpha=0.6)
-            bottom.plot([], [], color=color, label=label)
-        top.set_title(title, fontsize=8)
-        bottom.set_xlabel("$t$")
-    for ax, label in zip(rows[:, 0], ("fit", "regions met so far"), strict=True):
-        ax.set_ylabel(label)
-    rows[1, 0].legend()
-    return figure
-
-
-@drawn
-def heat_maps(panels: Mapping[str, object], *, label):
-    """Tables as colours, with their numbers, on one logarithmic scale (figure 5).
-
-    Parameters
-    ----------
-    panels : mapping of title to pandas.DataFrame
-        Positive numbers; the names of index and columns become the axis labels.
-    label : str
-        Of the colour bar.
-    """
-    figure, axes = panels_(len(panels), height=3.3)
-    low = min(table.to_numpy().min() for table in panels.values())
-    high = max(table.to_numpy().max() for table in panels.values())
-    for ax, (title, table) in zip(axes, panels.items(), strict=True):
-        image = ax.imshow(table, norm=LogNorm(low, high), cmap="YlGnBu", origin="lower", aspect="auto")
-        for (row, column), value in np.ndenumerate(table.to_numpy()):
-            dark = value > low**0.4 * high**0.6
-            size = 8 if table.size <= 25 else 5
-            ax.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=size, color="w" if dark else "k")
-        ax.set(title=title, xlabel=table.columns.name, ylabel=table.index.name)
-        ax.set_xticks(range(table.shape[1]), table.columns)
-        ax.set_yticks(range(table.shape[0]), table.index)
-        ax.grid(visible=False)
-    ticks = [tick for tick in np.outer(10.0 ** np.arange(-9, 10), (1, 2, 5)).ravel() if low <= tick <= high]
-    bar = figure.colorbar(image, ax=list(axes), label=label)
-    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-    bar.minorticks_off()
-    return figure
-
-
 def bands(panels: Mapping[str, Mapping[str, tuple]], *, xlabel, ylabel, log="y", height=3.4):
     """Draw :func:`lines` from mappings.
 
@@ -463,14 +398,6 @@ def bands(panels: Mapping[str, Mapping[str, tuple]], *, xlabel, ylabel, log="y",
     table = pd.concat(rows, ignore_index=True)
     panel = "panel" if any(panels) else None
     return lines(table, x="x", color="line", panel=panel, xlabel=xlabel, ylabel=ylabel, log=log, height=height)
-
-
-def curves(x, lines: Mapping[str, Sequence[float]], *, xlabel, ylabel, title="", points=None, log=False):
-    """Draw lines over one axis; ``points`` are measured values without a line."""
-    if not lines:
-        return globals()["points"]({title: (points, {})}, xlabel=xlabel, ylabel=ylabel, log="y" if log else "")
-    panels = {title: {name: (x, y) for name, y in lines.items()}}
-    return bands(panels, xlabel=xlabel, ylabel=ylabel, log="y" if log else "")
 
 
 def profiles(panels: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel="ID, summed over heads", log=False):
