@@ -404,7 +404,7 @@ def test_no_examples_of_gsm8k_zero_and_few_questions_of_one_s_own(capsys, tmp_pa
             1,
             "with -n 40 and --shots 5, n_questions + n_examples is 40 + 5, but at most 41",
         ),
-        (["--shots", "0", "41"], 1, "with -n 1 and --shots 41, n_questions + n_examples is 1 + 41, but there are 41"),
+        (["--shots", "0", "41"], 1, "with -n 1 and --shots 41, n_questions + n_examples is 1 + 41, but at most 41"),
     ],
 )
 def test_numbers_that_do_not_fit_name_their_flags(capsys, tmp_path, command, arguments, status, message):
@@ -532,8 +532,8 @@ def test_data(capsys, tmp_path, monkeypatch):
         (["regions", "--window", "inf"], 1, "window holds -inf"),
         (["regions", "--window", "1e308"], 1, "overflow float64"),
         (["regions", "--limit", "0"], 1, "limit is 0, but at least 1 was expected"),
-        (["regions", "--limit", "9"], 1, "limit is 9, but there are more regions; pass a larger limit"),
-        (["regions", "--neurons", "200", "--certify"], 1, "certify is for at most 2000 regions"),
+        (["regions", "--limit", "9"], 1, "limit is 9, but more was expected: there are more regions"),
+        (["regions", "--neurons", "200", "--certify"], 1, "certify is True for 6784 regions, but at most 2000"),
         (["regions", "--line", "1", "2", "3"], 2, "--line"),
         (["regions", "--line", "1", "2", "1", "2"], 1, "line_partition: start and end are both"),
         (["sweep", "--questions", "no/such.jsonl", "--out", "x"], 1, "no/such.jsonl"),

