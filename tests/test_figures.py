@@ -51,6 +51,91 @@ def test_attention_graph_has_an_arc_for_each_edge_and_a_ring_for_each_loop():
     assert [label.get_text() for label in ax.get_xticklabels()] == ["a", r"\$5", "c"]
 
 
+@pytest.fixture
+def table():
+    """Two panels of two lines with ends, and a reference in the first."""
+    rows = [
+        (panel, line, x, value, value - 1, value + 1)
+        for panel in "ab"
+        for line, values in (("p", (3, 4)), ("q", (5, 6)))
+        for x, value in zip((1, 2), values, strict=True)
+    ]
+    rows += [("a", "bound", 1, 9, np.nan, np.nan), ("a", "bound", 2, 99, np.nan, np.nan)]
+    return pd.DataFrame(rows, columns=["panel", "line", "x", "estimate", "low", "high"])
+
+
+def named(figure):
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def drawn_lines(ax):
+    return [line for line in ax.lines if len(line.get_xdata())]
+
+
+def test_lines_in_bands_and_a_reference(table):
+    figure = figures.lines(table, x="x", color="line", panel="panel", xlabel="n", ylabel="m", log="xy")
+    left, right = figure.axes
+    assert [ax.get_title(loc="left") for ax in (left, right)] == ["a", "b"]
+    assert [line.get_ydata().tolist() for line in drawn_lines(left)] == [[3, 4], [5, 6], [9, 99]]
+    inks = [mpl.colors.to_hex(line.get_color()).upper() for line in drawn_lines(left)]
+    assert inks == [*figures.PALETTE[:2], figures.PALETTE[-1]], "the reference is grey"
+    assert [line.get_ydata().tolist() for line in drawn_lines(right)] == [[3, 4], [5, 6]]
+    bands = [{tuple(corner) for corner in path.vertices} for band in left.patches for path in [band.get_path()]]
+    assert bands == [{(1, 2), (1, 4), (2, 3), (2, 5)}, {(1, 4), (1, 6), (2, 5), (2, 7)}]
+    assert named(figure) == ["p", "q", "bound"]
+    assert (right.get_xscale(), right.get_yscale()) == ("log", "log")
+    assert [text.get_text() for text in right.get_xticklabels()] == ["1", "2"]
+    assert {ax.get_xlabel() for ax in (left, right)} == {"n"}
+    assert left.get_ylabel() == "m"
+
+
+def test_lines_without_ends_are_lines_all_the_same(table):
+    one = table[table["panel"] == "b"].drop(columns=["low", "high"])
+    figure = figures.lines(one, x="x", color="line", xlabel="n", ylabel="m")
+    (ax,) = figure.axes
+    assert [line.get_ydata().tolist() for line in drawn_lines(ax)] == [[3, 4], [5, 6]]
+    assert not ax.patches
+    assert named(figure) == ["p", "q"]
+    alone = figures.lines(one[one["line"] == "p"], x="x", xlabel="n", ylabel="m")
+    assert alone.legends == []
+    assert len(drawn_lines(alone.axes[0])) == 1
+
+
+def test_numbers_name_lines_too(table):
+    """Not a gradient: each has its colour."""
+    figure = figures.lines(table.assign(line=table["line"].map({"p": 8, "q": 1, "bound": 2})), x="x", color="line",
+                           panel="panel", xlabel="n", ylabel="m")  # fmt: skip
+    assert named(figure) == ["8", "1", "2"]
+    colors = [line.get_color() for line in drawn_lines(figure.axes[1])]
+    assert [mpl.colors.to_hex(color).upper() for color in colors] == list(figures.PALETTE[:2])
+
+
+def test_full_markers_where_it_is_true():
+    profile = pd.DataFrame({"layer": [0, 1, 2], "estimate": [0.1, 0.4, -0.1], "low": [0, 0.3, -0.2]})
+    profile = profile.assign(high=profile["low"] + 0.2, survives=[False, True, False])
+    (ax,) = figures.by_layer({"": profile}).axes
+    (dots,) = (one for one in ax.collections if len(one.get_offsets()) == 3)
+    assert dots.get_offsets().tolist() == [[1, 0.1], [2, 0.4], [3, -0.1]]
+    assert (dots.get_facecolors()[:, 3] > 0).tolist() == [False, True, False]
+
+
+def test_mappings_become_tables():
+    """What chapters hold as mappings is drawn by the same functions."""
+    x = np.arange(3)
+    figure = figures.bands({"": {"a": (x, [1, 10, 100]), "b": (x, [2, 20, 200])}}, xlabel="x", ylabel="y")
+    (ax,) = figure.axes
+    assert [line.get_ydata().tolist() for line in drawn_lines(ax)] == [[1, 10, 100], [2, 20, 200]]
+    assert (named(figure), ax.get_yscale()) == (["a", "b"], "log")
+    (ax,) = figures.profiles({"rule": {"prompt": [5, 6, 7]}}).axes
+    assert drawn_lines(ax)[0].get_xdata().tolist() == [1, 2, 3]
+    figure = figures.points({"a": ({"g": ([1], [2])}, {"c": ([1, 9], [2, 3])})}, xlabel="x", ylabel="y", log="y")
+    (ax,) = figure.axes
+    assert [(line.get_linestyle(), line.get_xdata().tolist()) for line in drawn_lines(ax)] == [("--", [1, 9])]
+    assert ax.collections[0].get_offsets().tolist() == [[1, 2]]
+    assert named(figure) == ["g", "c"]
+
+
 def test_estimates_with_their_counts():
     nothing = Estimate(np.nan, np.nan, np.nan, 0, null=1.0)
     found = {"a": {"p": Estimate(1.5, 1.0, 3.0, 40, null=1.0), "q": nothing}, "b": {"r": Estimate(0.2, -0.1, 0.4, 9)}}

@@ -370,7 +370,7 @@ def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):
         shutil.copy(ROOT / "book" / name, root / "book")
     if local:
         (root / "book" / "node_modules").symlink_to(ROOT / "book" / "node_modules")
-    drawn = 'from geolib import figures\nfigures.curves([1, 2], {"a": [1, 2]}, xlabel="x", ylabel="y")'
+    drawn = 'from geolib import figures\nfigures.profiles({"": {"a": [1, 2]}})'
     write(root, first=re.sub('import base64.*?CC["]\\)\\)\\n', f"{drawn}\n", FIRST, flags=re.DOTALL))
     assert main(["build", "--root", str(root)]) == 0, capsys.readouterr().err
     html = root / "book" / "_build" / "html"
