@@ -221,6 +221,7 @@ def lines(
     xlabel: str,
     ylabel: str,
     fill: str | None = None,
+    null: float | None = None,
     share: bool = False,
     log: str = "",
     height: float = 3.4,
@@ -236,6 +237,8 @@ def lines(
         Columns: what the lines run over, what tells them apart, and what the panels show.
     fill : str, optional
         Column of true and false: whether a marker is full.
+    null : float, optional
+        The value that means no effect: a dashed line.
     share : bool
         Whether the panels have one scale.
     log : str
@@ -268,6 +271,8 @@ def lines(
     for ax, (_, part) in zip(figure.axes, _parts(table, panel), strict=True):
         for other, line in part[part[name].isin(references)].groupby(name, sort=False):
             ax.plot(line[x], line["estimate"], ls=references[other], color=ink("grey"), lw=1.2, label=other)
+        if null is not None:
+            ax.axhline(null, color=ink("grey"), ls="--", lw=1, zorder=0)
         values = np.unique((table if share else part)[x])
         if "x" in log and len(values) < 5:  # few values: name them
             ax.set_xticks(values, [f"{value:g}" for value in values])
@@ -409,7 +414,7 @@ def profiles(panels: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel="ID,
 def by_layer(panels: Mapping[str, object], *, ylabel="rank correlation"):
     """Draw a :func:`geolib.reasoning.layer_profile` per panel; full markers where it survives correction (figure 8)."""
     table = pd.concat([one.assign(panel=title, layer=one["layer"] + 1) for title, one in panels.items()])
-    return lines(table, x="layer", panel="panel", fill="survives", share=True, xlabel="layer", ylabel=ylabel)
+    return lines(table, x="layer", panel="panel", fill="survives", null=0, share=True, xlabel="layer", ylabel=ylabel)
 
 
 @drawn

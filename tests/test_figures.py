@@ -118,6 +118,9 @@ def test_full_markers_where_it_is_true():
     (dots,) = (one for one in ax.collections if len(one.get_offsets()) == 3)
     assert dots.get_offsets().tolist() == [[1, 0.1], [2, 0.4], [3, -0.1]]
     assert (dots.get_facecolors()[:, 3] > 0).tolist() == [False, True, False]
+    assert [line.get_ydata() for line in ax.lines if line.get_linestyle() == "--" and len(line.get_ydata()) == 2] == [
+        [0, 0]
+    ]
 
 
 def test_mappings_become_tables():
