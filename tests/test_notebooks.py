@@ -378,3 +378,18 @@ def test_once_released_the_package_is_installed_by_its_name(tmp_path):
     (tmp_path / "book" / "repository.yml").write_text(text)
     assert home.repository(tmp_path).requirement == home.PACKAGE
     assert f'GEOLIB_SOURCE", "{home.PACKAGE}")' in home.setup_cell(home.repository(tmp_path))
+
+
+# What is folded is not counted. Past a limit, look for what geolib or pandas says in fewer lines, or fold what only
+# arranges numbers.
+VISIBLE = 900
+
+
+def test_the_visible_code_of_the_three_parts_stays_short():
+    shown = [
+        cell.source
+        for source in sorted((ROOT / "notebooks").glob("part-*/*.md"))
+        for cell in code_cells(source)
+        if not set(cell.metadata.get("tags", [])) & {"hide-input", "hide-cell", "remove-input", "remove-cell"}
+    ]
+    assert sum(bool(line.strip()) for code in shown for line in code.splitlines()) <= VISIBLE
