@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from geolib.reasoning import Estimate
+from geolib.reasoning import finding
 from geolib.reasoning.claims import CLAIMS, SMALLEST, _judged, _load
 from geolib.reasoning.published import own_results
 
@@ -49,7 +49,7 @@ def criteria():
     found["the plan, up to its list of changes"] = plan.partition("## Changes after the plan")[0]
     appendix = (ROOT / "notebooks" / "appendix" / "reported-and-reproduced.md").read_text("utf-8")
     found["the appendix, rules"] = re.search(r"\*\*The rules\.\*\*.*?(?=\n\n)", appendix, re.DOTALL)[0]
-    found["verdicts, code"] = code(Estimate.verdict) + code(_judged)
+    found["verdicts, code"] = code(finding) + code(_judged)
     found["smallest effects"] = repr(SMALLEST)
     found["readings"] = readings()
     found["claims"] = "\n".join(repr((c.name, c.text, c.reported, c.claimed, c.unit)) for c in CLAIMS)
