@@ -190,7 +190,7 @@ def test_half_a_character_is_no_text(tiny, monkeypatch, capsys):
         cli.main(["dimension", "--text", "a\udcff"])
     assert (
         capsys.readouterr().err
-        == "geolib: encode_prompts: prompt 0 holds '\\udcff', which is half a character and no text\n"
+        == "geolib: encode_prompts: prompt 0 holds '\\udcff', but whole characters were expected\n"
     )
 
 

@@ -290,7 +290,7 @@ def test_hybrids_are_refused_in_any_type(dtype):
             "watched holds a LlamaAttention, but a module whose output is a tensor",
         ),
         ({"model": None, "sharpness": {0: 2.0}}, "model is a NoneType, but a transformers model was expected"),
-        ({"max_new_tokens": 1000}, "none of 2 prompts .*: 1[0-9][0-9] tokens .* max_new_tokens 1000, where 1024 was"),
+        ({"max_new_tokens": 1000}, "none of 2 prompts .* 1[0-9][0-9] tokens .* is 1000, but at most 1024 in total was"),
         ({"tokenizer": None}, "tokenizer is None, but a tokenizer was expected"),
     ],
 )
