@@ -250,8 +250,8 @@ def test_rules_that_are_not_there_are_refused(monkeypatch):
         ({"0": 2.0}, "Sweep: layer of sharpness is '0', but an integer was expected"),
         ({0: True}, "Sweep: sharpness of layer 0 is True, but a number above 0 was expected"),
         ({0: float("inf")}, "Sweep: sharpness of layer 0 holds inf, but finite numbers were expected"),
-        ([2.0], r"Sweep: sharpness is \[2.0\], expected factors by layer"),
-        (2.0, "Sweep: sharpness is 2.0, expected factors by layer"),
+        ([2.0], r"Sweep: sharpness is \[2.0\], but factors by layer"),
+        (2.0, "Sweep: sharpness is 2.0, but factors by layer"),
     ],
 )
 def test_sharpness_is_of_layers_that_are_there(tiny, sharpness, message):

@@ -386,7 +386,7 @@ def test_ids_are_those_of_the_whole_text_at_marks(prefix, template):
         assert build_prompt(tokens, "Tom has 3.", condition) == whole
         spaced_out = template == "inside" or (template == "start" if prefix == "first" else prefix != "never")
         if lead and spaced_out:  # the question's tokens are others than without a lead
-            with pytest.raises(ValueError, match=r"^frame: condition is 'examples, lead' with 0 examples, where the"):
+            with pytest.raises(ValueError, match=r"^frame: condition is 'examples, lead' with 0 examples, but a condi"):
                 frame(tokens, condition)
         else:
             before, after = frame(tokens, condition)

@@ -304,7 +304,7 @@ def test_bad_settings(settings, message):
 def test_logits_that_are_none(part, value):
     model = tiny()
     model.get_submodule(part).weight.data[5] = value
-    with pytest.raises(ValueError, match=r"^Sweep: model gives NaN or infinite logits$"):
+    with pytest.raises(ValueError, match=r"^Sweep: model gives NaN or infinite logits, but finite ones were expected$"):
         sweep(model)
 
 
