@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: the embedded model, loaded once, and the questions."""
 
 import os
+import pydoc
 import signal
 import subprocess
 from functools import cache
@@ -86,12 +87,16 @@ def _one_model():
     def loaded(_folder):
         return load(device="cpu")
 
-    def shared(name=EMBEDDED, *, device=None, **settings):
-        here = name == EMBEDDED and device in (None, "cpu") and not any(settings.values())
-        return loaded(models.cache_dir()) if here else load(name, device=device, **settings)
+    class Shared:
+        def __call__(self, name=EMBEDDED, *, device=None, **settings):
+            here = name == EMBEDDED and device in (None, "cpu") and not any(settings.values())
+            return loaded(models.cache_dir()) if here else load(name, device=device, **settings)
+
+        def __reduce__(self):  # another process, a cluster's worker, loads for itself
+            return pydoc.locate, ("geolib.models.load",)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "load", shared)
+        patch.setattr(models, "load", Shared())
         yield
 
 

@@ -159,5 +159,5 @@ def test_each_question_under_its_own_condition(loaded):
     same = every.merge(rows[["question", "example_set"]])
     assert same.response.tolist() == rows.response.tolist()
     for more in ({"only_wrong": True, "conditions": [Condition(), *own[1:]]}, {"conditions": own[:2]}):
-        with pytest.raises(ValueError, match=r"^Sweep: paired is True, but \d conditions for 4 questions, with only_"):
+        with pytest.raises(ValueError, match=r"^Sweep: paired is True with \d conditions, 4 questions and only_"):
             Sweep(model=model, tokenizer=tokenizer, paired=True, **settings | more)

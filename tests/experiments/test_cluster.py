@@ -109,7 +109,7 @@ def test_questions_that_always_fail_are_set_aside(folder, loaded, tmp_path, capl
         90: "FloatingPointError: poisoned",
         91: "ClusterError: a worker was lost at its work (ActorUnavailableError)",
     }
-    assert "2 prompts failed again and again and are set aside" in caplog.text
+    assert "2 prompts failed repeatedly and are left out" in caplog.text
     # The batch that one was in is answered one by one.
     alone = sweep(loaded, shots=(0,))
     assert rows.question.tolist() == alone.question.tolist()

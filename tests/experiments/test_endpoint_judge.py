@@ -70,8 +70,8 @@ def test_a_case_is_written_down():
 BAD = [
     (("48", [48]), TypeError, "responses is one text, but a list was expected"),
     ((["48"], [48], "How many?"), TypeError, "questions is one text, but a list was expected"),
-    ((["48"], [48, 49]), ValueError, "answers holds 2, but 1, as many as responses"),
-    ((["48"], [48], []), ValueError, "questions holds 0, but 1, as many as responses"),
+    ((["48"], [48, 49]), ValueError, "answers holds 2, but 1, as many as responses, were expected"),
+    ((["48"], [48], []), ValueError, "questions holds 0, but 1, as many as responses, were expected"),
     (([None], [48]), TypeError, "response 0 is None, but text was expected"),
     ((["48", "49"], [48, 49], ["How many?", 7]), TypeError, "question 1 is 7, but text was expected"),
     ((["48"], ["48"]), TypeError, "answer 0 is '48', but a finite number was expected"),
