@@ -12,6 +12,7 @@ import functools
 import io
 import os
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -98,27 +99,35 @@ def _drawn(draw, look, args, kwargs):
 
 def _bundle(light, dark) -> dict[str, str]:
     """Write the two pictures of a figure: few marks as lines, which stay sharp at any size, many as pixels."""
-    image = _written(light, "svg").decode()
+    image = _svg(light)
     if len(image) > _MOST:
         return {DARK + "png": png(dark, bbox_inches="tight")}  # as notebooks do
-    return {"image/svg+xml": image, DARK + "svg": _written(dark, "svg").decode()}
+    return {"image/svg+xml": image, DARK + "svg": _svg(dark)}
 
 
-def _written(figure, kind, **settings) -> bytes:
-    file = io.BytesIO()
-    with plt.rc_context(_LOOK):  # among them the names inside an SVG
-        figure.savefig(file, format=kind, **({"bbox_inches": "tight", "metadata": {"Date": None}} | settings))
-    return file.getvalue()
+def _svg(figure) -> str:
+    return _written(figure, format="svg", bbox_inches="tight", metadata={"Date": None}).decode()
 
 
 def png(figure, **settings) -> str:
     """Write a figure as a PNG in base64, as pages and notebooks hold it; settings are those of ``savefig``."""
-    return base64.b64encode(_written(figure, "png", **({"bbox_inches": None, "metadata": None} | settings))).decode()
+    return base64.b64encode(_written(figure, format="png", **settings)).decode()
+
+
+def _written(figure, **settings) -> bytes:
+    file = io.BytesIO()
+    with plt.rc_context(_LOOK):  # among them the names inside an SVG
+        figure.savefig(file, **settings)
+    return file.getvalue()
 
 
 def ink(name: str) -> str:
     """Colour of this name (blue, orange, green, red, purple, grey) on the present ground."""
-    return plt.rcParams["axes.prop_cycle"].by_key()["color"][_NAMES.index(name)]
+    return _inks()[_NAMES.index(name)]
+
+
+def _inks() -> list[str]:
+    return plt.rcParams["axes.prop_cycle"].by_key()["color"]
 
 
 def panels(n_columns: int = 1, *, height: float = 3.1, **kwargs):
@@ -147,7 +156,7 @@ def draw(plot: so.Plot, *, height: float = 3.4, log: str = ""):
         Which axes are logarithmic: "", "x", "y" or "xy".
     """
     figure = _plotted(plot, height=height, log=log)
-    _legend(figure, {})
+    _legend(figure)
     return figure
 
 
@@ -163,24 +172,30 @@ def _plotted(plot, *, height=3.4, log=""):
     return figure
 
 
-def _legend(figure, more: Mapping | None) -> None:
-    """Put the legend below, where it takes no width, with what is to be named besides; None takes it away."""
-    handles = dict(more or {})
+def _legend(figure, more: Mapping = MappingProxyType({})) -> None:
+    """Put the legend below, where it takes no width, with what is to be named besides; one name needs none."""
+    handles = dict(more)
     if figure.legends:
         old = figure.legends.pop()
         handles = dict(zip((text.get_text() for text in old.get_texts()), old.legend_handles, strict=True)) | handles
-    if len(handles) > 1 and more is not None:
+    if len(handles) > 1:
         n_lines = -(-len(handles) // 4)
         columns = -(-len(handles) // n_lines)
         figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns)
 
 
-def _facets(plot, panel):
-    return plot.facet(panel).label(title=str) if panel else plot
+def _facets(plot, table, panel):
+    return plot.facet(panel).label(title=str) if panel in table else plot
 
 
 def _parts(table, panel):
-    return list(table.groupby(panel, sort=False)) if panel else [("", table)]
+    return list(table.groupby(panel, sort=False)) if panel in table else [("", table)]
+
+
+def _by_name(plot, names):
+    """Give each name a colour and a marker, in the order of the palette."""
+    color, marker = (so.Nominal(dict(zip(names, values, strict=False))) for values in (_inks(), _MARKERS))
+    return plot.scale(color=color, marker=marker)
 
 
 @drawn
@@ -247,25 +262,22 @@ def lines(
     banded = {"low", "high"} <= set(table)
     name = color or "line"
     table = table.assign(**{name: table[color].astype(str) if color else ""}).reset_index(drop=True)
-    plain = table.groupby(name)["low"].transform(lambda low: low.isna().all()) if banded else table["estimate"].isna()
-    plain &= not plain.all()
+    plain = pd.Series(False, table.index)
+    if banded:
+        plain = table.groupby(name)["low"].transform(lambda low: low.isna().all())
+        plain &= not plain.all()
     main = table[~plain]
     names = list(main[name].unique())
     at = {"x": x, "color": name}
-    plot = _facets(so.Plot(table), panel).share(x=share, y=share)
+    plot = _by_name(_facets(so.Plot(table), table, panel), names).share(x=share, y=share)
     if banded:
         plot = plot.add(so.Band(alpha=0.2), data=main, ymin="low", ymax="high", legend=False, **at)
     if fill:
         plot = plot.add(so.Line(), data=main, y="estimate", **at)
         plot = plot.add(so.Dot(pointsize=5), data=main, y="estimate", fill=fill, legend=False, **at)
+        plot = plot.scale(fill=so.Boolean([True, False]))
     else:
         plot = plot.add(so.Line(pointsize=4, edgewidth=0), data=main, y="estimate", marker=name, **at)
-    inks = plt.rcParams["axes.prop_cycle"].by_key()["color"]
-    plot = plot.scale(
-        color=so.Nominal(dict(zip(names, inks, strict=False))),
-        marker=so.Nominal(dict(zip(names, _MARKERS, strict=False))),
-        fill=so.Boolean([True, False]),
-    )
     figure = _plotted(plot.label(x=xlabel, y=ylabel, **{name: ""}), height=height, log=log)
     references = dict(zip(table[name][plain].unique(), _DASHES, strict=False))
     for ax, (_, part) in zip(figure.axes, _parts(table, panel), strict=True):
@@ -280,7 +292,7 @@ def lines(
         elif "x" not in log and values.dtype.kind == "i":
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     shown = {line.get_label(): line for ax in figure.axes for line in ax.lines if line.get_label() in references}
-    _legend(figure, shown if len(names) + len(shown) > 1 else None)
+    _legend(figure, shown)
     return figure
 
 
@@ -299,7 +311,7 @@ def estimates(table: pd.DataFrame, *, of: str = "reading", panel: str | None = "
         Whether the axis is logarithmic, as for odds ratios.
     """
     table = table.assign(**{of: table[of].astype(str)}).reset_index(drop=True)
-    parts = _parts(table, panel if panel in table else None)
+    parts = _parts(table, panel)
     shared = all(list(part[of]) == list(parts[0][1][of]) for _, part in parts)
     figure, axes = panels(len(parts), height=0.8 + 0.27 * max(len(part) for _, part in parts), sharey=shared)
     for ax, (title, part) in zip(axes, parts, strict=True):
@@ -331,8 +343,8 @@ def share_by_change(table: pd.DataFrame, *, panel: str | None = "panel", baselin
     baseline : float, optional
         Share over all rows, drawn as a dashed line.
     """
-    table, panel = table.reset_index(drop=True), panel if panel in table else None
-    plot = _facets(so.Plot(table, x="change", y="estimate"), panel)
+    table = table.reset_index(drop=True)
+    plot = _facets(so.Plot(table, x="change", y="estimate"), table, panel)
     plot = plot.label(x="change of ID against 0-shot", y="share correct")
     plot = plot.add(so.Range(color=ink("blue")), ymin="low", ymax="high").add(so.Dot(color=ink("blue"), pointsize=5))
     figure = _plotted(plot.limit(y=(0, 1)).share(x=False))
@@ -397,9 +409,9 @@ def bands(panels: Mapping[str, Mapping[str, tuple]], *, xlabel, ylabel, log="y",
     rows = []
     for title, named in panels.items():
         for name, (x, *ys) in named.items():
-            low, middle, high = ys if len(ys) == 3 else (np.full(len(x), np.nan), ys[0], np.full(len(x), np.nan))
-            made = {"panel": title, "line": name, "x": np.asarray(x), "estimate": np.asarray(middle)}
-            rows.append(pd.DataFrame(made | {"low": np.asarray(low), "high": np.asarray(high)}))
+            columns = ("x", "low", "estimate", "high") if len(ys) == 3 else ("x", "estimate")
+            made = dict(zip(columns, map(np.asarray, (x, *ys)), strict=True))
+            rows.append(pd.DataFrame(made).assign(panel=title, line=name))
     table = pd.concat(rows, ignore_index=True)
     panel = "panel" if any(panels) else None
     return lines(table, x="x", color="line", panel=panel, xlabel=xlabel, ylabel=ylabel, log=log, height=height)
@@ -434,11 +446,7 @@ def points(panels: Mapping[str, tuple], *, xlabel, ylabel, log=""):
     table = pd.concat(rows, ignore_index=True)
     names = list(table["group"].unique())
     plot = so.Plot(table, x="x", y="y", color="group", marker="group").add(so.Dot(pointsize=4, alpha=0.6, edgewidth=0))
-    plot = plot.scale(
-        color=so.Nominal(dict(zip(names, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))),
-        marker=so.Nominal(dict(zip(names, _MARKERS, strict=False))),
-    )
-    plot = _facets(plot, "panel" if any(panels) else None).label(x=xlabel, y=ylabel)
+    plot = _facets(_by_name(plot, names), table, "panel" if any(panels) else None).label(x=xlabel, y=ylabel)
     figure = _plotted(plot.share(x=False, y=False), log=log)
     shown = {}
     for ax, (_, curves) in zip(figure.axes, panels.values(), strict=True):

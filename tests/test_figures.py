@@ -102,6 +102,14 @@ def test_lines_without_ends_are_lines_all_the_same(table):
     assert len(drawn_lines(alone.axes[0])) == 1
 
 
+def test_a_gap_in_a_line_is_no_reference(table):
+    one = table[table["panel"] == "b"].drop(columns=["low", "high"]).reset_index(drop=True)
+    one.loc[1, "estimate"] = np.nan
+    (ax,) = figures.lines(one, x="x", color="line", xlabel="n", ylabel="m").axes
+    inks = [mpl.colors.to_hex(line.get_color()).upper() for line in drawn_lines(ax)]
+    assert inks == list(figures.PALETTE[:2])
+
+
 def test_numbers_name_lines_too(table):
     """Not a gradient: each has its colour."""
     figure = figures.lines(table.assign(line=table["line"].map({"p": 8, "q": 1, "bound": 2})), x="x", color="line",
