@@ -100,13 +100,13 @@ def _put_aside(outputs: list[dict], folder: Path) -> None:
     from geolib import figures  # which brings matplotlib: the other commands do without
 
     for data in (output.get("data", {}) for output in outputs):
-        if "image/png" in data and "image/svg+xml" not in data:
-            data["image/png"] = _few_colors(data["image/png"])
         for kind, mime in (("svg", "image/svg+xml"), ("png", "image/png")):
             if dark := data.pop(figures.DARK + kind, None):
+                if kind == "png":
+                    data[mime], dark = map(_few_colors, (data[mime], dark))
                 folder.mkdir(exist_ok=True)
                 name = hashlib.sha256(_bytes(data[mime], kind)).hexdigest()
-                (folder / f"{name}.{kind}").write_bytes(_bytes(_few_colors(dark) if kind == "png" else dark, kind))
+                (folder / f"{name}.{kind}").write_bytes(_bytes(dark, kind))
 
 
 def _few_colors(picture: str) -> str:

@@ -41,10 +41,11 @@ def _finish(app, failed):
 
 def show_dark(dark: Path, pages: Path) -> None:
     """Put, beside each picture of which there is a dark one, that one: the theme shows what goes with the reader's."""
-    names = {Path(shutil.copy(path, pages / "_images" / f"dark-{path.name}")).name for path in dark.glob("*.*")}
-    for page in pages.rglob("*.html") if names else ():
+    for picture in dark.glob("*.*"):
+        shutil.copy(picture, pages / "_images" / f"dark-{picture.name}")
+    for page in pages.rglob("*.html") if dark.exists() else ():
         old = page.read_text("utf-8")
-        new = IMAGE.sub(lambda found: _both(found[0]) if f"dark-{found[1]}" in names else found[0], old)
+        new = IMAGE.sub(lambda found: _both(found[0]) if (dark / found[1]).exists() else found[0], old)
         if new != old:
             page.write_text(new, encoding="utf-8")
 
