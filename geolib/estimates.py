@@ -111,6 +111,11 @@ def spread(table: pd.DataFrame, value: str, by: str | Sequence[str], *, ends: tu
     return found.assign(n=groups.size()).reset_index()
 
 
+def estimate_of(row: Any) -> Estimate:
+    """Return the estimate that a row of a table holds: ``estimate``, ``low``, ``high``, ``n`` and ``null`` if not 0."""
+    return Estimate(row.estimate, row.low, row.high, getattr(row, "n", 0), getattr(row, "null", 0.0))
+
+
 def finding(estimate: Any, claimed: int, smallest: float = 0.0, *, slack: float = 0.0) -> Any:
     """Say what an interval says of a claimed sign.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from geolib.estimates import Estimate
+from geolib.estimates import estimate_of
 
 # The hyphen before a number, unless it joins two (a range, a date) or stands in code.
 _MINUS = re.compile(r"(`[^`]*`)|(?<![\w.`-])-(?=\.?\d)")
@@ -83,11 +83,10 @@ def show(table: pd.DataFrame, caption: str = "", *, digits: int | dict | None = 
     table = table.set_axis(names, axis=1)
     wanted = digits if isinstance(digits, dict) else dict.fromkeys(names, digits)
     if {"estimate", "low", "high"} <= set(names):
-        decimals = _decimals((table["high"] - table["low"]) / 4, wanted.get("estimate"), most=1)
-        found = [
-            "" if np.isnan(row.estimate) else f"{Estimate(row.estimate, row.low, row.high, 0):.{decimals}f}"
-            for row in table.itertuples()
-        ]
+        error = ((table["high"] - table["low"]) / 4).abs().median()
+        decimals = _decimals(error, 1, wanted.get("estimate"))
+        rows = table.itertuples()
+        found = ["" if np.isnan(row.estimate) else f"{estimate_of(row):.{decimals}f}" for row in rows]
         table = table.assign(estimate=found).drop(columns=["low", "high", "null"], errors="ignore")
         table = table.rename(columns={"estimate": "95 % interval"})
     return Table(table.apply(lambda column: _texts(column, wanted.get(column.name))), caption)
@@ -97,16 +96,15 @@ def _texts(column, digits):
     if column.dtype.kind != "f":
         return column.map(lambda value: true_minus(str(value)))
     whole = digits is None and (column.dropna() % 1 == 0).all()
-    decimals = 0 if whole else _decimals(column, digits)
+    decimals = 0 if whole else _decimals(column.abs().max(), 2, digits)
     return column.map(lambda value: "" if np.isnan(value) else true_minus(f"{value:,.{decimals}f}"))
 
 
-def _decimals(sizes, wanted, most=2):
-    """Decimals that give the largest size two significant digits, or the median size of an error one."""
+def _decimals(size, significant, wanted):
+    """Return the decimals that are wanted, or else those that give a number of this size its significant digits."""
     if wanted is not None:
         return wanted
-    size = np.nanmax(np.abs(sizes)) if most == 2 else np.nanmedian(np.abs(sizes))
-    return max(0, most - 1 - int(np.floor(np.log10(size)))) if size > 0 else most
+    return max(0, significant - 1 - int(np.floor(np.log10(size)))) if size > 0 else significant
 
 
 class NotCarriedError(AssertionError):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geolib.estimates import Estimate, finding, spread, tidy
+from geolib.estimates import Estimate, estimate_of, finding, spread, tidy
 from geolib.statements import Statement, show, true_minus
 
 ENDS = st.floats(-5, 5)
@@ -83,6 +83,23 @@ def test_estimates_have_the_digits_that_their_intervals_carry():
     assert cells(table, digits={"estimate": 3})[1][1] == "+0.123 [+0.031, +0.216]"
     nothing = tidy({"a": Estimate(np.nan, np.nan, np.nan, 0), "b": Estimate(1, 0.5, 1.5, 3)}, "reading")
     assert [row[1] for row in cells(nothing)[1:]] == ["", "+1.0 [+0.5, +1.5]"]
+
+
+def test_a_ratio_is_shown_without_a_sign():
+    assert cells(tidy({"a": Estimate(1.4, 1.1, 1.9, 50, null=1.0)}, "of"))[1][1] == "1.4 [1.1, 1.9]"
+
+
+@pytest.mark.parametrize("name", ["estimate", "share"])
+def test_a_column_that_holds_no_number_is_empty(name):
+    table = pd.DataFrame({"of": ["a", "b"], name: np.nan, "low": np.nan, "high": np.nan})
+    assert {row[1] for row in cells(table)[1:]} == {""}
+
+
+@given(ENDS, ENDS, st.integers(0, 99), st.sampled_from([0.0, 1.0]))
+def test_a_row_is_the_estimate_that_it_was_made_of(one, other, n, null):
+    e = Estimate((one + other) / 2, min(one, other), max(one, other), n, null)
+    (row,) = tidy({"a": e}, "of").itertuples()
+    assert estimate_of(row) == e
 
 
 def test_other_numbers_and_headings():

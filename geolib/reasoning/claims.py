@@ -141,11 +141,6 @@ def verdicts(table: pd.DataFrame) -> str:
     )
 
 
-def estimate_of(row) -> Estimate:
-    """Return the estimate that a row of :func:`findings` holds."""
-    return Estimate(row.estimate, row.low, row.high, row.n)
-
-
 def _load(name, folder):
     if name == "all sets":
         return all_sets(folder)

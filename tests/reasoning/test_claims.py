@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geolib.estimates import finding
+from geolib.estimates import estimate_of, finding
 from geolib.experiments.runs import write
 from geolib.reasoning import (
     Estimate,
@@ -18,7 +18,7 @@ from geolib.reasoning import (
     same_question,
     verdicts,
 )
-from geolib.reasoning.claims import CLAIMS, RULES, SMALLEST, estimate_of
+from geolib.reasoning.claims import CLAIMS, RULES, SMALLEST
 from geolib.reasoning.published import add_facts, all_sets, own_results
 from geolib.store import write_parquet
 
