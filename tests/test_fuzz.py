@@ -19,6 +19,8 @@ from geolib.dimension import attention_dimension, encode_prompts, read_prompts
 from geolib.reasoning import Question, Sweep, build_prompt, judge, load_questions, load_run, question_ids
 from geolib.store import Parts, write_parquet
 
+# Hundreds of cases each.
+pytestmark = pytest.mark.whole
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 ODD = {

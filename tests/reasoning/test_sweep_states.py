@@ -46,6 +46,8 @@ from geolib.reasoning.decode import SharedPrefix
 from geolib.store import fingerprint
 from tests.tiny import TINY
 
+# A small model is made and asked in nearly every one.
+pytestmark = pytest.mark.whole
 QUESTIONS = generate_questions(6, seed=3)
 SIZES = TINY | {"vocab_size": 300, "max_position_embeddings": 1024, "bos_token_id": 256, "eos_token_id": 258}
 CHAT = (
@@ -85,7 +87,6 @@ def same(rows, other):
 # What is refused
 
 
-@pytest.mark.whole
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
