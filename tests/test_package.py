@@ -178,8 +178,17 @@ def test_protocols_need_nothing():
     assert not loaded & {"torch", "transformers", "numpy"}
 
 
-# What the reference documents; geolib.dimension, figures, toy and reasoning's claims and resampling are not annotated.
+# What the reference documents; geolib.figures and reasoning's claims and resampling are not annotated.
 ANNOTATED = ["models", "store", "checks", "statements", "estimates", "interactive", "partition", "reasoning"]
+ANNOTATED += [
+    "dimension",
+    "dimension.rules",
+    "dimension.architectures",
+    "dimension.lm",
+    "dimension.texts",
+    "toy",
+    "cli",
+]
 ANNOTATED += ["experiments", "experiments.report", "experiments.endpoint_judge"]
 
 
@@ -249,7 +258,7 @@ ALLOWED = {
     "cli": {"experiments", "reasoning", "dimension", "models", "partition", "store", "checks"},
     "experiments": {"experiments", "reasoning", "dimension", "models", "figures", "store", "checks", "later", "typing"},
     "reasoning": {"reasoning", "dimension", "models", "store", "checks", "later", "estimates", "typing"},
-    "dimension": {"dimension", "models", "store", "checks", "later"},
+    "dimension": {"dimension", "models", "store", "checks", "later", "typing"},
     "partition": {"partition", "checks", "later"},
     "toy": {"dimension.rules", "checks"},
     "interactive": {"figures", "dimension.rules"},
@@ -315,13 +324,13 @@ def test_the_rules_are_read_without_torch():
 # limit is raised in a commit of its own that says what was removed.
 BUDGETS = {
     "geolib/partition": 1420,
-    "geolib/dimension": 1855,
+    "geolib/dimension": 1853,
     "geolib/reasoning": 2270,
     "geolib/experiments": 850,
     "geolib/figures.py": 325,
     "geolib/interactive.py": 260,
-    "geolib/toy.py": 241,
-    "geolib/cli.py": 420,
+    "geolib/toy.py": 240,
+    "geolib/cli.py": 362,
     "geolib/models.py": 285,
     "geolib/store.py": 375,
     "geolib/estimates.py": 65,

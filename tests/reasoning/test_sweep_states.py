@@ -777,7 +777,7 @@ def test_a_store_keeps_rules_apart(tmp_path, monkeypatch):
         lambda: measure_prompts(model, [[5]], rule="part", store=tmp_path),
     ):
         with pytest.raises(
-            ValueError, match=r"^\w+: store is given, but of rule 'part' no row's key tells what it does"
+            ValueError, match=r"^\w+: store is given for the rule 'part', which a row's key cannot describe"
         ):
             ask()
 
