@@ -7,7 +7,7 @@ from geolib.reasoning.judge import Verdict, judge
 # needs questions does not wait for torch.
 _NAMES = {
     ".analysis": "Paired association binned_share holm id_change mean_change mean_rises paired_share permutation_test",
-    ".claims": "findings verdicts",
+    ".claims": "findings said_of verdicts",
     ".generated": "generate_questions",
     ".prompts": "Condition Frame build_prompt frame question_ids",
     ".protocol": "Split example_sets exploration_split few_shot_sweep split worked_examples",

@@ -4,7 +4,7 @@ One home for the verdicts, so that a chapter and the page of all claims cannot d
 layer, set of examples and of what is held fixed; all are listed, and none is picked by its result.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -139,6 +139,40 @@ def verdicts(table: pd.DataFrame) -> str:
     return ". ".join(
         f"{word}: {'; '.join(names) if len(names) < 9 else f'{len(names)} readings'}" for word, names in groups
     )
+
+
+def said_of(
+    estimates: Mapping[str, Estimate], claimed: int, smallest: float, measured: str, of: str, *, together: bool = False
+) -> list[str]:
+    """Say what estimates come to, and write them out: what a chapter hands to the page of all claims.
+
+    >>> slopes = {"wide": Estimate(0.3, 0.1, 0.5, 9), "deep": Estimate(0.2, -0.1, 0.5, 9)}
+    >>> said_of(slopes, 1, 0.1, "slope", "toy networks")
+    ['agrees (wide); undecided (deep)', 'slope +0.30 [+0.10, +0.50], +0.20 [-0.10, +0.50]; toy networks']
+
+    Parameters
+    ----------
+    estimates : mapping of str to Estimate
+        By name.
+    claimed, smallest
+        As for :func:`geolib.reasoning.finding`.
+    measured, of : str
+        What the estimates are, before them, and what was measured, after them.
+    together : bool
+        Whether the names of one verdict stand together: "each" where there is only one verdict.
+
+    Returns
+    -------
+    list of str
+        The status, and the evidence.
+    """
+    said = [(finding(e, claimed, smallest), name) for name, e in estimates.items()]
+    if together:
+        words = dict.fromkeys(word for word, _ in said)
+        named = {word: "; ".join(name for one, name in said if one == word) for word in words}
+        said = [(word, names if len(words) > 1 else "each") for word, names in named.items()]
+    evidence = ", ".join(f"{e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]" for e in estimates.values())
+    return ["; ".join(f"{word} ({names})" for word, names in said), f"{measured} {evidence}; {of}"]
 
 
 def _load(name, folder):
