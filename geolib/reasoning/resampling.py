@@ -1,13 +1,14 @@
-"""Estimates with intervals by bootstrap and permutation over questions, and checks of the tables they come from."""
+"""Estimates with intervals by bootstrap and permutation over questions."""
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
+from geolib.checks import choice, integer
 from geolib.estimates import Estimate
 
 # How many samples an interval and a p-value stand on: enough that another seed changes no verdict (a test).
@@ -20,7 +21,7 @@ N_BOOT, N_PERM = 20_000, 50_000
 
 def bootstrap(caller, statistic: Callable, units, n_boot, level, seed) -> list[Estimate]:
     """Estimates of a statistic that maps weights, shape=[units, samples], to shape=[numbers, samples]."""
-    _count(caller, "n_boot", n_boot)
+    integer(f"{caller}: n_boot", n_boot, 1)
     check_level(caller, level)
     n = int(units.max()) + 1
     value = statistic(np.ones((n, 1)))[:, 0]
@@ -55,9 +56,9 @@ def _drawn(n, n_boot, seed) -> Iterator[np.ndarray]:
 
 def permute(caller, xs, y, strata, units, alternative, n_perm, seed) -> np.ndarray:
     """p-value of every x, shape=[xs]."""
-    if alternative not in ("two-sided", "greater", "less"):
-        raise ValueError(f"{caller}: alternative is {alternative!r}, but two-sided, greater or less was expected")
-    _count(caller, "n_perm", n_perm)
+    side = {"two-sided": np.abs, "greater": np.positive, "less": np.negative}
+    choice(f"{caller}: alternative", alternative, *side)
+    integer(f"{caller}: n_perm", n_perm, 1)
     # Moving verdicts within a stratum leaves ranks and their spread alone: the statistic is a product of two vectors.
     left, x_varies = _unit_ranks(xs, strata)
     (right,), y_varies = _unit_ranks([y], strata)
@@ -76,8 +77,8 @@ def permute(caller, xs, y, strata, units, alternative, n_perm, seed) -> np.ndarr
         for start in range(0, n_perm, size):
             shuffled = rng.permuted(np.tile(np.arange(len(group)), (min(size, n_perm - start), 1)), axis=1)
             drawn[:, start : start + size] += what @ verdicts[shuffled].reshape(len(shuffled), -1).T
-    side = {"two-sided": np.abs, "greater": np.positive, "less": np.negative}[alternative]
-    extreme = side(drawn) >= side(found)[:, None] - 1e-9  # equal sums may differ in their last digits
+    drawn, least = side[alternative](drawn), side[alternative](found)[:, None]
+    extreme = drawn >= least - 1e-9  # equal sums may differ in their last digits
     return np.where(np.isnan(found), np.nan, (extreme.sum(axis=1) + 1) / (n_perm + 1))
 
 
@@ -169,66 +170,7 @@ def _unit_ranks(columns, strata) -> tuple[np.ndarray, np.ndarray]:
     return (ranks / norms.where(norms > 0, 1)).to_numpy().T, (norms > 0).to_numpy().T
 
 
-# What is given
-
-
-def numbers_in(caller, table, **columns) -> list[np.ndarray]:
-    """Columns of finite numbers, each named by its argument."""
-    there(caller, table, **columns)
-    found = []
-    for name, column in columns.items():
-        try:
-            values = table[column].to_numpy(dtype=float)
-        except (TypeError, ValueError):
-            raise TypeError(f"{caller}: {name} is {column!r}, which holds no numbers") from None
-        missing = np.count_nonzero(~np.isfinite(values))
-        if missing:
-            raise ValueError(f"{caller}: {name} is {column!r}, which is not finite in {missing} of {len(values)} rows")
-        found.append(values)
-    return found
-
-
-def groups_in(caller, table, **columns) -> list[np.ndarray]:
-    """Rows with the same values share a number, from 0 on, in the order of the values."""
-    found = []
-    for name, given in columns.items():
-        keys = [given] if isinstance(given, str) else list(given)
-        for key in keys:
-            there(caller, table, **{name: key})
-            if table[key].isna().any():
-                raise ValueError(f"{caller}: {name} is {key!r}, which is missing in {table[key].isna().sum()} rows")
-        groups = table.groupby(keys, observed=True).ngroup() if keys else np.zeros(len(table), dtype=int)
-        found.append(np.asarray(groups))
-    return found
-
-
-def there(caller, table, **columns):
-    """Check that the table has rows and the columns."""
-    if len(table) == 0:
-        raise ValueError(f"{caller}: the table has no rows")
-    for name, column in columns.items():
-        if column not in table:
-            raise ValueError(f"{caller}: {name} is {column!r}, but the table's columns are {', '.join(table)}")
-
-
-def true_or_false(caller, name, values):
-    """Check that y holds nothing but 0 and 1."""
-    other = values[~np.isin(values, (0, 1))]
-    if len(other):
-        raise ValueError(f"{caller}: y is {name!r}, which holds {other[0]:g}, but true and false were expected")
-
-
-def _count(caller, name, value):
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{caller}: {name} is {value!r}, but a whole number from 1 on was expected")
-
-
 def check_level(caller, level):
     """Check a level of confidence."""
     if not isinstance(level, Real) or not 0 < level < 1:
         raise ValueError(f"{caller}: level is {level!r}, but a number between 0 and 1 was expected")
-
-
-def standard(values) -> np.ndarray:
-    """In standard deviations from the mean; zeros where nothing varies."""
-    return (values - values.mean()) / (values.std() or 1)
