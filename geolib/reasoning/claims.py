@@ -4,6 +4,7 @@ One home for the verdicts, so that a chapter and the page of all claims cannot d
 layer, set of examples and of what is held fixed; all are listed, and none is picked by its result.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -61,7 +62,9 @@ class Claim:
     readings: Callable[[Callable], Iterator[tuple[str, Callable[..., Estimate]]]]
 
 
-def findings(names: str | tuple[str, ...] = (), *, folder=None, seed: int = 0) -> pd.DataFrame:
+def findings(
+    names: str | tuple[str, ...] = (), *, folder: str | os.PathLike | None = None, seed: int = 0
+) -> pd.DataFrame:
     """Judge claims by the runs of a folder.
 
     Parameters
