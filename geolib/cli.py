@@ -311,10 +311,11 @@ def sweep(
     if names and "COMMANDLINE" in (asked("shots").name, asked("only_wrong").name):
         raise click.UsageError("--shots and --only-wrong are not for --run, which sets them")
     from geolib.reasoning import available_questions, load_questions, split
-    from geolib.reasoning.protocol import check_run
 
     available, source = available_questions(path)
     drawn = None if names else _draw("sweep", available, n_questions, 48, shots)
+    if names:
+        from geolib.experiments.runs import check_run
     for name in names:
         check_run(name, available, split(available))
     train = load_questions(source="gsm8k-train") if "chain" in names else ()
@@ -439,8 +440,9 @@ def report(model, path, n_questions, shots, max_new_tokens, batch_size, out, sto
     asked, shown = _draw("report", available, n_questions, 24, shots)
     from geolib import models
     from geolib.experiments.report import report as written
+    from geolib.files import write_text
+    from geolib.fingerprint import fingerprint
     from geolib.reasoning import Sweep
-    from geolib.store import fingerprint, write_text
 
     loaded, tokenizer = models.load(model)
     rows = Sweep(

@@ -12,8 +12,9 @@ _NAMES = {
     ".prompts": "Condition Frame build_prompt frame question_ids",
     ".protocol": "Split example_sets exploration_split few_shot_sweep split worked_examples",
     ".published": "add_facts all_sets choice_of load_run",
-    ".questions": "Question available_questions load_questions question_facts",
+    ".questions": "Question question_facts",
     ".regressions": "Effect Mediation layer_profile logistic mediation same_question top_less_bottom",
+    ".sources": "available_questions load_questions",
     ".sweep": "Sweep",
     "geolib.estimates": "Estimate finding tidy",
 }
