@@ -286,10 +286,11 @@ def sweep(path, model, n_questions, shots, only_wrong, names, out, store, engine
     if names and (_given("shots") or _given("only_wrong")):
         raise click.UsageError("--shots and --only-wrong are not for --run, which sets them")
     from geolib.reasoning import available_questions, load_questions, split
-    from geolib.reasoning.protocol import check_run
 
     available, source = available_questions(path)
     drawn = None if names else _draw("sweep", available, n_questions, 48, shots)
+    if names:
+        from geolib.experiments.runs import check_run
     for name in names:
         check_run(name, available, split(available))
     train = load_questions(source="gsm8k-train") if "chain" in names else ()
@@ -406,8 +407,9 @@ def report(model, path, n_questions, shots, out, store, **settings):
     asked, shown = _draw("report", available, n_questions, 24, shots)
     from geolib import models
     from geolib.experiments.report import report as written
+    from geolib.files import write_text
+    from geolib.fingerprint import fingerprint
     from geolib.reasoning import Sweep
-    from geolib.store import fingerprint, write_text
 
     loaded, tokenizer = models.load(model)
     settings |= {"store": store or models.cache_dir() / "sweeps" / "report", "progress": sys.stderr.isatty()}

@@ -25,16 +25,21 @@ import pandas as pd
 from geolib import __version__
 from geolib.checks import integer
 from geolib.experiments import choosing
+from geolib.files import write_text
+from geolib.fingerprint import fingerprint
 from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition
-from geolib.reasoning.protocol import NAMES as NAMES
-from geolib.reasoning.protocol import SHOTS, check_run, example_sets, split, worked_examples
+from geolib.reasoning.protocol import Split, example_sets, split, worked_examples
 from geolib.reasoning.published import CONTROLS, GROUPS, HINT, LEAD, NEAREST, TEMPERATURE, load_run
 from geolib.reasoning.questions import Question, question_facts
 from geolib.reasoning.sweep import Sweep
-from geolib.store import fingerprint, write_parquet, write_text
+from geolib.store import write_parquet
 from geolib.typing import Model, Tokenizer
 
+# The runs of Part III, and how many examples there have to be in the pool, where it is not as many as the most shown.
+NAMES = ("bare", "shots", "ablations", "repeats", "right", "chain", "many", "other-sets", "intervention", "choosing")
+SHOTS = tuple(range(1, 11))
+_LEAST = {"bare": 0, "repeats": 0, "chain": 0, "many": 16, "other-sets": 2 * max(SHOTS)}
 N_WRONG, N_RIGHT, N_SETS = 300, 150, 4
 FACTORS = (0.5, 0.8, 1.25, 2.0)
 # Number of examples that are chosen, and number of questions with whose prompts they are chosen.
@@ -193,9 +198,7 @@ class Runs:
 
     def _repeats(self):
         """Ask the same wrong questions again: reworded, and with answers drawn at random."""
-        drawn = [
-            Part(asked="wrong", conditions=[Condition()], temperature=TEMPERATURE, seed=seed) for seed in (1, 2, 3)
-        ]
+        drawn = [Part(asked="wrong", conditions=[Condition()], temperature=TEMPERATURE, seed=s) for s in (1, 2, 3)]
         return [Part(asked="wrong", conditions=[Condition(), Condition(lead=LEAD)]), *drawn]
 
     def _right(self):
@@ -219,11 +222,7 @@ class Runs:
     def _intervention(self):
         """Keep the prompt with five examples fixed, and scale the attention scores of some layers."""
         five = self._examples(range(1), (5,))
-        scaled = [
-            Part(asked="wrong", conditions=five, layers=group, sharpness=factor)
-            for group in GROUPS
-            for factor in FACTORS
-        ]
+        scaled = [Part(asked="wrong", conditions=five, layers=g, sharpness=f) for g in GROUPS for f in FACTORS]
         return [Part(asked="wrong", conditions=[Condition(), *five]), *scaled]
 
     def _choosing(self):
@@ -359,6 +358,31 @@ def publish(rows: pd.DataFrame, name: str, folder: str | os.PathLike, *, runs: R
         write(question_facts(runs.questions), facts | {"command": command}, folder)
     kept.attrs = {}
     return write(kept, manifest, folder)
+
+
+def check_run(name: str, questions: Sequence[Question], parted: Split) -> None:
+    """Refuse an unknown run, or one that needs more questions than there are.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`NAMES`.
+    questions : sequence of Question
+    parted : Split
+        The split of ``questions``.
+
+    Raises
+    ------
+    ValueError
+        ``name`` is unknown, or the pool of examples is too small.
+    """
+    if name not in NAMES:
+        raise ValueError(f"run: name is {name!r}, but one of {', '.join(NAMES)} was expected")
+    if len(parted.pool) < (least := _LEAST.get(name, max(SHOTS))):
+        raise ValueError(
+            f"run: questions has {len(questions)}, but {5 * least} were expected: {name!r} shows a fifth of them as "
+            "examples (--questions)"
+        )
 
 
 def hashes(model: Model, questions: Sequence[Question]) -> dict:
