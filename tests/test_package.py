@@ -178,16 +178,10 @@ def test_protocols_need_nothing():
     assert not loaded & {"torch", "transformers", "numpy"}
 
 
-# What the reference documents; geolib.figures is not annotated.
-ANNOTATED = ["models", "store", "fingerprint", "files", "checks", "statements", "estimates", "interactive"]
-ANNOTATED += ["partition", "reasoning", "toy", "cli"]
-ANNOTATED += [
-    "dimension",
-    "dimension.rules",
-    "dimension.architectures",
-    "dimension.lm",
-    "dimension.texts",
-]
+# What the reference documents.
+ANNOTATED = ["models", "store", "fingerprint", "files", "checks", "statements", "estimates", "figures", "interactive"]
+ANNOTATED += ["partition", "reasoning", "toy", "cli", "dimension", "dimension.rules", "dimension.architectures"]
+ANNOTATED += ["dimension.lm", "dimension.texts"]
 ANNOTATED += ["experiments", "experiments.report", "experiments.endpoint_judge"]
 
 
@@ -331,7 +325,7 @@ BUDGETS = {
     "geolib/dimension": 1853,
     "geolib/reasoning": 2163,
     "geolib/experiments": 850,
-    "geolib/figures.py": 325,
+    "geolib/figures.py": 315,
     "geolib/interactive.py": 260,
     "geolib/toy.py": 240,
     "geolib/cli.py": 362,
