@@ -236,7 +236,13 @@ def _legend(figure, more=MappingProxyType({})):
 
 
 def _facets(plot, table, panel):
-    return plot.facet(panel, wrap=2).label(title=lambda title: _wrapped(title, 32)) if panel in table else plot
+    room = _room(table, panel)
+    return plot.facet(panel, wrap=2).label(title=lambda title: _wrapped(title, room)) if panel in table else plot
+
+
+def _room(table, panel):
+    """Say how many letters fit above or below a panel."""
+    return 34 if panel in table and table[panel].nunique() > 1 else 70
 
 
 def _wrapped(text, width):
@@ -357,7 +363,7 @@ def lines(
         plot = plot.scale(fill=so.Boolean([True, False]))
     else:
         plot = plot.add(so.Line(pointsize=4, edgewidth=0), data=main, y="estimate", marker=name, **at)
-    xlabel = _wrapped(xlabel, 34 if panel in table else 70)
+    xlabel = _wrapped(xlabel, _room(table, panel))
     figure = _plotted(plot.label(x=xlabel, y=ylabel, **{name: ""}), height=height, log=log)
     references = _dashed(figure, table, table[plain], panel, at | {"y": "estimate"})
     for ax, (_, part) in zip(figure.axes, _parts(table, panel), strict=True):
@@ -409,7 +415,7 @@ def points(
     at = {"x": x, "y": y, "color": color}
     plot = so.Plot(table, marker=color, **at).add(so.Dot(pointsize=4, alpha=0.6, edgewidth=0))
     plot = _facets(_by_name(plot, list(table[color].unique())), table, panel).share(x=False, y=False)
-    xlabel = _wrapped(xlabel, 34 if panel in table else 70)
+    xlabel = _wrapped(xlabel, _room(table, panel))
     figure = _plotted(plot.label(x=xlabel, y=ylabel, **{color: ""}), log=log)
     _legend(figure, {} if curves is None else _dashed(figure, table, curves, panel, at))
     return figure
@@ -451,7 +457,9 @@ def estimates(
         for place, n in enumerate(part["n"]):
             at = {"xycoords": ax.get_yaxis_transform(), "va": "center", "fontsize": "small", "color": ink("grey")}
             ax.annotate(f"{n}", (1.01, place), **at)
-        ax.set(title=_wrapped(title, 32), xscale="log" if log else "linear", ylim=(len(part) - 0.5, -0.5))
+        ax.set(
+            title=_wrapped(title, _room(table, panel)), xscale="log" if log else "linear", ylim=(len(part) - 0.5, -0.5)
+        )
         if log:  # plain numbers: odds ratios span few powers of ten
             plain_log(ax.xaxis, subs=(1, 1.5, 2, 3, 5))
         ax.grid(visible=False, axis="y")

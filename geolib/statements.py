@@ -40,8 +40,10 @@ class Table:
     caption: str = ""
 
     def _repr_html_(self) -> str:
-        shown = self.cells.replace("\n", "\v", regex=True).to_html(index=False, border=0, justify="left")
-        shown = shown.replace("\v", "<br>")  # pandas would write a backslash and an n
+        # Marks, of which pandas makes nothing else: columns of longer texts, and the ends of their lines.
+        cells = self.cells.apply(lambda one: "\x02" * bool(one.str.len().max() > 40) + one.str.replace("\n", "\v"))
+        shown = cells.to_html(index=False, border=0, justify="left")
+        shown = shown.replace("<td>\x02", '<td style="text-align: left">').replace("\v", "<br>")
         return shown.replace(">", f"><caption>{html.escape(self.caption)}</caption>", 1) if self.caption else shown
 
     def __str__(self) -> str:
@@ -112,9 +114,8 @@ def _texts(column, digits):
 
 def _decimals(size, significant, wanted):
     """Return the decimals that are wanted, or else those that give a number of this size its significant digits."""
-    if wanted is not None:
-        return wanted
-    return max(0, significant - 1 - int(np.floor(np.log10(size)))) if size > 0 else significant
+    enough = max(0, significant - 1 - int(np.floor(np.log10(size)))) if size > 0 else significant
+    return enough if wanted is None else wanted
 
 
 class NotCarriedError(AssertionError):

@@ -120,6 +120,16 @@ def test_the_lines_of_a_text_stay_lines():
     assert r"<td>\nabla</td>" in page
 
 
+def test_longer_texts_begin_at_the_left():
+    """The theme puts cells to the right, as is right for numbers."""
+    long = "an answer that goes on for more than forty letters"
+    page = show(pd.DataFrame({"n": [1, 2], "answer": ["48", long]}))._repr_html_()
+    assert page.count("<td>") == 2
+    assert f'<td style="text-align: left">{long}</td>' in page
+    assert '<td style="text-align: left">48</td>' in page
+    assert show(pd.DataFrame({"answer": []}, dtype=object))._repr_html_().count("<td>") == 0
+
+
 def test_values_over_the_layers_count_them_from_1():
     table = by_layer({("A", 1): np.array([5, 7]), ("B", 1): np.array([6, 8])}, "rule", "shots")
     assert table.columns.tolist() == ["layer", "rule", "shots", "estimate"]

@@ -219,6 +219,14 @@ def test_names_that_fill_a_line_stand_in_two(table):
     assert figure.legends[0].get_window_extent().width <= figure.bbox.width
 
 
+def test_long_titles_and_labels_break_where_panels_stand_side_by_side(table):
+    long = "a title of some forty letters and no less"
+    draw = {"x": "x", "color": "line", "panel": "panel", "xlabel": long, "ylabel": "m"}
+    for titled, broken in ((table.replace({"panel": {"a": long}}), True), (table.assign(panel=long)[:4], False)):
+        ax = figures.lines(titled, **draw).axes[0]
+        assert ("\n" in ax.get_title(loc="left"), "\n" in ax.get_xlabel()) == (broken, broken)
+
+
 def test_a_colour_that_is_none():
     with pytest.raises(ValueError, match=r"^ink: name is 'pink', but one of blue, .* was expected$"):
         figures.ink("pink")
