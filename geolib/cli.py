@@ -310,12 +310,11 @@ def sweep(
     asked = click.get_current_context().get_parameter_source
     if names and "COMMANDLINE" in (asked("shots").name, asked("only_wrong").name):
         raise click.UsageError("--shots and --only-wrong are not for --run, which sets them")
+    from geolib.experiments.names import check_run
     from geolib.reasoning import available_questions, load_questions, split
 
     available, source = available_questions(path)
     drawn = None if names else _draw("sweep", available, n_questions, 48, shots)
-    if names:
-        from geolib.experiments.runs import check_run
     for name in names:
         check_run(name, available, split(available))
     train = load_questions(source="gsm8k-train") if "chain" in names else ()
