@@ -155,6 +155,17 @@ def above_zero(name: str, value: ArrayLike, *, zero: bool = False) -> np.ndarray
     return number
 
 
+def fraction(name: str, value: Any, *, zero: bool = False) -> float:
+    """Return a number between 0 and 1 as a float; `zero` allows 0 itself. `name` prefixes the message."""
+    expected = f"a number {'from 0 to less than' if zero else 'between 0 and'} 1 was expected"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is {one_line(value)}, but {expected}")
+    number = float(value)
+    if not (0 < number < 1 or (zero and number == 0)):
+        raise ValueError(f"{name} is {value}, but {expected}")
+    return number
+
+
 def whole_text(name: str, text: str) -> str:
     """Return a text, unless it has half of a surrogate pair, as JSON may hold; `name` prefixes the message."""
     try:

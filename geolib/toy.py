@@ -1,15 +1,17 @@
 """Networks small enough to train while you wait: MLPs on a curve (figure 2), one-block LLMs on sin(t) (figures 4, 5).
 
-What is trained is trained side by side: seeds and settings are the batch, every run draws from a generator of its
-own, and no run sees another, so neighbours change a result by rounding at most. All arithmetic is float64.
+All runs are trained side by side: seeds and settings are the batch. Every run draws from a generator of its own and is
+independent of the others, which change its result by rounding at most. All arithmetic is float64.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 
 from geolib.checks import above_zero, choice, finite_array, integer, integers
@@ -23,7 +25,7 @@ class FittedMlps:
     Attributes
     ----------
     seeds : tuple of int
-        One run each.
+        Seed of each run.
     steps : tuple of int
         Steps of the optimiser after which parameters were recorded.
     losses : array, shape=[snapshots, seeds]
@@ -40,7 +42,7 @@ class FittedMlps:
     readout: np.ndarray
     offset: np.ndarray
 
-    def network(self, i, snapshot=-1):
+    def network(self, i: int, snapshot: int = -1) -> nn.Sequential:
         """Copy one run at one snapshot, for `geolib.partition.ReluNetwork.from_torch`.
 
         Parameters
@@ -59,10 +61,20 @@ class FittedMlps:
         return _mlp(self.weight[at][:, None], self.bias[at], self.readout[at], self.offset[at])
 
 
-def fit_mlps(x, y, *, width, seeds, n_steps=5000, learning_rate=0.01, snapshots=None, init="spread"):
-    """Train one-hidden-layer ReLU MLPs on a curve, a run per seed, all side by side.
+def fit_mlps(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    width: int,
+    seeds: Sequence[int],
+    n_steps: int = 5000,
+    learning_rate: float = 0.01,
+    snapshots: Sequence[int] | None = None,
+    init: str = "spread",
+) -> FittedMlps:
+    """Train one-hidden-layer ReLU MLPs on a curve, one run for each seed, side by side.
 
-    Adam on the mean squared error over all points, the learning rate falling to 0 along a cosine.
+    The optimiser is Adam on the mean squared error over all points; its learning rate falls to 0 along a cosine.
 
     Parameters
     ----------
@@ -71,17 +83,17 @@ def fit_mlps(x, y, *, width, seeds, n_steps=5000, learning_rate=0.01, snapshots=
     width : int
         Hidden neurons.
     seeds : sequence of int
-        A run each.
+        Seed of each run.
     n_steps : int
-        Steps of the optimiser.
+        Number of steps of the optimiser.
     learning_rate : float
-        At the first step.
+        Learning rate at the first step.
     snapshots : sequence of int, optional
-        Steps after which to record, increasing, within 0 to n_steps; by default the first and the last, (0, n_steps).
+        Steps after which to record, increasing, within 0 to n_steps; by default (0, n_steps).
     init : {"spread", "torch"}
         ``"spread"``: breakpoints uniform over the range of x, weights standard normal, readout normal of variance
-        1 / width. No part of the curve is favoured, so what is uneven at the end came from training. ``"torch"``: as
-        `torch.nn.Linear` draws, which puts half of the breakpoints into [-1, 1], whatever the range of x.
+        1 / width. No part of the curve is favoured, so that any unevenness at the end comes from training. ``"torch"``:
+        the distributions of `torch.nn.Linear`, which put half of the breakpoints into [-1, 1] for any range of x.
 
     Returns
     -------
@@ -90,9 +102,9 @@ def fit_mlps(x, y, *, width, seeds, n_steps=5000, learning_rate=0.01, snapshots=
     Raises
     ------
     TypeError
-        If a count is not an integer, or the learning rate no number.
+        If a count is not an integer, or the learning rate is not a number.
     ValueError
-        If a shape, a number or a choice is not as above.
+        If a shape, a number or a choice is not as described above.
 
     Examples
     --------
@@ -111,7 +123,7 @@ def fit_mlps(x, y, *, width, seeds, n_steps=5000, learning_rate=0.01, snapshots=
     learning_rate = float(above_zero("fit_mlps: learning_rate", learning_rate))
     steps = integers("fit_mlps: snapshots", sorted({0, n_steps}) if snapshots is None else snapshots, 0)
     if list(steps) != sorted({*steps}) or steps[-1] > n_steps:
-        raise ValueError(f"fit_mlps: snapshots is {steps}, expected increasing steps within 0 to {n_steps}")
+        raise ValueError(f"fit_mlps: snapshots is {steps}, but increasing steps within 0 to {n_steps} were expected")
     choice("fit_mlps: init", init, "spread", "torch")
 
     draws = [_draw_mlp(torch.Generator().manual_seed(seed), width, x, init) for seed in seeds]
@@ -130,17 +142,18 @@ def fit_mlps(x, y, *, width, seeds, n_steps=5000, learning_rate=0.01, snapshots=
 
 
 class CurveRegions(NamedTuple):
-    """Regions that a curve meets, given by points on it; a region that it comes back to counts again.
+    """Regions that a curve, given by points on it, meets. A region to which the curve returns counts again.
 
     Attributes
     ----------
     patterns : int
-        Stretches of neighbouring points with one pattern: what the points alone show. A point in a hyperplane counts
-        with the segments beside it.
+        Number of stretches of neighbouring points with one pattern, which is what the points alone show. A point in a
+        hyperplane counts with the segments beside it.
     regions : int
-        Regions along the polygon through the points: 1 more than the sum of ``crossed``.
+        Number of regions along the polygon through the points: 1 more than the sum of ``crossed``.
     crossed : int array, shape=[points - 1]
-        Neurons that switch between neighbouring points; `geolib.partition.line_partition` finds one region more.
+        Number of neurons that switch between neighbouring points. On each segment
+        `geolib.partition.line_partition` finds one region more.
     """
 
     patterns: int
@@ -148,18 +161,17 @@ class CurveRegions(NamedTuple):
     crossed: np.ndarray
 
 
-def regions_along(points, weight, bias):
+def regions_along(points: ArrayLike, weight: ArrayLike, bias: ArrayLike) -> CurveRegions:
     """Count the regions of one hidden layer along a curve.
 
-    A segment crosses each neuron's hyperplane once or not at all, so the neurons that switch between its ends are the
-    crossings on it. Neurons that share a hyperplane cross it together and count each. A curve that touches a
-    hyperplane in a point of its own and turns back does not cross it; where a segment lies within a hyperplane, the
-    neuron is 0 and inactive.
+    A segment crosses each neuron's hyperplane once or not at all, so its crossings are the neurons that switch between
+    its ends. Neurons that share a hyperplane count separately. A curve does not cross a hyperplane if one of its points
+    lies in it and the curve turns back there. A neuron is 0 and inactive on a segment that lies within its hyperplane.
 
     Parameters
     ----------
     points : array-like, shape=[points, dim]
-        In the order of the curve.
+        Points in the order of the curve.
     weight : array-like, shape=[width, dim]
     bias : array-like, shape=[width]
 
@@ -174,25 +186,21 @@ def regions_along(points, weight, bias):
 
     Examples
     --------
-    Two neurons, switching at 0 and at 1; the second step crosses both:
+    Two neurons that switch at 0 and at 1; the second segment crosses both:
 
     >>> regions_along([[-1], [-0.5], [2], [3]], [[1], [1]], [0, -1])
     CurveRegions(patterns=2, regions=3, crossed=array([0, 2, 0]))
     """
-    points, weight, bias = (
-        finite_array(f"regions_along: {name}", values)
-        for name, values in (("points", points), ("weight", weight), ("bias", bias))
-    )
+    points = finite_array("regions_along: points", points)
+    weight, bias = finite_array("regions_along: weight", weight), finite_array("regions_along: bias", bias)
     if points.ndim != 2 or weight.shape != (*bias.shape, *points.shape[1:]) or not points.size:
-        raise ValueError(
-            f"regions_along: points, weight and bias have shapes {points.shape}, {weight.shape} and {bias.shape}, "
-            "expected [points, dim], [width, dim] and [width]"
-        )
+        found, expected = f"{points.shape}, {weight.shape} and {bias.shape}", "[points, dim], [width, dim] and [width]"
+        raise ValueError(f"regions_along: points, weight and bias have shapes {found}, but {expected} were expected")
     values = points @ weight.T + bias
     active = values > 0
-    # A segment that begins or ends in 0 has the sign of its other end.
+    # A segment that begins or ends at 0 has the sign of its other end.
     begins, ends = (active[:-1] | (values[:-1] == 0) & active[1:]), (active[1:] | (values[1:] == 0) & active[:-1])
-    turns = ends[:-1] != begins[1:]  # in the point between two segments: with the segment on which the neuron is active
+    turns = ends[:-1] != begins[1:]  # switches in a point; they count with the segment where the neuron is active
     crossed = begins != ends
     crossed[:-1] |= turns & ends[:-1]
     crossed[1:] |= turns & begins[1:]
@@ -207,20 +215,20 @@ class ToyGrid:
     Attributes
     ----------
     heads, context, seed : int array, shape=[runs]
-        The settings of each run.
+        Settings of each run.
     t : array, shape=[bins]
         Times.
     fit : array, shape=[runs, bins]
-        What each run says sin(t) is.
+        Each run's approximation of sin(t).
     inputs : array, shape=[runs, bins, d_model]
         The MLP's inputs: a curve in R^d_model.
     weight, bias, readout, offset : array, shape=[runs, width, d_model], [runs, width], [runs, width], [runs]
         The MLP: fit = readout . relu(weight inputs + bias) + offset.
     edges : dict of str to int array, shape=[runs, bins]
-        Soft intrinsic dimension (eq. 8) at the last token, for each of :data:`geolib.dimension.RULES`: how many
-        attention weights it keeps, summed over heads.
+        Soft intrinsic dimension (eq. 8) at the last token, for each of :data:`geolib.dimension.RULES`: the number of
+        attention weights that the rule keeps, summed over heads.
     eps : float
-        Threshold.
+        Threshold of the rules.
     """
 
     heads: np.ndarray
@@ -236,16 +244,16 @@ class ToyGrid:
     edges: dict[str, np.ndarray]
     eps: float
 
-    def network(self, i):
+    def network(self, i: int) -> nn.Sequential:
         """Copy the MLP of run i: Linear, ReLU, Linear in float64, for `ReluNetwork.from_torch`."""
         return _mlp(self.weight[i], self.bias[i], self.readout[i], self.offset[i])
 
-    def regions(self, i):
+    def regions(self, i: int) -> CurveRegions:
         """Count the regions of run i's MLP along the curve of its inputs, as `CurveRegions`."""
         return regions_along(self.inputs[i], self.weight[i], self.bias[i])
 
-    def table(self):
-        """Summarise, a row per run.
+    def table(self) -> pd.DataFrame:
+        """Summarise the runs, one per row.
 
         Returns
         -------
@@ -254,20 +262,14 @@ class ToyGrid:
             `CurveRegions`), ``id_absolute``, ``id_relative`` and so on (means over bins).
         """
         counts = [self.regions(i) for i in range(len(self.seed))]
-        return pd.DataFrame(
-            {
-                "heads": self.heads,
-                "context": self.context,
-                "seed": self.seed,
-                "rmse": np.sqrt(np.mean((self.fit - np.sin(self.t)) ** 2, axis=1)),
-                "patterns": [count.patterns for count in counts],
-                "regions": [count.regions for count in counts],
-                **{f"id_{rule}": counts.mean(axis=1) for rule, counts in self.edges.items()},
-            }
-        )
+        table = pd.DataFrame({"heads": self.heads, "context": self.context, "seed": self.seed})
+        table["rmse"] = np.sqrt(np.mean((self.fit - np.sin(self.t)) ** 2, axis=1))
+        for name in ("patterns", "regions"):
+            table[name] = [getattr(count, name) for count in counts]
+        return table.assign(**{f"id_{rule}": edges.mean(axis=1) for rule, edges in self.edges.items()})
 
 
-def embed(t, context, d_model, *, span=None):
+def embed(t: ArrayLike, context: int, d_model: int, *, span: int | None = None) -> torch.Tensor:
     """Give each time a context of sinusoids.
 
     Token j = 1..context of time t is the positional encoding (Vaswani et al. 2017) of t j / span: sines, then cosines,
@@ -277,10 +279,10 @@ def embed(t, context, d_model, *, span=None):
     ----------
     t : array-like, shape=[bins]
     context, d_model : int
-        Tokens, and their coordinates, an even number.
+        Number of tokens, and of their coordinates, which must be even.
     span : int, optional
-        By default the context: the tokens are then the history of t, sampled finer if the context is longer, and the
-        last one is t itself. With a fixed span, the sampling is fixed and a longer context oscillates faster.
+        By default the context. The tokens are then the history of t, sampled more finely in a longer context, and the
+        last token is t itself. With a fixed span the sampling is fixed, and a longer context oscillates faster.
 
     Returns
     -------
@@ -295,11 +297,11 @@ def embed(t, context, d_model, *, span=None):
     """
     t = finite_array("embed: t", t)
     if t.ndim != 1:
-        raise ValueError(f"embed: t has shape {t.shape}, expected [bins]")
+        raise ValueError(f"embed: t has shape {t.shape}, but [bins] was expected")
     context, d_model = integer("embed: context", context, 1), integer("embed: d_model", d_model, 1)
     span = context if span is None else integer("embed: span", span, 1)
     if d_model % 2:
-        raise ValueError(f"embed: d_model is {d_model}, expected an even number")
+        raise ValueError(f"embed: d_model is {d_model}, but an even number was expected")
     frequency = 10 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model) / 2
     position = torch.arange(1, context + 1, dtype=torch.float64) / span
     angle = torch.tensor(t)[:, None, None] * position[:, None] * frequency
@@ -308,50 +310,50 @@ def embed(t, context, d_model, *, span=None):
 
 def train_grid(
     *,
-    heads,
-    contexts,
-    seeds,
-    span=None,
-    d_model=16,
-    width=64,
-    head_size="split",
-    n_steps=500,
-    learning_rate=0.01,
-    bins=1000,
-    stride=20,
-    eps=0.1,
-):
+    heads: Sequence[int],
+    contexts: Sequence[int],
+    seeds: Sequence[int],
+    span: int | None = None,
+    d_model: int = 16,
+    width: int = 64,
+    head_size: str = "split",
+    n_steps: int = 500,
+    learning_rate: float = 0.01,
+    bins: int = 1000,
+    stride: int = 20,
+    eps: float = 0.1,
+) -> ToyGrid:
     """Train one-block LLMs on sin(t), t from -2 pi to 2 pi, for every combination of heads, context and seed.
 
-    The block is MLP(LayerNorm(MHA(X) + X)) at the last token (eqs. 2-5 of arXiv 2407.02678), X from `embed`, scores
-    divided by the root of the head size, LayerNorm without parameters, an MLP with one hidden layer and one output.
-    The outer residual of eq. 5 is left out: linear in X, it would change no region.
+    The block is MLP(LayerNorm(MHA(X) + X)) at the last token (eqs. 2-5 of arXiv 2407.02678), with X from `embed`,
+    scores divided by the root of the head size, LayerNorm without parameters, and an MLP with one hidden layer and one
+    output. The outer residual of eq. 5 is left out: it is linear in X and would not change the regions.
 
-    Adam on the mean squared error, the learning rate falling to 0 along a cosine. Step s takes every stride-th bin,
-    from bin s modulo stride on: no batch is drawn at random. A seed begins with the same numbers at every context
-    and, with split heads, at every number of heads.
+    The optimiser is Adam on the mean squared error; its learning rate falls to 0 along a cosine. Step s takes every
+    stride-th bin, from bin s modulo stride on, so that batches are not random. A seed gives the same initial numbers
+    for every context and, with split heads, for every number of heads.
 
     Parameters
     ----------
     heads, contexts, seeds : sequence of int
-        The grid (figures 4 and 5): each combination is a run.
+        The grid of figures 4 and 5: each combination is a run.
     span : int, optional
         As for `embed`; by default each run's context.
     d_model : int
-        Coordinates of a token, an even number.
+        Number of coordinates of a token, which must be even.
     width : int
-        Hidden neurons of the MLP.
+        Number of hidden neurons of the MLP.
     head_size : {"split", "full"}
-        ``"split"``: the heads share d_model, as evenly as whole numbers allow, so that all runs have the same number
-        of parameters. ``"full"``: each head has d_model, as eqs. 2-5 allow, and parameters grow with heads.
+        ``"split"``: the heads share d_model, as evenly as integers allow, so that all runs have the same number of
+        parameters. ``"full"``: each head has d_model, as eqs. 2-5 allow, and the number of parameters grows with heads.
     n_steps : int
-        Steps of the optimiser; with 0, the runs stay as drawn.
+        Number of steps of the optimiser; with 0, the runs keep their initial numbers.
     learning_rate : float
-        At the first step.
+        Learning rate at the first step.
     bins : int
-        Times.
+        Number of times.
     stride : int
-        Batches that make up the bins.
+        Number of batches into which the bins are divided.
     eps : float
         Threshold of the soft intrinsic dimension, in (0, 1).
 
@@ -363,26 +365,22 @@ def train_grid(
     Raises
     ------
     TypeError
-        If a count is not an integer, or another number is none.
+        If a count is not an integer, or another argument is not a number.
     ValueError
-        If a number or a choice is not as above.
+        If a number or a choice is not as described above.
     """
-    heads, contexts, seeds = (
-        integers(f"train_grid: {name}", values, least)
-        for name, values, least in (("heads", heads, 1), ("contexts", contexts, 1), ("seeds", seeds, 0))
-    )
-    d_model, width, bins, stride = (
-        integer(f"train_grid: {name}", value, 1)
-        for name, value in (("d_model", d_model), ("width", width), ("bins", bins), ("stride", stride))
-    )
+    heads, contexts = integers("train_grid: heads", heads, 1), integers("train_grid: contexts", contexts, 1)
+    seeds = integers("train_grid: seeds", seeds, 0)
+    d_model, width = integer("train_grid: d_model", d_model, 1), integer("train_grid: width", width, 1)
+    bins, stride = integer("train_grid: bins", bins, 1), integer("train_grid: stride", stride, 1)
     n_steps = integer("train_grid: n_steps", n_steps, 0)
     learning_rate = float(above_zero("train_grid: learning_rate", learning_rate))
     (eps,) = check_eps("train_grid", [eps])
     choice("train_grid: head_size", head_size, "split", "full")
     if head_size == "split" and max(heads) > d_model:
-        raise ValueError(f"train_grid: heads is {heads}, expected at most d_model = {d_model} of them to share it")
+        raise ValueError(f"train_grid: heads is {heads}, but at most d_model = {d_model} heads were expected")
     if stride > bins:
-        raise ValueError(f"train_grid: stride is {stride}, but there are {bins} bins; expected at most as many")
+        raise ValueError(f"train_grid: stride is {stride}, but at most {bins}, the number of bins, was expected")
 
     t = np.linspace(-2 * np.pi, 2 * np.pi, bins)
     target = torch.from_numpy(np.sin(t))
@@ -398,18 +396,18 @@ def train_grid(
 
         for _ in _descend(losses, blocks.parameters, n_steps, learning_rate):
             pass
-        groups.append((*np.transpose(settings), *blocks.measure(batches, eps)))
-    n_heads, context, seed, *measured = map(np.concatenate, zip(*groups, strict=True))
-    n_rules = len(RULES)
-    edges = dict(zip(RULES, measured[-n_rules:], strict=True))
-    return ToyGrid(n_heads, context, seed, t, *measured[:-n_rules], edges, eps)
+        columns = dict(zip(("heads", "context", "seed"), np.transpose(settings), strict=True))
+        groups.append(columns | blocks.measure(batches, eps))
+    arrays = {name: np.concatenate([group[name] for group in groups]) for name in groups[0]}
+    edges = {rule: arrays.pop(f"edges {rule}") for rule in RULES}
+    return ToyGrid(t=t, edges=edges, eps=eps, **arrays)
 
 
 class _Blocks:
-    """Blocks side by side: the heads of all runs lie on one axis, padded with zero columns to the largest.
+    """Blocks side by side: the heads of all runs are on one axis, padded with zero columns to the largest head size.
 
-    Padding stays 0 in training: the gradient of a column of Q holds the same column of K as a factor, and so do K and
-    Q, V and O, O and V.
+    Padding stays 0 in training: the gradient of a column of Q has the same column of K as a factor, and vice versa;
+    likewise for V and O.
     """
 
     def __init__(self, settings, d_model, width, head_size):
@@ -434,7 +432,7 @@ class _Blocks:
         """
         q, k, v, o = self.qkvo
         last = tokens[:, -1]
-        # One query and one output a head: neither keys nor values are ever formed, and tokens serve all heads at once.
+        # Each head has one query and one output, so keys and values are not computed, and all heads share the tokens.
         probe = last @ (q @ k.mT * self.scale)
         attention = torch.softmax(probe.transpose(0, 1) @ tokens.mT, dim=-1)
         mean = (attention @ tokens).transpose(0, 1)
@@ -446,7 +444,7 @@ class _Blocks:
 
     @torch.no_grad()
     def measure(self, batches, eps):
-        """Evaluate at all bins: the arrays of `ToyGrid` from `fit` on, then the edges by each rule."""
+        """Evaluate at all bins; return the arrays of `ToyGrid` from `fit` to `offset`, and the edges by each rule."""
         n_bins, n_runs = sum(map(len, batches)), len(self.mlp[0])
         fit, curve = torch.empty(n_runs, n_bins).double(), torch.empty(n_runs, n_bins, self.qkvo.shape[2]).double()
         edges = torch.zeros(len(RULES), n_runs, n_bins, dtype=torch.int64)
@@ -455,8 +453,9 @@ class _Blocks:
             fit[at], curve[at], attention = self(tokens)
             for counts, rule in zip(edges, RULES, strict=True):
                 counts[at] = counts[at].index_add(0, self.run, keep(rule, attention, eps).sum(dim=-1).T)
-        weight, bias, readout, offset = self.mlp
-        return [part.numpy() for part in (fit, curve, weight, bias, readout, offset[:, 0], *edges)]
+        names = ["fit", "inputs", "weight", "bias", "readout", "offset", *(f"edges {rule}" for rule in RULES)]
+        parts = (fit, curve, *self.mlp[:3], self.mlp[3][:, 0], *edges)
+        return {name: part.numpy() for name, part in zip(names, parts, strict=True)}
 
 
 def _draw_block(generator, n_heads, d_model, width, head_size):
@@ -487,11 +486,11 @@ def _draw_mlp(generator, width, x, init):
 
 
 def _mlps_on_line(x, weight, bias, readout, offset):
-    """Evaluate at sorted points, shape=[runs, points], in points + width operations a run, not points * width.
+    """Evaluate at sorted points, shape=[runs, points], in points + width operations for each run, not points * width.
 
-    A neuron is active on one side of its breakpoint. So it adds the line readout * (weight x + bias) from there on if
-    its weight is positive; else it adds it from the start, and takes it away there. With a weight of 0 the breakpoint
-    lies at -inf or inf, and the neuron is always active or never.
+    A neuron is active on one side of its breakpoint. If its weight is positive, it adds the line readout * (weight x +
+    bias) from the breakpoint on; otherwise it adds the line from the start and removes it at the breakpoint. With a
+    weight of 0 the breakpoint is -inf or inf, and the neuron is always active or never.
     """
     lines = torch.stack([readout * weight, readout * bias])
     sign = torch.where(weight < 0, -1.0, 1.0)
@@ -505,7 +504,8 @@ def _mlps_on_line(x, weight, bias, readout, offset):
 def _descend(losses, parameters, n_steps, learning_rate):
     """Minimise with Adam; yield the step and its losses, shape=[runs], before each step and after the last.
 
-    A run's loss depends on its own parameters only, and Adam works number by number: the sum keeps the runs apart.
+    Minimising the sum of the losses trains each run by itself: a loss depends on its own run's parameters only, and
+    Adam treats each number separately.
     """
     optimizer = torch.optim.Adam(parameters, lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(n_steps, 1))
@@ -520,7 +520,7 @@ def _descend(losses, parameters, n_steps, learning_rate):
 
 
 def _mlp(weight, bias, readout, offset):
-    """Make a torch network of arrays; `skip_init` leaves torch's global generator alone."""
+    """Make a torch network of arrays; `skip_init` does not draw from torch's global generator."""
     layers = []
     for W, b in ((weight, bias), (readout[None], offset[None])):
         layer = nn.utils.skip_init(nn.Linear, *W.shape[::-1], dtype=torch.float64)
@@ -530,11 +530,11 @@ def _mlp(weight, bias, readout, offset):
 
 
 def _curve(x, y):
-    """Both as tensors, sorted by x."""
+    """Return both as tensors, sorted by x."""
     x, y = finite_array("fit_mlps: x", x), finite_array("fit_mlps: y", y)
     if x.ndim != 1 or x.shape != y.shape:
-        raise ValueError(f"fit_mlps: x has shape {x.shape} and y {y.shape}, expected [points] for both")
+        raise ValueError(f"fit_mlps: x has shape {x.shape} and y {y.shape}, but [points] was expected for both")
     if len(np.unique(x)) < 2:
-        raise ValueError(f"fit_mlps: x has {len(np.unique(x))} distinct points, expected at least 2")
+        raise ValueError(f"fit_mlps: x has {len(np.unique(x))} distinct points, but at least 2 were expected")
     order = np.argsort(x)
     return torch.from_numpy(x[order]), torch.from_numpy(y[order])

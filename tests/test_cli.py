@@ -245,7 +245,7 @@ def test_interrupted_then_two_at_once(capsys, tmp_path, tiny):
 @pytest.mark.parametrize(
     ("content", "arguments", "status", "message"),
     [
-        (b'{"text": "a"}\n{"text": ', [], 1, "p.jsonl, line 2, is not JSON; an object like"),
+        (b'{"text": "a"}\n{"text": ', [], 1, "p.jsonl, line 2, is not JSON, but an object like"),
         (b'{"text": ""}', [], 1, "p.jsonl, line 1: text is empty"),
         (b'{"texts": "a"}', [], 1, 'an object with "text" was expected'),
         (b"", [], 1, "p.jsonl is empty"),
@@ -253,7 +253,7 @@ def test_interrupted_then_two_at_once(capsys, tmp_path, tiny):
         (b'{"text": "a"}', ["--out", "no/such.parquet"], 1, "there is no folder 'no'"),
         (b'{"text": "a"}', ["--out", "."], 2, "is a directory"),
         (b'{"text": "a"}', ["--out", "p.jsonl"], 1, "out is 'p.jsonl', which holds something else"),
-        (b'{"text": "a"}', ["--eps", "0.1", "2"], 1, "eps is 2.0, expected a number between 0 and 1"),
+        (b'{"text": "a"}', ["--eps", "0.1", "2"], 1, "eps is 2.0, but a number between 0 and 1 was expected"),
         (b'{"text": "a"}', ["--eps", "nan"], 1, "eps is nan"),
         (b'{"text": "a"}', ["--eps", "0.1,"], 2, "'' is not a valid float"),
         (b'{"text": "a"}', ["--eps"], 2, "requires an argument"),
@@ -518,7 +518,7 @@ def test_data(capsys, tmp_path, monkeypatch):
         (["dimension"], 2, "give either --text or --file"),
         (["dimension", "--text", "a", "--per-head"], 2, "give --out"),
         (["dimension", "--text", ""], 1, "prompt 0 is empty, but a text was expected"),
-        (["dimension", "--text", "a", "--eps", "2"], 1, "eps is 2.0, expected a number between 0 and 1"),
+        (["dimension", "--text", "a", "--eps", "2"], 1, "eps is 2.0, but a number between 0 and 1 was expected"),
         (["dimension", "--text", "a", "--eps", "x"], 2, "'x' is not a valid float"),
         (["dimension", "--text", "a", "--rule", "soft"], 2, "'soft' is not one of"),
         (["dimension", "--file", "no/such.txt"], 2, "does not exist"),

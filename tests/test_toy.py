@@ -320,9 +320,9 @@ def test_tokens_are_the_sinusoids_they_claim_to_be():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"x": [1, 2, 3]}, ValueError, r"fit_mlps: x has shape \(3,\) and y \(2,\), expected \[points\] for both"),
+        ({"x": [1, 2, 3]}, ValueError, r"fit_mlps: x has shape \(3,\) and y \(2,\), but \[points\] was expected"),
         ({"x": [[1], [2]], "y": [[1], [2]]}, ValueError, r"fit_mlps: x has shape \(2, 1\)"),
-        ({"x": [1, 1]}, ValueError, "fit_mlps: x has 1 distinct points, expected at least 2"),
+        ({"x": [1, 1]}, ValueError, "fit_mlps: x has 1 distinct points, but at least 2 were expected"),
         ({"x": [1, np.nan]}, ValueError, r"fit_mlps: x holds nan at \(1,\), but finite numbers were expected"),
         ({"y": [1, np.inf]}, ValueError, r"fit_mlps: y holds inf at \(1,\), but finite numbers were expected"),
         ({"y": ["a", "b"]}, TypeError, r"fit_mlps: y is \['a', 'b'\], but an array of real numbers"),
@@ -336,8 +336,8 @@ def test_tokens_are_the_sinusoids_they_claim_to_be():
         ({"learning_rate": np.nan}, ValueError, "fit_mlps: learning_rate holds nan, but finite numbers were expected"),
         ({"learning_rate": "fast"}, TypeError, "fit_mlps: learning_rate is 'fast', but a number above 0 was expected"),
         ({"snapshots": []}, ValueError, "fit_mlps: snapshots is empty"),
-        ({"snapshots": [0, 6]}, ValueError, r"snapshots is \(0, 6\), expected increasing steps within 0 to 5"),
-        ({"snapshots": [3, 2]}, ValueError, r"snapshots is \(3, 2\), expected increasing steps"),
+        ({"snapshots": [0, 6]}, ValueError, r"snapshots is \(0, 6\), but increasing steps within 0 to 5"),
+        ({"snapshots": [3, 2]}, ValueError, r"snapshots is \(3, 2\), but increasing steps"),
         ({"init": "random"}, ValueError, "fit_mlps: init is 'random', but 'spread' or 'torch' was expected"),
     ],
 )
@@ -352,19 +352,19 @@ def test_fit_mlps_says_what_is_wrong(change, error, message):
     [
         ({"heads": []}, ValueError, "train_grid: heads is empty, but at least one integer was expected"),
         ({"heads": [1, 0]}, ValueError, r"train_grid: heads\[1\] is 0, but at least 1 was expected"),
-        ({"heads": [9]}, ValueError, r"train_grid: heads is \(9,\), expected at most d_model = 8 of them"),
+        ({"heads": [9]}, ValueError, r"train_grid: heads is \(9,\), but at most d_model = 8 heads were expected"),
         ({"contexts": [2.5]}, TypeError, r"train_grid: contexts\[0\] is 2.5, but an integer was expected"),
         ({"seeds": [-3]}, ValueError, r"train_grid: seeds\[0\] is -3, but at least 0 was expected"),
-        ({"d_model": 7}, ValueError, "embed: d_model is 7, expected an even number"),
+        ({"d_model": 7}, ValueError, "embed: d_model is 7, but an even number"),
         ({"width": 0}, ValueError, "train_grid: width is 0, but at least 1 was expected"),
-        ({"bins": 2}, ValueError, "train_grid: stride is 3, but there are 2 bins; expected at most as many"),
+        ({"bins": 2}, ValueError, "train_grid: stride is 3, but at most 2, the number of bins, was expected"),
         ({"stride": 0}, ValueError, "train_grid: stride is 0, but at least 1 was expected"),
         ({"span": 0}, ValueError, "embed: span is 0, but at least 1 was expected"),
         ({"n_steps": None}, TypeError, "train_grid: n_steps is None, but an integer was expected"),
         ({"learning_rate": -1}, ValueError, "train_grid: learning_rate is -1, but a number above 0 was expected"),
-        ({"eps": 0}, ValueError, "train_grid: eps is 0, expected a number between 0 and 1"),
-        ({"eps": 1.0}, ValueError, "train_grid: eps is 1.0, expected a number between 0 and 1"),
-        ({"eps": [0.1]}, TypeError, r"train_grid: eps is \[0.1\], expected a number between 0 and 1"),
+        ({"eps": 0}, ValueError, "train_grid: eps is 0, but a number between 0 and 1 was expected"),
+        ({"eps": 1.0}, ValueError, "train_grid: eps is 1.0, but a number between 0 and 1 was expected"),
+        ({"eps": [0.1]}, TypeError, r"train_grid: eps is \[0.1\], but a number between 0 and 1 was expected"),
         ({"head_size": 4}, ValueError, "train_grid: head_size is 4, but 'split' or 'full' was expected"),
     ],
 )
@@ -377,10 +377,10 @@ def test_train_grid_says_what_is_wrong(change, error, message):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"t": [[0.0]]}, ValueError, r"embed: t has shape \(1, 1\), expected \[bins\]"),
+        ({"t": [[0.0]]}, ValueError, r"embed: t has shape \(1, 1\), but \[bins\] was expected"),
         ({"t": [np.nan]}, ValueError, r"embed: t holds nan at \(0,\), but finite numbers were expected"),
         ({"context": 0}, ValueError, "embed: context is 0, but at least 1 was expected"),
-        ({"d_model": 3}, ValueError, "embed: d_model is 3, expected an even number"),
+        ({"d_model": 3}, ValueError, "embed: d_model is 3, but an even number"),
         ({"span": 1.5}, TypeError, "embed: span is 1.5, but an integer was expected"),
     ],
 )
@@ -392,7 +392,7 @@ def test_embed_says_what_is_wrong(change, error, message):
 @pytest.mark.parametrize(
     ("points", "weight", "bias", "error", "message"),
     [
-        ([[1, 2]], [[1]], [0], ValueError, r"regions_along: .* shapes \(1, 2\), \(1, 1\) and \(1,\), expected"),
+        ([[1, 2]], [[1]], [0], ValueError, r"regions_along: .* shapes \(1, 2\), \(1, 1\) and \(1,\), but"),
         ([[1]], [[1]], [0, 0], ValueError, "regions_along: .* expected"),
         ([1], [[1]], [0], ValueError, "regions_along: .* expected"),
         ([[1]], [[1]], 0, ValueError, "regions_along: .* expected"),

@@ -1,12 +1,14 @@
 """What is known of transformers' models: which attention is exact, which is refused, and how their parts are found.
 
-Only the attention interface is the same in all of them. Layers are found by their number, MLPs and gates by the names
-that the families give them, and what is not known is refused with the reason.
+Only the attention interface is the same in all models. Layers are found by their number, and MLPs and gates by the
+names that the model families give them. A model that is not known is refused, with the reason.
 """
 
 import contextlib
 import copy
 import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from transformers.pytorch_utils import Conv1D
@@ -15,8 +17,8 @@ NOT_ROUTED = "does not route its attention through transformers' attention inter
 OFFLOADED = "offloads keys and values, for which torch has no accelerator"
 # Routed through the interface, yet not one softmax per head over the tokens.
 NOT_SOFTMAX = {"diffllama": "subtracts two softmaxes", "deepseek_v4": "attends to summaries of tokens too"}
-# What an attention function may be handed besides query, key, value and mask without a change to the weights. Anything
-# else that is given might change them, and is refused.
+# Arguments of an attention function, besides query, key, value and mask, that do not change the weights. Any other one
+# that is given might change them, and is refused.
 _HARMLESS = {
     "dropout", "is_causal", "sliding_window", "position_ids", "cache_position", "use_cache", "output_attentions",
     "output_hidden_states", "output_router_logits", "return_dict", "deterministic", "logits_to_keep",
@@ -24,7 +26,7 @@ _HARMLESS = {
 }  # fmt: skip
 
 LINEAR = torch.nn.Linear | Conv1D
-# What a block calls the module that its MLP begins with.
+# Names that blocks give to the module with which their MLP begins.
 _MLPS = ("mlp", "feed_forward", "ffn", "block_sparse_moe", "fc1")
 # The linear maps of an MLP, by their names; the first goes into the activation.
 _GATED = (
@@ -36,37 +38,39 @@ _GATED = (
     ("dense_h_to_4h", "dense_4h_to_h"),  # gpt_neox, bloom, falcon, ...
     ("up_proj", "down_proj"),  # nemotron, mpt
 )
-_FIRST_HALF = ("phi3", "glm", "glm4")  # seen in their source; others may hold the halves the other way round
+_FIRST_HALF = ("phi3", "glm", "glm4")  # as their source shows; other models may hold the halves in the other order
 
 
 class UncountableError(Exception):
-    """What cannot be measured; raised deep in a forward pass, it carries the reason."""
+    """Raised deep in a forward pass when a model cannot be measured; the message is the reason."""
+
+
+def unfit(function: str, model: Any, found: str, expected: str, kind: type[Exception] = ValueError) -> Exception:
+    """Return the error for a model that cannot be used; `found` continues the name of its class."""
+    return kind(f"{function}: model is a {type(model).__name__}{found}, but {expected} was expected")
 
 
 @contextlib.contextmanager
-def refusing(function, model, expected):
-    """Turn the reason of an :class:`UncountableError` into a ValueError that `function` opens, and names the model."""
+def refusing(function: str, model: Any, expected: str) -> Iterator[None]:
+    """Turn an :class:`UncountableError` into a ValueError that names the model and the reason."""
     try:
         yield
     except UncountableError as error:
         raise ValueError(f"{function}: model is a {type(model).__name__}, which {error}; expected {expected}") from None
 
 
-def check_model(function, model, *, virtual=False) -> None:
-    """Refuse what is no causal transformers model, and, unless `virtual`, one with virtual tokens; `function` opens."""
+def check_model(function: str, model: Any, *, virtual: bool = False) -> None:
+    """Refuse anything but a causal transformers model; and, unless `virtual`, a model with virtual tokens."""
     if not hasattr(model, "set_attn_implementation"):
-        raise TypeError(f"{function}: model is a {type(model).__name__}, but a transformers model was expected")
+        raise unfit(function, model, "", "a transformers model", TypeError)
     if model.config.is_encoder_decoder:
-        raise ValueError(f"{function}: model is a {type(model).__name__}, but a causal language model was expected")
-    if not virtual and virtual_tokens(model):
-        raise ValueError(
-            f"{function}: model is a {type(model).__name__} with {virtual_tokens(model)} virtual tokens, but one "
-            "without was expected"
-        )
+        raise unfit(function, model, "", "a causal language model")
+    if not virtual and (n_virtual := virtual_tokens(model)):
+        raise unfit(function, model, f" with {n_virtual} virtual tokens", "one without")
 
 
-def check_arguments(module, arguments) -> None:
-    """Refuse an attention function's further arguments where they may change the weights."""
+def check_arguments(module: torch.nn.Module, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of an attention function that may change the weights."""
     for argument in arguments:
         if argument not in _HARMLESS and arguments[argument] is not None:
             raise UncountableError(f"hands its attention function {argument!r}, which is not accounted for")
@@ -74,8 +78,8 @@ def check_arguments(module, arguments) -> None:
         raise UncountableError("attends to later tokens")
 
 
-def eager_attention(module):
-    """Eager attention function of a module's own architecture, and the number of the layer that it is in."""
+def eager_attention(module: torch.nn.Module) -> tuple[Callable, int]:
+    """Return the eager attention function of a module's architecture, and the number of the module's layer."""
     homes = [vars(sys.modules[kind.__module__]) for kind in type(module).__mro__]
     eager = next((home["eager_attention_forward"] for home in homes if "eager_attention_forward" in home), None)
     layer = getattr(module, "layer_idx", None)
@@ -84,58 +88,58 @@ def eager_attention(module):
     return eager, layer
 
 
-def virtual_tokens(model, *, read=False) -> int:
-    """Tokens that peft puts before every prompt; with `read`, those that come as embeddings and not as a cache."""
-    config = getattr(model, "active_peft_config", None)
+def virtual_tokens(model: Any, *, read: bool = False) -> int:
+    """Count the tokens that peft puts before every prompt; with `read`, only those that are embedded, not cached."""
+    config: Any = getattr(model, "active_peft_config", None)
     if not getattr(config, "is_prompt_learning", False) or model._adapters_disabled:
         return 0
     return 0 if read and config.peft_type in ("PREFIX_TUNING", "CARTRIDGE") else config.num_virtual_tokens
 
 
-def cached(past_key_values) -> int:
-    """Tokens in a cache."""
+def cached(past_key_values: Any) -> int:
+    """Count the tokens in a cache, or in none."""
     return 0 if past_key_values is None else int(past_key_values.get_seq_length())
 
 
-def copied(function, cache):
-    """Copy of a cache, free of the graph that a pass with gradients leaves in it; `function` opens the error."""
+def copied(function: str, cache: Any) -> Any:
+    """Copy a cache, without the autograd graph that a pass with gradients leaves in it."""
     if getattr(cache, "offloading", False) and not torch.accelerator.is_available():
-        raise ValueError(f"{function}: past_key_values {OFFLOADED}; expected a cache in memory")
+        raise ValueError(f"{function}: past_key_values {OFFLOADED}, but a cache in memory was expected")
     held = [value for layer in getattr(cache, "layers", ()) for value in vars(layer).values()]
     memo = {id(value): value.detach().clone() for value in held if isinstance(value, torch.Tensor)}
     memo |= {id(value): value for value in vars(cache).values() if isinstance(value, torch.Stream)}
     return copy.deepcopy(cache, memo)
 
 
-def layer_count(function, model) -> int:
-    """Return the number of layers that a model's configuration tells; `function` opens the error."""
+def layer_count(function: str, model: Any) -> int:
+    """Return the number of layers, which the model's configuration states."""
     check_model(function, model)
     n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     if n_layers is None:
-        raise ValueError(f"{function}: model is a {type(model).__name__}, whose number of layers is not known")
+        raise unfit(function, model, ", whose number of layers is not known", "num_hidden_layers in its configuration")
     return n_layers
 
 
-def find_blocks(model):
-    """Return the model's layers, as modules in their order; nothing where no list of modules has their number."""
+def find_blocks(model: Any) -> Sequence[torch.nn.Module]:
+    """Return the model's layers, as modules in their order; empty if no list of modules has that many."""
     config = model.config.get_text_config()
     n_layers = getattr(config, "num_hidden_layers", None)
-    # A vision tower may be as deep: the language model is the part that has the text's configuration.
+    # A vision tower may have as many layers: the language model is the part that has the text's configuration.
     home = next((part for part in model.modules() if getattr(part, "config", None) is config), model)
     lists = (part for part in home.modules() if isinstance(part, torch.nn.ModuleList))
     return next((part for part in lists if len(part) == n_layers), ())
 
 
-def find_mlps(blocks) -> list:
-    """Return the module that the MLP of each block begins with, None where no name is known."""
+def find_mlps(blocks: Sequence[torch.nn.Module]) -> list:
+    """Return the module with which the MLP of each block begins, or None if the block has no known name for it."""
     return [next((getattr(block, name) for name in _MLPS if hasattr(block, name)), None) for block in blocks]
 
 
-def find_gate(function, model, layer):
-    """Projection whose output goes into the MLP's activation, and whether that is its first half only."""
-    blocks, found = find_blocks(model), []
+def find_gate(function: str, model: Any, layer: int) -> tuple[torch.nn.Module, bool]:
+    """Return the projection whose output enters the MLP's activation, and whether only its first half does."""
+    blocks, found, expected = find_blocks(model), [], "one MLP with a known gate"
     if not blocks:
-        raise ValueError(f"{function}: model is a {type(model).__name__}, whose layers were not found")
+        raise unfit(function, model, ", whose layers were not found", expected)
     block = blocks[layer]
     for module in block.modules():
         linear = {name for name, child in module.named_children() if isinstance(child, LINEAR)}
@@ -146,30 +150,27 @@ def find_gate(function, model, layer):
         names = sorted({type(module).__name__ for module in block.children()})
         reason = f"holds {len(found)} MLPs with a known gate ({', '.join(names)})"
     elif found[0][1] == "gate_up_proj" and model.config.get_text_config().model_type not in _FIRST_HALF:
-        reason = "has a gate in one half of gate_up_proj, unknown which"
+        reason = "has a gate in an unknown half of gate_up_proj"
     elif found[0][0].weight.is_meta:
         reason = "has weights that are offloaded"
     elif kind := quantised(found[0][0].weight):
         reason = f"has weights of type {kind}"
     elif (kind := type(found[0][0])) not in (torch.nn.Linear, Conv1D):
-        reason = f"has a {kind.__name__}, which may compute other than its weights tell,"
+        reason = f"has a {kind.__name__}, which may compute something else than its weights say"
     else:
         return found[0][0], found[0][1] == "gate_up_proj"
-    raise ValueError(
-        f"{function}: model is a {type(model).__name__}, whose layer {layer} {reason}; expected one MLP with a known "
-        "gate"
-    )
+    raise unfit(function, model, f", whose layer {layer} {reason}", expected)
 
 
-def quantised(weight) -> str | None:
-    """Return the type of weights that stand for others, which a scale or another tensor belongs to."""
+def quantised(weight: torch.nn.Parameter) -> str | None:
+    """Return the type of weights that are quantised, and mean something only with a scale; None for plain weights."""
     if type(weight.data) is not torch.Tensor:
         return type(weight.data).__name__
     plain = weight.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
     return None if plain else str(weight.dtype)
 
 
-def linear_map(module):
-    """Weights and biases of a linear module, shape=[out, in] and shape=[out]; zeros where it has no bias."""
+def linear_map(module: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return weights, shape=[out, in], and biases, shape=[out], of a linear module; zeros if it has no bias."""
     W = module.weight if isinstance(module, torch.nn.Linear) else module.weight.T  # Conv1D is a transposed Linear
     return W, W.new_zeros(len(W)) if module.bias is None else module.bias

@@ -1,51 +1,35 @@
 """The soft intrinsic dimension of attention, counted while the model's own fast attention runs.
 
 For each row i of an attention map, ID_eps(i) counts the entries above a threshold (arXiv 2407.02678, eq. 8). Eager
-attention would hand over every T x T map; at useful lengths that costs gigabytes. Here the forward pass goes on
-through scaled-dot-product attention, whose kernel also knows each row's logsumexp, and a second product of a few query
-rows with the keys gives the counts.
+attention would return every T x T map; at useful lengths that takes gigabytes. Here the forward pass uses
+scaled-dot-product attention, whose kernel also computes each row's logsumexp, and a second product of a few query rows
+with the keys gives the counts.
 """
 
 import contextlib
 import contextvars
 import copy
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from transformers import GenerationMixin
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from geolib.dimension.architectures import (
-    NOT_ROUTED,
-    NOT_SOFTMAX,
-    OFFLOADED,
-    UncountableError,
-    cached,
-    check_arguments,
-    copied,
-    layer_count,
-    refusing,
-    virtual_tokens,
-)
-from geolib.dimension.lm import (
-    attending,
-    check_ids,
-    check_mask,
-    check_positions,
-    device_of,
-    layer_numbers,
-    ours,
-    read,
-)
+from geolib.checks import choice
+from geolib.dimension import architectures, lm
+from geolib.dimension.architectures import UncountableError
 from geolib.dimension.rows import AttentionMap, LogSumExp, count_weights, row_statistics
 from geolib.dimension.rules import RULES, check_eps, check_rule, keep
+from geolib.typing import Model
 
 _NAME = "geolib_counting"
 _EXPECTED = "one plain softmax per head, through the attention interface"
@@ -53,24 +37,24 @@ _EXPECTED = "one plain softmax per head, through the attention interface"
 
 @dataclass(frozen=True)
 class AttentionDimension:
-    """Intrinsic dimension of attention, ID_eps, per head.
+    """The intrinsic dimension of attention, ID_eps, of each head; made by `attention_dimension`.
 
     Attributes
     ----------
     per_head : array-like, shape=[batch, layers, heads, tokens], int
-        Entries of the attention row that exceed the threshold; -1 where the token is padding. With a sequence of
-        eps there is a leading axis: ``shape=[eps, batch, layers, heads, tokens]``.
+        Number of entries of the attention row that exceed the threshold; -1 where the token is padding. With a sequence
+        of eps there is a leading axis: ``shape=[eps, batch, layers, heads, tokens]``.
     visible : array-like, shape=[batch, layers, tokens], int
-        Tokens that the row may attend to; 0 where the token is padding.
+        Number of tokens that the row may attend to; 0 where the token is padding.
     eps : tuple of float
-        Thresholds, in the order of the leading axis (one without it).
+        Thresholds, in the order of the leading axis; a single one if there is no such axis.
     rule : str
         A name in :data:`~geolib.dimension.RULES`.
     sink_share : array-like, shape=[batch, layers, heads, tokens], or None
-        Weight on the first token that is not padding. This and the following are there when ``statistics`` was
+        Weight on the first token that is not padding. This and the following arrays are None unless ``statistics`` was
         asked for, and NaN where the token is padding.
     entropy : array-like, shape=[batch, layers, heads, tokens], or None
-        Shannon's entropy of the row in nats (of its weights over their sum, where a model's own sinks take a part).
+        Shannon's entropy of the row in nats. If a model's own sinks take a part, the weights are divided by their sum.
     renyi2 : array-like, shape=[batch, layers, heads, tokens], or None
         Rényi's entropy of order 2 of the same weights p in nats, -log sum_j p_j^2: at most ``entropy``.
     mass_above : array-like, shape as ``per_head``, or None
@@ -104,34 +88,33 @@ class AttentionDimension:
 
 
 def attention_dimension(
-    model,
-    input_ids,
-    attention_mask=None,
+    model: Model,
+    input_ids: ArrayLike,
+    attention_mask: ArrayLike | None = None,
     *,
-    eps=0.1,
-    rule="absolute",
-    tokens="last",
-    statistics=False,
-    position_ids=None,
-    past_key_values=None,
+    eps: float | Sequence[float] = 0.1,
+    rule: str = "absolute",
+    tokens: str = "last",
+    statistics: bool = False,
+    position_ids: ArrayLike | None = None,
+    past_key_values: Any = None,
 ) -> AttentionDimension:
     r"""Count, for every layer and head, how many tokens a token attends to by more than eps.
 
-    ID_eps(i) is, summed over heads, the number of j <= i with Attn(X)_ij > eps (arXiv 2407.02678, eq. 8). One forward
-    pass through the model's fast attention; the counts are those of the eager maps, without these being held.
+    ID_eps(i) is, summed over heads, the number of j <= i with Attn(X)_ij > eps (arXiv 2407.02678, eq. 8). It takes one
+    forward pass through the model's fast attention; the counts are those of the eager maps, which are never stored.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        A causal language model whose attention goes through transformers' attention interface. It leaves the call
-        as it entered it. What peft adds to it is measured with it; virtual tokens are attended to and counted as
-        keys, and have no rows.
+        A causal language model whose attention goes through transformers' attention interface. The model is not
+        modified. Adapters of peft are measured with it; virtual tokens are counted as keys, but have no rows.
     input_ids : array-like, shape=[batch, tokens], int
         Token ids; ``shape=[tokens]`` is taken as a batch of one.
     attention_mask : array-like, shape=[batch, tokens], optional
         1 for tokens, 0 for padding, on either side. With ``past_key_values``, ``shape=[batch, past + tokens]``.
     eps : float or sequence of float
-        Threshold(s) in (0, 1). A dense grid is one pass too.
+        Threshold(s) in (0, 1). Any number of them takes one forward pass.
     rule : str
         A name in :data:`~geolib.dimension.RULES`: with ``"absolute"`` count entries above eps (the printed eq. 8), with
         ``"relative"`` those above eps times the row's largest entry (the released code of arXiv 2312.01648).
@@ -140,11 +123,11 @@ def attention_dimension(
     statistics : bool
         Whether to measure the sink's share, the entropies and the mass above eps too.
     position_ids : array-like, shape=[batch, tokens], optional
-        Handed to the model. Without them it counts positions as it does in any call: from the first column, so that
-        left padding shifts the tokens of a model with learned absolute positions (gpt2). Rotary ones do not care.
+        Positions of the tokens. Without them the model counts positions from the first column, as in any call, so that
+        left padding shifts the tokens of a model with learned absolute positions (gpt2); rotary ones are unaffected.
     past_key_values : transformers.Cache, optional
-        Keys and values of the tokens before ``input_ids``, as the model returned them, of any kind, empty or not. They
-        are copied: the cache leaves the call as it entered it.
+        Cache of the tokens before ``input_ids``, of any kind, as the model returned it. It may be empty. The cache is
+        copied, not modified.
 
     Returns
     -------
@@ -153,17 +136,17 @@ def attention_dimension(
     Raises
     ------
     ValueError
-        An empty or too long prompt, eps outside (0, 1), an unknown rule, a mask that does not fit, or a model whose
-        attention cannot be counted (named, with the reason).
+        If a prompt is empty or too long, eps is outside (0, 1), the rule is unknown, the mask does not fit, or the
+        model's attention cannot be counted (the error gives the reason).
     TypeError
-        ``model`` is no transformers model, or eps no number.
+        If ``model`` is not a transformers model, or eps is not a number.
 
     Notes
     -----
-    Scores and softmax are taken in float32 whatever the type of the model, as inside its fused kernel, and compared
-    there: a weight of exactly eps does not exceed it. Eager attention in bfloat16 rounds scores to 8 bits first, so
-    weights within some per cent of eps may fall on its other side. Under autocast queries and keys are rounded as they
-    are for the kernel, and nothing after that.
+    Scores and softmax are computed and compared in float32 for every type of model, as inside its fused kernel. A
+    weight of exactly eps does not exceed it. Eager attention in bfloat16 rounds scores to 8 bits first, so weights
+    within some per cent of eps may be counted differently there. Under autocast, queries and keys are rounded as for
+    the kernel, and nothing after that.
 
     Examples
     --------
@@ -174,107 +157,114 @@ def attention_dimension(
     (2, 1, 30, 9, 1)
     """
     inputs = _check_inputs(model, input_ids, attention_mask, position_ids, past_key_values)
-    settings = {"eps": eps, "rule": [rule], "tokens": tokens, "statistics": statistics}
-    with measuring(model, attention_mask=inputs.get("attention_mask"), **settings) as measure:
-        measure.n_past = cached(past_key_values)
-        read(model, **inputs)
+    mask = inputs.get("attention_mask")
+    with measuring(model, eps=eps, rule=[rule], tokens=tokens, statistics=statistics, attention_mask=mask) as measure:
+        measure.n_past = architectures.cached(past_key_values)
+        lm.read(model, **inputs)
     return measure.result()
 
 
-def attention_edges(model, input_ids, *, layer=None, eps=0.1) -> pd.DataFrame:
-    """Edges of the attention graphs: the entries above eps, and nothing else (arXiv 2407.02678, eq. 6).
+def attention_edges(
+    model: Model, input_ids: ArrayLike, *, layer: int | Sequence[int] | None = None, eps: float = 0.1
+) -> pd.DataFrame:
+    """List the edges of the attention graphs: the entries above eps (arXiv 2407.02678, eq. 6).
 
     Parameters
     ----------
     model, input_ids
-        As in :func:`attention_dimension`; one prompt.
+        As in :func:`attention_dimension`, with a single prompt.
     layer : int or sequence of int, optional
-        From 0; negative counts from the last. By default all of them. Any number is one pass.
+        Numbers of layers, from 0; a negative number counts from the last. By default all layers. It is always one
+        forward pass.
     eps : float
         Threshold in (0, 1): at most 1 / eps edges leave a token in each head.
 
     Returns
     -------
     pandas.DataFrame
-        ``layer``, ``head``, ``query`` (the token that attends), ``key`` (what it attends to), ``weight``.
+        ``layer``, ``head``, ``query`` (the token that attends), ``key`` (the token attended to), ``weight``.
 
     Raises
     ------
     ValueError
-        As :func:`attention_dimension`; also more than one prompt, or no such layer.
+        As :func:`attention_dimension`; and if there is more than one prompt, or a layer does not exist.
     """
-    ids = check_ids("attention_edges", model, input_ids, one=True)
-    every = range(layer_count("attention_edges", model))
-    wanted = layer_numbers("attention_edges", model, every if layer is None else layer)
+    ids = lm.check_ids("attention_edges", model, input_ids, one=True)
+    every = range(architectures.layer_count("attention_edges", model))
+    wanted = lm.layer_numbers("attention_edges", model, every if layer is None else layer)
     with measuring(model, eps=check_eps("attention_edges", [eps]), tokens="all") as measure:
         measure.edges_of = wanted
-        read(model, input_ids=ids)
+        lm.read(model, input_ids=ids)
     columns = (torch.cat(part).cpu().numpy() for part in zip(*measure.edges, strict=True))
     return pd.DataFrame(dict(zip(("layer", "head", "query", "key", "weight"), columns, strict=True)))
 
 
 @contextlib.contextmanager
-def measuring(model, *, eps=0.1, rule="absolute", tokens="last", statistics=False, attention_mask=None):
-    """Count attention during whatever forward pass of ``model`` runs inside the ``with`` block.
+def measuring(
+    model: Model,
+    *,
+    eps: float | Sequence[float] = 0.1,
+    rule: str | Sequence[str] = "absolute",
+    tokens: str = "last",
+    statistics: bool = False,
+    attention_mask: ArrayLike | None = None,
+) -> Iterator[Any]:
+    """Count the attention of a forward pass of ``model`` that runs inside the ``with`` block.
 
-    Only the first pass is counted. Inside ``model.generate`` that is the prompt, once each, in however many passes it
-    is read, with whatever candidate tokens behind it, and whatever the number of beams or samples. Afterwards the
-    yielded object's ``result()`` returns an :class:`AttentionDimension`, and its ``results()`` one per rule when
-    ``rule`` is a sequence. Parameters as in :func:`attention_dimension`; batches that are padded need the same
-    ``attention_mask`` as the model is given (``generate`` tells its own). Another thread that would measure the same
-    model waits until the block ends.
+    Only the first pass is counted. For ``model.generate`` this is the reading of the prompts. Each prompt is counted
+    once, even if it is read in several passes, if candidate tokens follow it, or with several beams or samples.
+
+    The parameters are those of :func:`attention_dimension`. For a padded batch, ``attention_mask`` must be the one that
+    the model is given; inside ``generate`` it is known. Afterwards the yielded object's ``result()`` returns an
+    :class:`AttentionDimension`; if ``rule`` is a sequence, ``results()`` returns one for each rule. Another thread that
+    would measure the same model waits until the block ends.
 
     Yields
     ------
     _Recorder
     """
-    rules = check_rule("attention_dimension", rule)
-    if tokens not in ("last", "all"):
-        raise ValueError(f"attention_dimension: tokens is {tokens!r}, but 'last' or 'all' was expected")
-    eps, scalar = check_eps("attention_dimension", eps), isinstance(eps, Real)
-    recorder = _Recorder(eps, rules, tokens, bool(statistics), None, scalar)
-    recorder.virtual, recorder.n_read = virtual_tokens(model), virtual_tokens(model, read=True)
-    recorder.pad(None if attention_mask is None else check_mask("attention_dimension", attention_mask))
-    recorder.modules = frozenset(model.modules())
-    running = _RECORDERS.set((*_RECORDERS.get(), recorder))
-    with refusing("attention_dimension", model, _EXPECTED):
-        try:
-            if model.config.model_type in NOT_SOFTMAX:
-                raise UncountableError(NOT_SOFTMAX[model.config.model_type])
-            with attending(model, _NAME, _counting_attention, sdpa_mask), _heard(model):
-                yield recorder
-        finally:
-            _RECORDERS.reset(running)
+    rules, scalar = check_rule("attention_dimension", rule), isinstance(eps, Real)
+    choice("attention_dimension: tokens", tokens, "last", "all")
+    recorder = _Recorder(check_eps("attention_dimension", eps), rules, tokens, bool(statistics), scalar)
+    recorder.virtual = architectures.virtual_tokens(model)
+    recorder.n_read = architectures.virtual_tokens(model, read=True)
+    recorder.pad(None if attention_mask is None else lm.check_mask("attention_dimension", attention_mask))
+    recorder.modules = frozenset(module for _, module in model.named_modules())
+    with architectures.refusing("attention_dimension", model, _EXPECTED):
+        with contextlib.ExitStack() as stack:
+            stack.callback(_RECORDERS.reset, _RECORDERS.set((*_RECORDERS.get(), recorder)))
+            if model.config.model_type in architectures.NOT_SOFTMAX:
+                raise UncountableError(architectures.NOT_SOFTMAX[model.config.model_type])
+            stack.enter_context(lm.attending(model, _NAME, _counting_attention, sdpa_mask))
+            _listen(model, recorder, stack)
+            yield recorder
         layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
         if not recorder.rows:
-            unheard = NOT_ROUTED if recorder.ran else f"was not heard to attend: no pass ran here, or it {NOT_ROUTED}"
+            bypassed = architectures.NOT_ROUTED
+            unheard = bypassed if recorder.ran else f"was not heard to attend: no pass ran here, or it {bypassed}"
             raise UncountableError("has not read its prompt to the end" if recorder.passed else unheard)
         if len(recorder.rows) != layers:
             raise UncountableError(f"passed {len(recorder.rows)} of its {layers} layers through softmax attention")
 
 
-@contextlib.contextmanager
-def _heard(model):
-    """Let every call of `generate` tell the recorder what the prompts are: a pass may hold part of them, or more."""
-    recorder = _recorder_of(model)
-    hear = ours(lambda *_: setattr(recorder, "ran", True))
-    with contextlib.ExitStack() as stack:
-        for part in {model, getattr(model, "base_model", model)}:
-            stack.enter_context(part.register_forward_pre_hook(hear))
-        for part in model.modules():
-            if isinstance(part, GenerationMixin) and "generate" not in vars(part):
-                part.generate = functools.partial(_generate, part.generate)
-                stack.callback(delattr, part, "generate")
-        yield
+def _listen(model, recorder, stack):
+    """Note each pass of the whole model, and the prompts of `generate`: a pass may hold part of them, or more."""
+    hear = lm.ours(lambda *_: setattr(recorder, "ran", True))
+    for part in {model, getattr(model, "base_model", model)}:
+        stack.enter_context(part.register_forward_pre_hook(hear))
+    for part in model.modules():
+        if isinstance(part, GenerationMixin) and "generate" not in vars(part):
+            part.generate = functools.partial(_generate, part.generate)
+            stack.callback(delattr, part, "generate")
 
 
 def _generate(generate, *args, **kwargs):
-    """Call a model's `generate`; the first call of a measurement is noted."""
+    """Call a model's `generate`, after noting the prompts of the first call of a measurement."""
     recorder = _recorder_of(generate.__self__)
     if recorder is None or recorder.passed:
         return generate(*args, **kwargs)
     recorder.note(generate, *args, **kwargs)
-    # What is compiled cannot be counted, and later passes need not be.
+    # A compiled pass cannot be counted. Later calls are not counted, and may be compiled.
     return generate(*args, **({} if "custom_generate" in kwargs else {"disable_compile": True}) | kwargs)
 
 
@@ -286,21 +276,21 @@ class _Recorder:
     rules: tuple[str, ...]
     tokens: str
     statistics: bool
-    attention_mask: torch.Tensor | None
-    scalar: bool
-    ran: bool = False  # whether a pass of the whole model did
-    n_past: int = 0  # tokens in the cache
-    n_prompts: int | None = None  # what `generate` was given, and of how many tokens that are not in the cache
-    length: int | None = None
-    virtual: int = 0  # tokens before the prompt that are no text's, and how many of them are read like it
-    n_read: int = 0
+    scalar: bool  # whether eps is one number
+    attention_mask: torch.Tensor | None = None
+    ran: bool = False  # whether a pass of the whole model began
+    n_past: int = 0  # number of tokens in the cache
+    n_prompts: int | None = None  # number of prompts that `generate` was given
+    length: int | None = None  # number of their tokens that are not in the cache
+    virtual: int = 0  # number of virtual tokens before the prompt
+    n_read: int = 0  # number of virtual tokens that the model reads like those of the prompt
     edges_of: Sequence[int] = ()  # layers whose edges above eps are kept
-    # By module, for each pass over a part of the prompt: what the rows see, shape=[batch, tokens]; their counts,
-    # shape=[rules, eps, batch, heads, tokens]; and what `row_statistics` gives.
+    # By module, for each pass over a part of the prompt: numbers of visible tokens, shape=[batch, tokens]; counts,
+    # shape=[rules, eps, batch, heads, tokens]; and what `row_statistics` returns.
     rows: dict = field(default_factory=dict)
-    edges: list = field(default_factory=list)  # per block of rows: layer, head, query, key, weight
-    passed: dict = field(default_factory=dict)  # tokens, by module
-    modules: frozenset = frozenset()  # of the model: another may be measured meanwhile
+    edges: list = field(default_factory=list)  # for each block of rows: layer, head, query, key, weight
+    passed: dict = field(default_factory=dict)  # number of tokens read, by module
+    modules: frozenset = frozenset()  # those of the model: another model may be measured meanwhile
 
     def pad(self, mask):
         """Note which tokens are padding."""
@@ -314,41 +304,39 @@ class _Recorder:
         kwargs |= kwargs.pop("kwargs", {})
         given = (kwargs.get(name) for name in ("inputs_embeds", "inputs", "input_ids"))
         ids, mask = next((one for one in given if one is not None), None), kwargs.get("attention_mask")
-        # A setting that is no keyword is the configuration's, and what that leaves open is the model's.
+        # Keywords go before the configuration that is given, and this before the model's own.
         config = vars(kwargs.get("generation_config") or model.generation_config)
         config = vars(model.generation_config) | {name: value for name, value in config.items() if value is not None}
         settings = config | kwargs
         if settings.get("cache_implementation") == "paged":
             raise UncountableError("reads its prompts from a paged cache here")
         if "offloaded" in str(settings.get("cache_implementation")) and not torch.accelerator.is_available():
-            raise UncountableError(f"{OFFLOADED} here")
+            raise UncountableError(f"{architectures.OFFLOADED} here")
         if ids is None:
             return
         padding, ends = settings["pad_token_id"], settings["eos_token_id"]
         if mask is None and ids.ndim == 2 and padding not in (None, *np.atleast_1d(ends)):
-            mask = (ids != padding).long()  # as generate itself takes it
-        self.n_past = cached(kwargs.get("past_key_values"))
+            mask = (ids != padding).long()  # the mask that generate itself makes
+        self.n_past = architectures.cached(kwargs.get("past_key_values"))
         self.n_prompts, self.length = len(ids), ids.shape[1] + self.n_read
-        if mask is None or mask.shape[1] == ids.shape[1]:  # else the ids are those that are not in the cache
+        if mask is None or mask.shape[1] == ids.shape[1]:  # otherwise the ids leave out the tokens in the cache
             self.length -= self.n_past
         if mask is not None and self.attention_mask is None:
             self.pad(mask)
 
-    def add(self, module, attention: AttentionMap, normaliser):
-        """Count one layer; ``normaliser``, shape=[batch, heads, queries], if known, spares the softmax."""
+    def add(self, module, attention, normaliser):
+        """Count one layer; with ``normaliser``, shape=[batch, heads, queries], no softmax is needed."""
         n_queries, passed = attention.query.shape[2], self.passed.get(module, 0)
         self.passed[module] = passed + n_queries
         rest = self.length - passed if self.length is not None else 0 if passed else n_queries
         if rest <= 0 or (self.tokens == "last" and rest > n_queries):
             return
-        # The cache of a sliding window forgets: then the keys are the last of all tokens.
+        # The cache of a sliding window drops old tokens: then the keys are those of the last tokens.
         forgotten = max(0, self.n_past + passed + n_queries - attention.key.shape[2])
         attention, normaliser = self._of_prompts(attention, normaliser, min(rest, n_queries))
         held, rows = len(attention.query), passed + attention.query.shape[2]
-        if self.attention_mask is not None and (
-            len(self.attention_mask) != held or self.attention_mask.shape[1] < rows
-        ):
-            shape = tuple(self.attention_mask.shape)
+        shape = (held, rows) if self.attention_mask is None else tuple(self.attention_mask.shape)
+        if shape[0] != held or shape[1] < rows:
             raise ValueError(f"attention_dimension: attention_mask has shape {shape}, but {held, rows} was expected")
         parts_so_far = self.rows.setdefault(module, [])
         layer, statistics = list(self.rows).index(module), self.statistics
@@ -356,7 +344,7 @@ class _Recorder:
         if scored and normaliser is not None and self.tokens == "all" and not statistics and layer not in self.edges_of:
             counts, seen = attention.count(normaliser, self.eps, self.rules)
             measured = {"counts": counts, "seen": seen}
-            # The kernel takes a query of NaN for a row that sees nothing.
+            # The kernel gives a query of NaN the logsumexp of a row that sees nothing, so the query is tested too.
             broken = (normaliser + attention.query.sum(-1)).isnan()
         else:
             parts = []
@@ -372,11 +360,12 @@ class _Recorder:
             measured = {name: torch.cat([part[name] for part in parts], dim=-1) for name in parts[0]}
             broken = measured.pop("broken")
         if (broken & (measured["seen"] > 0)[:, None]).any():
-            raise ValueError(f"attention_dimension: model gives NaN attention in layer {layer + 1}")
+            found = f"NaN attention in layer {layer + 1}"
+            raise ValueError(f"attention_dimension: model gives {found}, but finite values were expected")
         parts_so_far.append({name: value.cpu() for name, value in measured.items()})
 
     def _of_prompts(self, attention, normaliser, n_queries):
-        """Keep each prompt's first row of the batch (beams and samples begin alike), and its first queries."""
+        """Keep each prompt's first row of the batch (its beams or samples are equal here), and its first queries."""
         every, later = len(attention.query) // (self.n_prompts or len(attention.query)), attention.query.shape[2]
         if every == 1 and later == n_queries:
             return attention, normaliser
@@ -392,44 +381,46 @@ class _Recorder:
         head, row, token = keep(self.rules[0], weights, self.eps[0]).nonzero(as_tuple=True)
         self.edges.append((torch.full_like(head, layer), head, row + rows.start, token, weights[head, row, token]))
 
-    def _last_rows(self, attention) -> torch.Tensor:
-        """Row of the last token that is not padding, shape=[batch]."""
+    def _last_rows(self, attention):
+        """Return the row of the last token that is not padding, shape=[batch]."""
         query = attention.query
         last = torch.full((query.shape[0],), query.shape[2] - 1, device=query.device)
         if self.attention_mask is None:
             return last
         last = last - self.attention_mask.to(query.device).flip(-1).to(torch.int32).argmax(-1)
         if (last < 0).any():
-            raise ValueError("attention_dimension: attention_mask ends in padding before the pass that is measured")
+            found = "ends in padding before the pass that is measured"
+            raise ValueError(f"attention_dimension: attention_mask {found}, but a token in this pass was expected")
         return last
 
-    def _first_tokens(self, batch) -> torch.Tensor:
-        """Place of the first token that is not padding, shape=[batch]."""
+    def _first_tokens(self, batch):
+        """Return the place of the first token that is not padding, shape=[batch]."""
         if self.attention_mask is None:
             return torch.zeros(batch, dtype=torch.long)
         return self.attention_mask.to("cpu", torch.int32).argmax(-1)
 
     def results(self) -> dict[str, AttentionDimension]:
-        """One :class:`AttentionDimension` per rule."""
+        """Return an :class:`AttentionDimension` for each rule."""
         if not self.rows:
-            raise ValueError("attention_dimension: result is asked for before the model has read its prompt")
+            raise ValueError("attention_dimension: result is asked for before a pass, but a pass was expected first")
         layers = [
             {name: torch.cat([part[name] for part in parts], -1) for name in parts[0]} for parts in self.rows.values()
         ]
-        if self.tokens == "all" and self.n_read:  # of virtual tokens no rows are given
+        if self.tokens == "all" and self.n_read:  # virtual tokens have no rows in the result
             layers = [{name: value[..., self.n_read :] for name, value in layer.items()} for layer in layers]
         visible = [layer.pop("seen").to(torch.int32) for layer in layers]
         try:
             visible = torch.stack(visible, dim=1).numpy()
             rows = {name: torch.stack([layer[name] for layer in layers], dim=-3).numpy() for name in layers[0]}
         except RuntimeError:
-            raise ValueError("attention_dimension: layers differ in their number of heads or tokens") from None
+            found = "layers that differ in their number of heads or tokens"
+            raise ValueError(f"attention_dimension: model has {found}, but equal layers were expected") from None
         if self.tokens == "all" and self.attention_mask is not None:
             padding = self.attention_mask.cpu().numpy()[:, -visible.shape[-1] :] == 0
             visible[np.broadcast_to(padding[:, None], visible.shape)] = 0
         real = visible[:, :, None] > 0
         counts = np.where(real, rows.pop("counts"), -1).astype(np.int32)  # [rules, eps, batch, layers, heads, tokens]
-        rest = {name: np.where(real, row, np.nan) for name, row in rows.items()}
+        rest: dict[str, Any] = {name: np.where(real, row, np.nan) for name, row in rows.items()}
         masses = rest.pop("mass_above", [None] * len(self.rules))
         if self.scalar:
             counts, masses = counts[:, 0], [None if mass is None else mass[0] for mass in masses]
@@ -444,20 +435,20 @@ class _Recorder:
         return result
 
 
-# The recorders that listen in this thread: the attention function gets no argument of ours.
+# The recorders that listen in this thread: transformers hands no argument of ours to the attention function.
 _RECORDERS: contextvars.ContextVar[tuple[_Recorder, ...]] = contextvars.ContextVar("geolib_recorders", default=())
 
 
-def _recorder_of(module) -> _Recorder | None:
+def _recorder_of(module):
     """Return the innermost recorder of the model that the module is part of."""
     return next((one for one in reversed(_RECORDERS.get()) if module in one.modules), None)
 
 
 def _counting_attention(module, query, key, value, attention_mask, scaling=None, softcap=None, s_aux=None, **kwargs):
-    """Attend as the model does, and let the recorder count; the signature is that of transformers' interface."""
-    check_arguments(module, kwargs)
+    """Attend as the model does, and count; the signature is that of transformers' attention interface."""
+    architectures.check_arguments(module, kwargs)
     if attention_mask is None and query.shape[2] > 1:
-        # transformers leaves the mask away where a cache is still empty: what is behind the queries is room in it.
+        # For an empty cache transformers gives no mask: keys behind the queries are unused room in the cache.
         key, value = key[:, :, : query.shape[2]], value[:, :, : query.shape[2]]
     attention = AttentionMap(query, key, attention_mask, scaling=scaling, softcap=softcap, sinks=s_aux)
     normaliser = None
@@ -473,24 +464,22 @@ def _counting_attention(module, query, key, value, attention_mask, scaling=None,
     return output
 
 
-def _check_inputs(model, input_ids, attention_mask, position_ids, past_key_values) -> dict:
+def _check_inputs(model, input_ids, attention_mask, position_ids, past_key_values):
     """Return the arguments of the forward pass, on the model's device."""
     if past_key_values is not None and not hasattr(past_key_values, "get_seq_length"):
-        raise TypeError(
-            f"attention_dimension: past_key_values is a {type(past_key_values).__name__}, but a transformers cache was "
-            "expected"
-        )
-    past = cached(past_key_values)
-    ids = check_ids("attention_dimension", model, input_ids, past, virtual=True)
+        kind = type(past_key_values).__name__
+        raise TypeError(f"attention_dimension: past_key_values is a {kind}, but a transformers cache was expected")
+    past = architectures.cached(past_key_values)
+    ids = lm.check_ids("attention_dimension", model, input_ids, past, virtual=True)
     inputs = {"input_ids": ids}
     for name, given in {"position_ids": position_ids, "past_key_values": past_key_values}.items():
-        if given is not None and virtual_tokens(model):
+        if given is not None and architectures.virtual_tokens(model):
             raise ValueError(f"attention_dimension: {name} is given, but none was expected beside virtual tokens")
     if past_key_values is not None:
-        inputs["past_key_values"] = copied("attention_dimension", past_key_values)
+        inputs["past_key_values"] = architectures.copied("attention_dimension", past_key_values)
     if position_ids is not None:
-        inputs["position_ids"] = check_positions("attention_dimension", position_ids, ids.shape).to(device_of(model))
+        inputs["position_ids"] = lm.check_positions("attention_dimension", position_ids, ids.shape).to(ids.device)
     if attention_mask is not None:
-        mask = check_mask("attention_dimension", attention_mask, (ids.shape[0], past + ids.shape[1]))
-        inputs["attention_mask"] = mask.to(device_of(model), torch.long)
+        mask = lm.check_mask("attention_dimension", attention_mask, (ids.shape[0], past + ids.shape[1]))
+        inputs["attention_mask"] = mask.to(ids.device, torch.long)
     return inputs

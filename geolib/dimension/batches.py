@@ -1,52 +1,56 @@
-"""ID_eps of many prompts: a file of them, measured in batches that are kept as they are finished."""
+"""ID_eps of many prompts: read from a file, and measured in batches that are stored as they are finished."""
 
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from geolib import __version__
-from geolib.checks import LINES, integer, one_line, whole_text
+from geolib.checks import LINES, choice, integer, one_line, whole_text
 from geolib.dimension.architectures import check_model
 from geolib.dimension.attention import measuring
-from geolib.dimension.lm import device_of, labelled, named, prompt_ids, read
+from geolib.dimension.lm import device_of, labelled, named, prompts_of, read
 from geolib.dimension.rules import RULES, SHIPPED, Rule, check_eps, check_rule, column
 from geolib.dimension.texts import SLOT, place, render, template_ids, text_ids
 from geolib.files import json_lines, whole_file
 from geolib.fingerprint import check_storable, fingerprint, plain
 from geolib.store import run_in_parts
+from geolib.typing import Model, Tokenizer
 
-_MEASURE = 1  # part of every row's key: raise it when what a row means, or how it is computed, changes
-_TEXT = ("text", "prompt", "question")  # what the text may be called in a line; the first that is there
+_MEASURE = 1  # part of every row's key: raise it when the meaning or the computation of a row changes
+_TEXT = ("text", "prompt", "question")  # keys of the text in a line; the first that is found is taken
 STATISTICS = ("sink_share", "entropy", "effective_support")
 
 
-def read_prompts(path) -> pd.DataFrame:
+def read_prompts(path: str | os.PathLike) -> pd.DataFrame:
     """Read the prompts of a file.
 
     Parameters
     ----------
     path : path
-        Named ``*.jsonl``, ``*.jsonlines``, ``*.ndjson`` or ``*.json``, in capitals or not: one JSON object a line, with
-        "text" (or else "prompt", or else "question"), and an "id" if you like; other keys are passed over, so are blank
-        lines. Any other name: the whole file is one prompt. UTF-8 in both cases.
+        A file in UTF-8. If its name ends in ``.jsonl``, ``.jsonlines``, ``.ndjson`` or ``.json``, in capitals or not,
+        each line is a JSON object with the key "text" (or "prompt", or "question") and, optionally, "id"; other keys
+        and blank lines are ignored. Any other file is one prompt.
 
     Returns
     -------
     pandas.DataFrame
-        ``text`` and, if a line has one, ``id`` (whole numbers if all are, else text, None where there is none). The
-        index is the number of the line in the file, from 1.
+        ``text`` and, if any line has one, ``id`` (integers if all are; otherwise text, and None where there is none).
+        The index is the number of the line in the file, from 1.
 
     Raises
     ------
     ValueError
-        A line that is not of this form (named), no prompt at all, or a file that is not UTF-8.
+        If a line does not have this form (the error gives its number), there is no prompt, or the file is not UTF-8.
     OSError
-        It cannot be read.
+        If the file cannot be read.
     """
     path = Path(path)
     if path.suffix.lower() not in LINES:
@@ -62,8 +66,8 @@ def read_prompts(path) -> pd.DataFrame:
     return frame
 
 
-def _parse(where: str, record: dict):
-    """Text and id of an object; `where` prefixes the message."""
+def _parse(where: str, record: dict) -> tuple[str, Any]:
+    """Return text and id of an object; ``where`` begins the message of an error."""
     if not any(key in record for key in _TEXT):
         raise ValueError(f'{where}, is {one_line(record)}, but an object with "text" was expected')
     key = next(key for key in _TEXT if key in record)
@@ -77,28 +81,28 @@ def _parse(where: str, record: dict):
     return record[key], name
 
 
-def _check_text(where: str, text) -> None:
+def _check_text(where, text):
     if not text:
         raise ValueError(f"{where} is empty, but a text was expected")
     whole_text(where, text)
 
 
-def encode_prompts(tokenizer, texts: Sequence[str], *, chat: bool = False) -> pd.Series:
-    """Token ids of texts, in which everything is text.
+def encode_prompts(tokenizer: Tokenizer, texts: Sequence[str], *, chat: bool = False) -> pd.Series:
+    """Encode texts as token ids, without control tokens from inside them.
 
-    A control token that is written out, such as ``<|im_end|>`` or ``<think>``, is encoded as the characters it is made
-    of: what somebody writes about a model must not steer it.
+    A control token that is written out in a text, such as ``<|im_end|>`` or ``<think>``, is encoded by its characters:
+    a text about a model must not steer the model.
 
     Parameters
     ----------
     tokenizer : transformers.PreTrainedTokenizerBase
-        Its own additions, such as a token for the beginning, are made.
+        Tokens that it adds itself, such as one for the beginning, are included.
     texts : sequence of str
-        A Series keeps its index.
+        The result has the index of a Series.
     chat : bool
-        Whether to put every text, without outer white space, into the tokenizer's chat template, as the one turn of a
+        Whether to put every text, without outer white space, into the tokenizer's chat template: as the only turn of a
         user, up to where the model's answer begins. The text is tokenised by itself, with the space before it if the
-        template has one. A template that prints today's date gets 26 July 2024, so that a prompt stays the same.
+        template has one. A template that prints today's date gets 26 July 2024, so that prompts do not change.
 
     Returns
     -------
@@ -108,10 +112,10 @@ def encode_prompts(tokenizer, texts: Sequence[str], *, chat: bool = False) -> pd
     Raises
     ------
     TypeError
-        Something that is no text.
+        If an entry is not a text.
     ValueError
-        A text that is empty; with ``chat``, a tokenizer without a template, or one whose template drops or alters what
-        it is given.
+        If a text is empty; and, with ``chat``, if the tokenizer has no template, or the template drops or changes the
+        text.
     """
     texts = labelled("encode_prompts: texts", texts)
     for name, text in named("encode_prompts", texts):
@@ -125,7 +129,8 @@ def encode_prompts(tokenizer, texts: Sequence[str], *, chat: bool = False) -> pd
         raise ValueError("encode_prompts: chat is True, but the tokenizer has no chat template")
     parts = render("encode_prompts", tokenizer, [{"role": "user", "content": SLOT}]).split(SLOT)
     if len(parts) != 2:
-        raise ValueError("encode_prompts: the tokenizer's chat template does not keep the text of a turn, once")
+        found = f"has a chat template that prints the text of a turn {len(parts) - 1} times"
+        raise ValueError(f"encode_prompts: tokenizer {found}, but once was expected")
     before, after = template_ids("encode_prompts", tokenizer, parts)
     turns = [text.strip() or text for text in texts]
     inner = text_ids("encode_prompts", tokenizer, turns, place=place(tokenizer, parts[0]))
@@ -133,20 +138,20 @@ def encode_prompts(tokenizer, texts: Sequence[str], *, chat: bool = False) -> pd
 
 
 def measure_prompts(
-    model,
+    model: Model,
     prompts: Sequence,
     *,
-    eps=0.1,
-    rule="absolute",
-    tokens="last",
+    eps: float | Sequence[float] = 0.1,
+    rule: str | Sequence[str] = "absolute",
+    tokens: str = "last",
     statistics: bool = False,
     per_head: bool = False,
     per_token: bool = False,
     batch_tokens: int = 2048,
-    store=None,
+    store: str | os.PathLike | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Measure ID_eps (arXiv 2407.02678, eq. 8) of many prompts, in batches, each kept as it is finished.
+    """Measure ID_eps (arXiv 2407.02678, eq. 8) of many prompts, in batches that are stored as they are finished.
 
     Parameters
     ----------
@@ -157,54 +162,54 @@ def measure_prompts(
     eps : float or sequence of float
         Threshold(s) in (0, 1).
     rule : str or sequence of str
-        Names in :data:`~geolib.dimension.RULES`, such as ``"absolute"``; several are one pass too.
+        Names in :data:`~geolib.dimension.RULES`, such as ``"absolute"``; several take one forward pass too.
     tokens : {"last", "all"}
-        Measure each prompt's last token, or every token and take the mean.
+        Whether to measure each prompt's last token, or every token and take the mean.
     statistics : bool
         Whether to measure the sink's share, the entropy, the effective support and the mass above eps too.
     per_head, per_token : bool
-        Whether to give, besides, everything head by head, and, where ``tokens`` is ``"all"``, token by token.
+        Whether to return all numbers head by head too; and token by token, which needs ``tokens="all"``.
     batch_tokens : int
-        The most tokens in a batch, padding counted: what memory goes with. A prompt that is longer is a batch alone.
+        Largest number of tokens in a batch, including padding; memory is proportional to it. A longer prompt is a batch
+        of its own.
     store : path, optional
-        Folder in which finished batches are kept (:mod:`geolib.store`). Whoever calls again with the same arguments
-        gets the rows of an undisturbed run, bit for bit on the same machine, whatever became of the first call. A row's
-        key covers whatever changes the function that the model computes (:mod:`geolib.fingerprint`); a model with
-        hooks, which no key can tell, is refused.
+        Folder in which finished batches are kept (:mod:`geolib.store`). After an interruption, a second call with the
+        same arguments gives the rows of an undisturbed run, bit for bit on the same machine. A row's key covers
+        everything that changes the function that the model computes (:mod:`geolib.fingerprint`); a model with hooks,
+        which a key cannot cover, is refused.
     progress : bool
         Whether to show a progress bar.
 
     Returns
     -------
     pandas.DataFrame
-        One row per prompt, in order. ``prompt`` (its place from 0; where ``prompts`` is a Series with a named index,
-        that index under its name), ``n_tokens``, and for each rule and threshold ``id_<rule>_<eps>`` (array-like,
-        shape=[layers], summed over heads). With ``statistics``: ``mass_above_<rule>_<eps>``, ``sink_share``,
-        ``entropy`` (nats) and ``effective_support`` (means over heads, shape=[layers]). Each of these again with
-        ``_heads`` (shape=[layers, heads]; a mean over tokens where ``tokens`` is ``"all"``) and ``_tokens``
-        (shape=[layers, tokens]; over heads as above) where asked for. ``attrs`` holds the settings.
+        One row per prompt, in order: ``prompt`` (its place from 0; if ``prompts`` is a Series with a named index, that
+        index under its name), ``n_tokens``, and for each rule and threshold ``id_<rule>_<eps>`` (array-like,
+        shape=[layers], summed over heads). With ``statistics`` also ``mass_above_<rule>_<eps>``, ``sink_share``,
+        ``entropy`` (nats) and ``effective_support`` (means over heads, shape=[layers]). With ``per_head`` each of these
+        is repeated with the ending ``_heads`` (shape=[layers, heads]; means over tokens if ``tokens`` is ``"all"``),
+        and with ``per_token`` with the ending ``_tokens`` (shape=[layers, tokens]; over heads as above). ``attrs`` has
+        the settings.
 
     Raises
     ------
     ValueError, TypeError
-        As for :func:`~geolib.dimension.attention_dimension`; the prompt is named, and nothing has been computed then.
+        As for :func:`~geolib.dimension.attention_dimension`; the error names the prompt, and comes before any
+        computation.
 
     Notes
     -----
-    Prompts of like length share a batch, padded at the right. Padding may change the order of sums: a weight at the
-    threshold may then fall on its other side, so that a count differs by one from that of the prompt alone. Batches
-    follow from the prompts and ``batch_tokens``, never from what is in the store; prompts added at the end change
-    few of them.
+    Prompts of similar length share a batch, padded at the right. Padding may change the order of sums, and with it
+    whether a weight at the threshold exceeds it: a count may differ by one from that of the prompt alone. Batches
+    depend on the prompts and ``batch_tokens`` only, not on the store; prompts added at the end change few of them.
     """
     eps, rules = check_eps("measure_prompts", eps, distinct=True), check_rule("measure_prompts", rule)
-    if tokens not in ("last", "all"):
-        raise ValueError(f"measure_prompts: tokens is {tokens!r}, but 'last' or 'all' was expected")
+    choice("measure_prompts: tokens", tokens, "last", "all")
     if per_token and tokens == "last":
         raise ValueError("measure_prompts: per_token is True and tokens is 'last', but 'all' was expected with it")
     check_model("measure_prompts", model, virtual=True)
     batch_tokens = integer("measure_prompts: batch_tokens", batch_tokens, 1)
-    prompts = labelled("measure_prompts: prompts", prompts)
-    checked = [prompt_ids(name, ids, model) for name, ids in named("measure_prompts", prompts)]
+    labels, checked = prompts_of("measure_prompts", prompts, model)
 
     attrs = {"geolib": __version__, "eps": list(eps), "rule": list(rules), "tokens": tokens}
     if store is not None:
@@ -217,7 +222,7 @@ def measure_prompts(
         settings["rules"] = changed
     batches, keys = [], {}
     for batch in _batches(dict.fromkeys(checked), batch_tokens):
-        # Rounding depends on what is computed together, so that a row's key holds its whole batch.
+        # Rounding depends on what is computed together, so a row's key covers its whole batch.
         digest = hashlib.sha256(json.dumps([settings, batch]).encode()).hexdigest()
         batches.append([{"key": f"{digest}-{place}", "ids": ids} for place, ids in enumerate(batch)])
         keys |= {item["ids"]: item["key"] for item in batches[-1]}
@@ -227,32 +232,33 @@ def measure_prompts(
 
     rows = run_in_parts(batches, compute, folder=store, progress=progress, label="prompts")
     frame = pd.DataFrame([rows[keys[ids]] for ids in checked]).drop(columns="key")
-    frame.insert(0, prompts.index.name or "prompt", prompts.index)
+    frame.insert(0, labels.name or "prompt", labels)
     frame.attrs = attrs
     return frame
 
 
 def changed_rules(function: str, names: Sequence[str], *, stored: bool) -> dict:
-    """Tell what rules of these names do, as a row's key tells it, where they are not the shipped ones.
+    """Describe the rules of these names that are not the shipped ones, for the keys of rows.
 
     Raises
     ------
     ValueError
-        What one does cannot be told, and rows are ``stored``; `function` opens the error.
+        If a rule cannot be described, and rows are ``stored``.
     """
-    changed = {name: RULES[name] for name in sorted(names) if RULES[name] is not SHIPPED.get(name)}
+    changed: dict[str, Any] = {name: RULES[name] for name in sorted(names) if RULES[name] is not SHIPPED.get(name)}
     for name, rule in changed.items():
         try:
             changed[name] = plain([rule.keep, rule.score] if type(rule) is Rule else rule)
         except (TypeError, ValueError, RecursionError, AttributeError):
-            changed[name], told = None, "no row's key tells what it does; expected a plain function, or no store"
+            changed[name] = None
             if stored:
-                raise ValueError(f"{function}: store is given, but of rule {name!r} {told}") from None
+                found = f"the rule {name!r}, which a row's key cannot describe"
+                raise ValueError(f"{function}: store is given for {found}, but no store was expected") from None
     return changed
 
 
-def _batches(prompts, batch_tokens: int):
-    """Group prompts of like length, as they come, the longest first: memory that does not suffice shows at once."""
+def _batches(prompts: Iterable[tuple[int, ...]], batch_tokens: int) -> Iterable[list[tuple[int, ...]]]:
+    """Group prompts of similar length, in their order; the longest first, so that a lack of memory shows at once."""
     groups = {}
     for ids in prompts:
         groups.setdefault(_rung(len(ids)), []).append(ids)
@@ -262,7 +268,7 @@ def _batches(prompts, batch_tokens: int):
 
 
 def _rung(length: int) -> int:
-    """Round a length up to three binary digits: a batch is then padded by a quarter at most.
+    """Round a length up to three binary digits, so that padding is at most a quarter of a batch.
 
     >>> [_rung(n) for n in (7, 9, 100, 129)]
     [7, 10, 112, 160]
@@ -271,13 +277,11 @@ def _rung(length: int) -> int:
     return -(-length // step) * step
 
 
-def _measure_batch(model, batch, eps, rules, tokens, *, statistics, per_head, per_token) -> list[dict]:
-    """Rows of one batch: a single forward pass."""
+def _measure_batch(model, batch, eps, rules, tokens, *, statistics, per_head, per_token):
+    """Return the rows of one batch, from a single forward pass."""
     lengths = [len(item["ids"]) for item in batch]
-    # Padded at the right: no token sees what follows it, and its position stays what it is.
-    ids = torch.zeros(len(batch), max(lengths), dtype=torch.long)
-    for row, item in zip(ids, batch, strict=True):
-        row[: len(item["ids"])] = torch.tensor(item["ids"])
+    # Padding at the right changes nothing: no token sees what follows it, and positions stay the same.
+    ids = pad_sequence([torch.tensor(item["ids"]) for item in batch], batch_first=True)
     mask = (torch.arange(ids.shape[1]) < torch.tensor(lengths)[:, None]).long()
     mask = None if mask.all() else mask.to(device_of(model))
     with measuring(model, eps=eps, rule=rules, tokens=tokens, statistics=statistics, attention_mask=mask) as measure:
@@ -294,7 +298,7 @@ def _measure_batch(model, batch, eps, rules, tokens, *, statistics, per_head, pe
     for i, item in enumerate(batch):
         row = {"key": item["key"], "n_tokens": lengths[i]}
         for name, values in measured.items():
-            heads = values[i, ..., : lengths[i]]  # all that is there where only the last token was measured
+            heads = values[i, ..., : lengths[i]]  # where only the last token was measured, its one column
             summed = heads.sum(1, dtype=np.int32) if name.startswith("id_") else heads.mean(1, dtype=np.float64)
             row[name] = summed[:, 0] if tokens == "last" else summed.mean(-1)
             if per_head:

@@ -1,20 +1,23 @@
-"""Regions of a language model's MLP: by the signs of its gate.
+"""Regions of a language model's MLP, given by the signs of its gate.
 
-An MLP with a smooth activation is not piecewise affine, but what goes into the activation is an affine map of the
-MLP's input, and its signs cut the input space along hyperplanes as ReLU neurons would. These regions stand in for
-those of a piecewise affine MLP (arXiv 2312.01648).
+An MLP with a smooth activation is not piecewise affine, but the input of the activation is an affine map of the MLP's
+input, and its signs cut the input space along hyperplanes as ReLU neurons would. These regions stand in for those of a
+piecewise affine MLP (arXiv 2312.01648).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from geolib.checks import above_zero, integer
 from geolib.dimension.architectures import find_gate, layer_count, linear_map
 from geolib.dimension.lm import check_ids, check_mask, layer_numbers, visit
+from geolib.typing import Model
 
-_BLOCK = 1 << 22  # gate values computed at a time
+_BLOCK = 1 << 22  # number of gate values computed at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +27,12 @@ class GateRegions:
     Attributes
     ----------
     between_tokens : int array, shape=[batch, tokens - 1]
-        Regions met by the segment between the MLP inputs of consecutive tokens, both ends' included: 1 if they lie
-        in the same one. -1 where either token is padding.
+        Number of regions met by the segment between the MLP inputs of consecutive tokens, including those of both
+        ends: 1 if both lie in one region. -1 where either token is padding.
     around_tokens : int array, shape=[batch, tokens, n_neighbours]
-        The same between each token's MLP input and its neighbours; -1 where the token is padding.
+        The same for the segments between each token's MLP input and its neighbours; -1 where the token is padding.
     n_gates : int
-        Number of hyperplanes: no count exceeds it by more than 1.
+        Number of hyperplanes. No count exceeds it by more than 1.
     layer : int
         The layer, from 0.
     radius : float
@@ -43,30 +46,39 @@ class GateRegions:
     radius: float
 
 
-def gate_regions(model, input_ids, attention_mask=None, *, layer, radius=0.1, n_neighbours=8, seed=0):
+def gate_regions(
+    model: Model,
+    input_ids: ArrayLike,
+    attention_mask: ArrayLike | None = None,
+    *,
+    layer: int | Sequence[int],
+    radius: float = 0.1,
+    n_neighbours: int = 8,
+    seed: int = 0,
+) -> GateRegions | list[GateRegions]:
     """Count the regions of a language model's MLP between consecutive tokens, and between tokens and neighbours.
 
     A region is a set of MLP inputs with one pattern of active gates, that is, of gates with a pre-activation > 0
-    (arXiv 2312.01648). The gate is one affine map, so a segment crosses each hyperplane at most once: it meets as
-    many regions as gates differ between its ends, plus 1.
+    (arXiv 2312.01648). The gate is one affine map, so a segment crosses each hyperplane at most once. The number of
+    regions that it meets is 1 plus the number of gates that differ between its ends.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        A causal language model. It leaves the call as it entered it.
+        A causal language model. It is not modified.
     input_ids : array-like, shape=[batch, tokens], int
         Token ids; shape=[tokens] is taken as a batch of one.
     attention_mask : array-like, shape=[batch, tokens], optional
         1 for tokens, 0 for padding, on either side.
     layer : int or sequence of int
-        Whose MLP, from 0; negative counts from the last. A sequence is one pass too.
+        Layer of the MLP, from 0; a negative number counts from the last. A sequence takes one forward pass too.
     radius : float
         Distance of the neighbours, relative to the norm of the token's own MLP input: neighbour k of input x is
         ``x + radius |x| u_k``. Positive.
     n_neighbours : int
         Number of neighbours, at least 1.
     seed : int
-        For the directions u_k, uniform on the unit sphere. They are the same for all tokens, whatever the batch.
+        Seed of the directions u_k, which are uniform on the unit sphere. They are the same for all tokens and batches.
 
     Returns
     -------
@@ -76,21 +88,21 @@ def gate_regions(model, input_ids, attention_mask=None, *, layer, radius=0.1, n_
     Raises
     ------
     TypeError
-        If `model` is no transformers model, or an argument has a wrong type.
+        If `model` is not a transformers model, or an argument has a wrong type.
     ValueError
         If the prompts are empty or too long, the mask does not fit, a number is out of range, or the layer's MLP is
-        not one that is covered (named): a mixture of experts, or one whose gate is not known by name.
+        unsupported (the error gives the reason): a mixture of experts, or an MLP whose gate is not known by name.
 
     Notes
     -----
-    The gate is what goes into the activation: the gate projection of a gated MLP (the first half where it is fused
-    with the up projection), the first projection of a plain one. Biases are included.
+    The gate is the input of the activation: the output of a gated MLP's gate projection (its first half, where the
+    gate is fused with the up projection), or of a plain MLP's first projection. Biases are included.
 
     The MLP's input is the model's own, in the model's type. Pre-activations are computed from it in float32, for
-    tokens and neighbours alike; in bfloat16 the model itself may see another sign where a gate is almost 0.
+    both tokens and neighbours; a model in bfloat16 may itself see the other sign where a gate is almost 0.
 
-    The forward pass stops at the last layer asked for. Beyond it, memory grows with neither `n_neighbours` nor layers,
-    but for the counts.
+    The forward pass stops at the last layer asked for. Apart from the pass and the counts, memory does not grow with
+    `n_neighbours` or the number of layers.
 
     Examples
     --------
@@ -115,14 +127,15 @@ def gate_regions(model, input_ids, attention_mask=None, *, layer, radius=0.1, n_
     def count(number, x):
         x = x.reshape(ids.numel(), -1).float()  # some models have flattened it already
         if not x[mask.flatten().to(x.device) == 1].isfinite().all():
-            raise ValueError(f"gate_regions: model gives NaN or infinite values before the MLP of layer {number}")
+            found = f"NaN or infinite values before the MLP of layer {number}"
+            raise ValueError(f"gate_regions: model gives {found}, but finite values were expected")
         W, b = _affine_map(*gates[number])
         directions = np.random.default_rng(seed).standard_normal((n_neighbours, x.shape[1]))
         directions *= radius / np.linalg.norm(directions, axis=1, keepdims=True)
-        # A neighbour's gates are the token's, plus a multiple of these.
+        # The gates of a neighbour are those of its token plus a multiple of these shifts.
         shifts = torch.as_tensor(directions, dtype=torch.float32, device=x.device) @ W.T
         between, around = _count(x, W, b, shifts)
-        between = between.reshape(ids.shape)[:, :-1]  # less those from one prompt to the next
+        between = between.reshape(ids.shape)[:, :-1]  # without those from one prompt to the next
         around = around.reshape(*ids.shape, n_neighbours)
         real = mask.cpu().numpy() == 1
         counts = np.where(real[:, :-1] & real[:, 1:], between, -1), np.where(real[..., None], around, -1)
@@ -133,22 +146,22 @@ def gate_regions(model, input_ids, attention_mask=None, *, layer, radius=0.1, n_
     return [counted[number] for number in wanted] if np.ndim(layer) else counted[wanted[0]]
 
 
-def gate_hyperplanes(model, *, layer):
-    """Hyperplanes that cut the input space of one layer's MLP into regions: those on which a gate is 0.
+def gate_hyperplanes(model: Model, *, layer: int) -> tuple[np.ndarray, ...]:
+    """Return the hyperplanes that cut the input space of one layer's MLP into regions: those on which a gate is 0.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
         A causal language model.
     layer : int
-        Whose MLP, from 0; negative counts from the last.
+        Layer of the MLP, from 0; a negative number counts from the last.
 
     Returns
     -------
     normals : array-like, shape=[n_gates, width]
     offsets : array-like, shape=[n_gates]
-        Gate k is active at the MLP's input x where normals[k] @ x + offsets[k] > 0. In float32. All offsets are 0 where
-        the gate has no bias: then the hyperplanes go through the origin.
+        Gate k is active at the MLP's input x where normals[k] @ x + offsets[k] > 0. Both arrays are in float32. If the
+        gate has no bias, all offsets are 0 and the hyperplanes go through the origin.
 
     Raises
     ------
@@ -168,10 +181,10 @@ def gate_hyperplanes(model, *, layer):
         return tuple(part.cpu().numpy() for part in _affine_map(*find_gate("gate_hyperplanes", model, number)))
 
 
-def gate_names(model) -> list[str]:
-    """Name the modules whose outputs are the gates, layer by layer; parameters and errors as for `gate_regions`.
+def gate_names(model: Model) -> list[str]:
+    """Name the modules whose outputs are the gates, layer by layer; the argument and errors are as in `gate_regions`.
 
-    Where gate and up projection are fused, the second half of the output is not the gate.
+    If gate and up projection are fused, only the first half of the output is the gate.
     """
     names = {module: name for name, module in model.named_modules()}
     layers = range(layer_count("gate_names", model))
@@ -179,7 +192,7 @@ def gate_names(model) -> list[str]:
 
 
 def _count(x, W, b, shifts):
-    """Regions between neighbouring rows of x, shape=[n]; and from each row over radius |x| directions, shape=[n, k]."""
+    """Count regions from each row of x to the next, shape=[n], and to its k neighbours, shape=[n, k]."""
     norm = x.norm(dim=1, keepdim=True)
     between, around = [], []
     rows = max(1, _BLOCK // len(W))
@@ -194,6 +207,6 @@ def _count(x, W, b, shifts):
 
 
 def _affine_map(projection, half):
-    """Weights and biases of the gate in float32, shape=[n_gates, width] and shape=[n_gates]."""
+    """Return weights, shape=[n_gates, width], and biases, shape=[n_gates], of the gate in float32."""
     W, b = (part.float() for part in linear_map(projection))
     return (W[: len(W) // 2], b[: len(b) // 2]) if half else (W, b)

@@ -1,9 +1,11 @@
-"""What visits a model: prompts checked, passes heard or ended early, attention replaced for a while."""
+"""What visits a model: it checks prompts, listens to forward passes, ends them early, and replaces attention."""
 
 import contextlib
 import functools
 import inspect
 import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,52 +13,52 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from geolib.checks import integer, masked, one_line
-from geolib.dimension.architectures import NOT_ROUTED, UncountableError, check_model, layer_count, virtual_tokens
+from geolib.dimension.architectures import NOT_ROUTED, UncountableError, check_model, layer_count, unfit, virtual_tokens
 
-# One lock per configuration: it is where the attention is swapped, and models and their parts may share it.
+# One lock for each configuration, where the attention is replaced; several models, or parts of one, may share it.
 _LOCKS: dict[int, threading.RLock] = {}
 
 
-def device_of(model) -> torch.device:
-    """Where a model takes its inputs; the weights of an offloaded one are nowhere, and move their inputs themselves."""
+def device_of(model: Any) -> torch.device:
+    """Return the device on which a model takes its inputs; an offloaded one takes them on the CPU and moves them."""
     return torch.device("cpu") if model.device.type == "meta" else model.device
 
 
-def read(model, **inputs) -> None:
-    """Let a model read, without the head where it can be left out: the vocabulary's logits cost more than all else.
+def read(model: Any, **inputs: Any) -> None:
+    """Run a forward pass, without the head if possible: the vocabulary's logits cost more than everything else.
 
-    What wraps a model, or listens to all of it, may change what is read: then all of it runs.
+    Adapters and hooks on the whole model may change what is read: then the whole model runs.
     """
     whole = not isinstance(model, PreTrainedModel) or model._forward_pre_hooks
     (model if whole else model.base_model)(**inputs, use_cache="past_key_values" in inputs)
 
 
-def as_rows(name, value) -> torch.Tensor:
-    """Whole numbers in a tensor; a row by itself is a batch of one. `name` opens the error."""
+def as_rows(name: str, value: Any) -> torch.Tensor:
+    """Return whole numbers as a tensor; a single row becomes a batch of one. `name` prefixes the message."""
     try:
         if masked(value):
             raise TypeError
-        # A copy of what pandas or NumPy hold, which may be indexed by other labels, or closed to writing.
+        # pandas and NumPy objects are copied: they may have other indices than 0, 1, ..., or be read-only.
         rows = torch.as_tensor(value if isinstance(value, torch.Tensor | list | tuple) else np.array(value))
     except (TypeError, ValueError, RuntimeError):
         expected = "integers of shape [batch, tokens] were expected"
         raise TypeError(f"{name} is {one_line(value)}, but {expected}") from None
-    rows = rows.long() if "uint" in str(rows.dtype) else rows  # torch can do little with these
+    rows = rows.long() if "uint" in str(rows.dtype) else rows  # torch has few operations for unsigned integers
     return rows[None] if rows.ndim == 1 else rows
 
 
-def check_ids(function, model, input_ids, past=0, *, virtual=False, one=False) -> torch.Tensor:
-    """Token ids on the model's device, shape=[batch, tokens], that fit its vocabulary, and its window after `past`.
+def check_ids(
+    function: str, model: Any, input_ids: Any, past: int = 0, *, virtual: bool = False, one: bool = False
+) -> torch.Tensor:
+    """Return token ids on the model's device, shape=[batch, tokens], after checking them.
 
-    With `one`, a batch of one prompt.
+    They must fit the vocabulary and, after `past` tokens, the window. With `one`, a single prompt is expected.
     """
     check_model(function, model, virtual=virtual)
     ids = as_rows(f"{function}: input_ids", input_ids)
     if ids.ndim != 2 or ids.numel() == 0:
-        raise ValueError(
-            f"{function}: input_ids has shape {tuple(ids.shape)}, but [batch, tokens] with at least one token was "
-            "expected"
-        )
+        expected = "[batch, tokens] with at least one token was expected"
+        raise ValueError(f"{function}: input_ids has shape {tuple(ids.shape)}, but {expected}")
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise TypeError(f"{function}: input_ids has type {ids.dtype}, but integers were expected")
     check_fit(f"{function}: input_ids", model, ids, past)
@@ -65,8 +67,8 @@ def check_ids(function, model, input_ids, past=0, *, virtual=False, one=False) -
     return ids.to(device_of(model), torch.long)
 
 
-def check_fit(name, model, ids, past=0) -> None:
-    """Refuse token ids outside the model's vocabulary, or, after `past` others, beyond its window; `name` opens."""
+def check_fit(name: str, model: Any, ids: Any, past: int = 0) -> None:
+    """Refuse token ids outside the model's vocabulary, or beyond its window after `past` other tokens."""
     config = model.config.get_text_config()
     if ids.min() < 0 or ids.max() >= config.vocab_size:
         raise ValueError(f"{name} has ids from {ids.min()} to {ids.max()}, but the vocabulary has {config.vocab_size}")
@@ -75,8 +77,8 @@ def check_fit(name, model, ids, past=0) -> None:
         raise ValueError(f"{name} has {length} tokens, but the model's window is {window}")
 
 
-def labelled(name: str, values) -> pd.Series:
-    """Values in a Series, whose index is what they are called."""
+def labelled(name: str, values: Any) -> pd.Series:
+    """Return a sequence as a Series, whose index labels its values."""
     if isinstance(values, str) or not np.iterable(values):
         raise TypeError(f"{name} is {one_line(values)}, but a sequence was expected")
     series = values if isinstance(values, pd.Series) else pd.Series(list(values), dtype=object)
@@ -85,14 +87,19 @@ def labelled(name: str, values) -> pd.Series:
     return series
 
 
-def named(function: str, series: pd.Series):
-    """Go through a Series; each value comes with the opening of an error about it: "measure_prompts: line 3"."""
+def named(function: str, series: pd.Series) -> Iterator[tuple[str, Any]]:
+    """Go through a Series; each value comes with the prefix of an error about it: "measure_prompts: line 3"."""
     kind = series.index.name or "prompt"
     return ((f"{function}: {kind} {label}", value) for label, value in series.items())
 
 
-def prompt_ids(name: str, ids, model) -> tuple[int, ...]:
-    """One prompt's token ids, so that they can be a key; `name` opens the error."""
+def prompts_of(function: str, prompts: Any, model: Any) -> tuple[pd.Index, list[tuple[int, ...]]]:
+    """Return the labels of prompts, and the token ids of each as a tuple, which can be a key of a dict."""
+    series = labelled(f"{function}: prompts", prompts)
+    return series.index, [_prompt_ids(name, ids, model) for name, ids in named(function, series)]
+
+
+def _prompt_ids(name, ids, model):
     try:
         array = np.asarray(ids)
         if masked(ids) or array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
@@ -105,43 +112,39 @@ def prompt_ids(name: str, ids, model) -> tuple[int, ...]:
     return tuple(array.tolist())
 
 
-def check_mask(function, attention_mask, shape=None) -> torch.Tensor:
-    """Mask as a tensor, of the shape if that is known yet; `function` opens the error."""
+def check_mask(function: str, attention_mask: Any, shape: tuple[int, ...] | None = None) -> torch.Tensor:
+    """Return an attention mask as a tensor, after checking its values and, if it is given, its shape."""
     mask = as_rows(f"{function}: attention_mask", attention_mask)
     if mask.shape != (shape or mask.shape) or mask.ndim != 2 or not mask.numel():
-        shape = shape or "[batch, tokens]"
-        raise ValueError(f"{function}: attention_mask has shape {tuple(mask.shape)}, but {shape} was expected")
+        expected = shape or "[batch, tokens]"
+        raise ValueError(f"{function}: attention_mask has shape {tuple(mask.shape)}, but {expected} was expected")
     if not torch.isin(mask.to(torch.float32), torch.tensor([0.0, 1.0])).all() or not mask.any(-1).all():
-        raise ValueError(
-            f"{function}: attention_mask holds other than 0 and 1, or a row of padding only, "
-            "but 1 for each token and 0 for padding was expected"
-        )
+        found, expected = "numbers other than 0 and 1, or a row of padding only", "1 for each token and 0 for padding"
+        raise ValueError(f"{function}: attention_mask holds {found}, but {expected} was expected")
     return mask
 
 
-def check_positions(function, position_ids, shape) -> torch.Tensor:
-    """Positions as a tensor of this shape, whole numbers from 0 on; `function` opens the error."""
+def check_positions(function: str, position_ids: Any, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return positions as a tensor of this shape, after checking that they are whole numbers from 0 on."""
     positions = as_rows(f"{function}: position_ids", position_ids)
     if positions.shape != shape or positions.is_floating_point() or (positions < 0).any():
-        raise ValueError(
-            f"{function}: position_ids has shape {tuple(positions.shape)}, type {positions.dtype}, but whole "
-            f"numbers from 0 on, of shape {tuple(shape)}, were expected"
-        )
+        found, expected = f"shape {tuple(positions.shape)}, type {positions.dtype}", "whole numbers from 0 on, of shape"
+        raise ValueError(f"{function}: position_ids has {found}, but {expected} {tuple(shape)}, were expected")
     return positions
 
 
-def layer_numbers(function, model, layer) -> list[int]:
-    """Layers that a caller asked for, one or a sequence of them, negative from the last: their numbers, from 0."""
+def layer_numbers(function: str, model: Any, layer: Any) -> list[int]:
+    """Return the numbers, from 0, of one layer or a sequence of layers; a negative one counts from the last."""
     n_layers = layer_count(function, model)
     layers = layer if np.ndim(layer) else [layer]
     if not len(layers):
-        raise ValueError(f"{function}: layer is empty, expected at least one")
+        raise ValueError(f"{function}: layer is empty, but at least one was expected")
     return [integer(f"{function}: layer", one, -n_layers, n_layers - 1) % n_layers for one in layers]
 
 
 @contextlib.contextmanager
-def evaluating(model):
-    """Switch dropout and gradients off, then each module back to what it was; other threads that would wait."""
+def evaluating(model: Any) -> Iterator[None]:
+    """Switch dropout and gradients off for a while; other threads that would do so with this model wait."""
     with locked(model):
         training = [module for module in model.modules() if module.training]
         model.eval()
@@ -154,11 +157,11 @@ def evaluating(model):
 
 
 class Reached(Exception):  # noqa: N818 -- no error
-    """Ends a forward pass that has gone far enough."""
+    """Raised to end a forward pass that has gone far enough."""
 
 
-def ours(hook):
-    """Make a hook that is called in this thread alone: others may call the model meanwhile, and are not heard."""
+def ours(hook: Callable) -> Callable:
+    """Restrict a hook to this thread: other threads may call the same model meanwhile."""
     thread = threading.get_ident()
 
     @functools.wraps(hook)
@@ -168,12 +171,26 @@ def ours(hook):
     return hear
 
 
-def visit(function, modules, hear, model, ids, mask):
-    """Run a model until it has entered all modules, and call hear(name, what the module is given) at each."""
+@contextlib.contextmanager
+def hearing(modules: Mapping[Any, torch.nn.Module], hear: Callable) -> Iterator[None]:
+    """Call hear(name, what the module is given) whenever a pass of this thread enters one of the modules."""
+
+    def enter(name, module, args, kwargs):
+        hear(name, args[0] if args else kwargs["hidden_states"])
+
+    with contextlib.ExitStack() as hooks:
+        for name, module in modules.items():
+            hook = ours(functools.partial(enter, name))
+            hooks.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
+        yield
+
+
+def visit(function: str, modules: Mapping, hear: Callable, model: Any, ids: torch.Tensor, mask: torch.Tensor) -> None:
+    """Run a model until it has entered all modules; `modules` and `hear` as for :func:`hearing`."""
     waiting = set(modules)
 
-    def enter(name, module, args):
-        hear(name, args[0])
+    def enter(name, given):
+        hear(name, given)
         waiting.discard(name)
         if not waiting:
             raise Reached
@@ -182,18 +199,15 @@ def visit(function, modules, hear, model, ids, mask):
     inner = next(part for part in model.modules() if isinstance(part, PreTrainedModel))  # adapters wrap it
     if "position_ids" in inspect.signature(inner.base_model.forward).parameters:
         inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)  # padding on the left moves no token
-    with contextlib.ExitStack() as hooks:
-        for name, module in modules.items():
-            hooks.enter_context(module.register_forward_pre_hook(ours(functools.partial(enter, name))))
-        with contextlib.suppress(Reached), evaluating(model):
-            read(model, **inputs)
+    with hearing(modules, enter), contextlib.suppress(Reached), evaluating(model):
+        read(model, **inputs)
     if waiting:
-        raise ValueError(f"{function}: model is a {type(model).__name__}, whose forward pass does not reach the layer")
+        raise unfit(function, model, ", whose forward pass does not reach the layer", "a pass through all layers")
 
 
 @contextlib.contextmanager
-def locked(model):
-    """Hold a model, so that no other thread measures it meanwhile: their attention and modes are one and the same."""
+def locked(model: Any) -> Iterator[None]:
+    """Keep other threads from measuring a model meanwhile: its attention and its modes belong to all threads."""
     with contextlib.ExitStack() as stack:
         for key in sorted({id(part.config) for part in model.modules() if isinstance(part, PreTrainedModel)}):
             stack.enter_context(_LOCKS.setdefault(key, threading.RLock()))
@@ -201,7 +215,7 @@ def locked(model):
 
 
 def _cast(attend):
-    """Attention function that gets what autocast hands a fused kernel, and computes with no cast of its own."""
+    """Cast the inputs of an attention function as autocast does for a fused kernel, and nothing inside it."""
 
     @functools.wraps(attend)
     def cast(module, query, key, value, *args, **kwargs):
@@ -215,24 +229,24 @@ def _cast(attend):
 
 
 @contextlib.contextmanager
-def attending(model, name, attend, mask):
-    """Let a model attend through `attend`, without dropout or gradients; leave it as it was.
+def attending(model: Any, name: str, attend: Callable, mask: Callable) -> Iterator[str]:
+    """Replace a model's attention by `attend` for a while, without dropout or gradients.
 
-    Other threads that would measure the model wait. Those that merely call it meanwhile get `attend` too.
+    Other threads that would measure the model wait. Threads that only call it meanwhile get `attend` too.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
     name : str
-        Under which the two functions are registered with transformers.
+        Name under which the two functions are registered with transformers.
     attend, mask : callable
-        Of the signatures of transformers' attention and mask interfaces. An attention without a mask function of its
-        own would be given no mask, and see padding.
+        Functions with the signatures of transformers' attention and mask interfaces. Without a mask function of its
+        own, an attention function would be given no mask, and would see padding.
 
     Raises
     ------
     UncountableError
-        The model bypasses the interface: by a look at its class's source, transformers decides whether it does.
+        The model bypasses the interface; transformers finds this out from the source of the model's class.
     """
     if not model._can_set_attn_implementation():
         raise UncountableError(NOT_ROUTED)
@@ -248,6 +262,6 @@ def attending(model, name, attend, mask):
             with evaluating(model):  # dropout would drop edges
                 yield own
         finally:
-            # Parts of a model may differ: the public setter would give all of them the attention of the whole.
+            # Parts of a model may have attention of different kinds; the public setter would make them all alike.
             for config, implementation in before:
                 config._attn_implementation_internal = implementation

@@ -1,18 +1,21 @@
 """Theorem 2.1 in code: the dimension of the set in which a row of multi-head attention lies, and whether it does.
 
-For one token, a head mixes the points O_h^T v_hj of the tokens j in its support S_h with convex weights. So it lies in
-their convex hull, and the sum over heads in the Minkowski sum of the hulls (arXiv 2407.02678, Theorem 2.1). Differences
-within the heads span that set's directions: its dimension is the rank of all O_h^T (v_hj - v_hk), j and k in S_h.
+For one token, a head mixes the points O_h^T v_hj of the tokens j in its support S_h with convex weights. So its output
+lies in their convex hull, and the sum over heads in the Minkowski sum of the hulls (arXiv 2407.02678, Theorem 2.1).
+Differences within the heads span that set's directions: its dimension is the rank of all O_h^T (v_hj - v_hk), with
+j and k in S_h.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
-from geolib.checks import finite_array, integer, masked, one_line
+from geolib.checks import finite_array, fraction, integer, masked, one_line
 from geolib.dimension.heads import AttentionHeads
 from geolib.dimension.points import distinct_rows
 from geolib.dimension.rules import check_eps, check_rule, keep
@@ -20,24 +23,24 @@ from geolib.dimension.rules import check_eps, check_rule, keep
 
 @dataclass(frozen=True, eq=False)
 class MinkowskiDimension:
-    """Dimension of a Minkowski sum of heads, and its bounds, made by `minkowski_dimension`.
+    """The dimension of a Minkowski sum of heads, and its bounds; made by `minkowski_dimension`.
 
     Attributes
     ----------
     rank : int
         Dimension of the Minkowski sum: the rank of all differences within the heads.
     bound : int
-        ``min(width, sum over heads of min(|S_h| - 1, rank O_h))``; with a sink ``|S_h|`` in place of ``|S_h| - 1``. The
-        rank of O_h stands for that of O_h^T V_h^T, which is the same unless the value projection loses dimensions.
+        ``min(width, sum over heads of min(|S_h| - 1, rank O_h))``; with a sink ``|S_h|`` in place of ``|S_h| - 1``.
+        The rank of O_h is taken for that of O_h^T V_h^T, which is equal unless the value projection loses dimensions.
     paper_bound : int
         Sum over heads of ``|S_h|`` (arXiv 2407.02678, eq. 7).
     saturation : int
-        From how many tokens on, all in every support, ``bound`` no longer grows.
+        Number of tokens, all in every support, from which on ``bound`` no longer grows.
     per_head : int array, shape=[heads]
-        Dimension of each head's own hull; at most ``rank``, and their sum at least that.
+        Dimension of each head's own hull: each is at most ``rank``, and their sum is at least ``rank``.
     margin : tuple of float
         How clear the decisions on rank were: the smallest relative singular value that was counted, and the largest
-        that was not. They lie on either side of ``rtol``.
+        that was not. They lie on the two sides of ``rtol``.
     """
 
     rank: int
@@ -48,24 +51,27 @@ class MinkowskiDimension:
     margin: tuple[float, float]
 
 
-def minkowski_dimension(values, out_proj, support, *, sink=False, rtol=None) -> MinkowskiDimension:
-    """Dimension of the Minkowski sum in which one token's row of multi-head attention lies, and its bounds.
+def minkowski_dimension(
+    values: ArrayLike, out_proj: ArrayLike, support: ArrayLike, *, sink: bool = False, rtol: float | None = None
+) -> MinkowskiDimension:
+    """Compute the dimension of the Minkowski sum in which one token's row of multi-head attention lies; and bounds.
 
     Parameters
     ----------
     values : array-like, shape=[heads, tokens, head_dim]
-        What the heads mix; heads that share values each hold them.
+        The points that the heads mix. Values that several heads share are repeated for each.
     out_proj : array-like, shape=[heads, head_dim, width]
         Output projection, split by head.
     support : array-like, shape=[heads, tokens], bool
-        Which tokens each head attends to. A head that attends to none was cut away: it adds the point 0.
+        Which tokens each head attends to. A head that attends to none adds the point 0.
     sink : bool
         Whether weights may sum to less than 1: then 0 is one more vertex of every head's hull.
     rtol : float, optional
-        Relative size below which a singular value counts as 0; by default 1e-10, or 2e-6 for `values` in float32
-        or float16. Tokens whose values differ by at most four times as much of their norm are one point: 64 units in
-        the last place of float32, as rounding in such a model leaves of equal tokens. Values of 16 bits count as they
-        are: where equal points may differ by a step of such a type, give 2e-3, or 2e-2 for bfloat16.
+        Relative size below which a singular value counts as 0; by default 1e-10, or 2e-6 for `values` in float32 or
+        float16. Tokens count as one point if their values differ by at most 4 * rtol of their norm: by default 64 units
+        in the last place of float32, which is how far rounding in such a model moves equal tokens apart. Values of 16
+        bits are taken as they are: if equal points may differ by a step of such a type, give 2e-3 for float16, or 2e-2
+        for bfloat16.
 
     Returns
     -------
@@ -74,16 +80,17 @@ def minkowski_dimension(values, out_proj, support, *, sink=False, rtol=None) -> 
     Raises
     ------
     TypeError, ValueError
-        If shapes do not fit, numbers are not finite, `support` is not boolean or empty for all heads, or `rtol` is not
-        between 0 and 1.
+        If shapes do not fit, numbers are not finite, `support` is not boolean or is empty for all heads, or `rtol` is
+        not between 0 and 1.
 
     Notes
     -----
-    Rank is decided in float64 in three steps, each against its own scale, so that neither a head nor a projection of
-    small numbers is lost beside a large one: the values of each head less the shortest of them, each on the scale of
-    its own norm, relative to the largest singular value before that was taken off; their directions after the
-    projection, relative to the projection's; and the heads' orthonormal bases put together. Cost: a QR factorisation of
-    each head's values, and one SVD of at most heads * head_dim rows, however many tokens there are.
+    Rank is decided in float64 in three steps, each on a scale of its own, so that neither a head nor a projection of
+    small numbers is lost beside a large one. The first step takes each head's values minus the shortest of them, each
+    divided by its own norm, and compares their singular values with the largest one of the values themselves, divided
+    in the same way. The second step takes the directions found there after the projection, and compares with the
+    projection's largest singular value. The third step takes the orthonormal bases of all heads together. The cost is
+    a QR factorisation of each head's values, and one SVD of at most heads * head_dim rows, for any number of tokens.
 
     Examples
     --------
@@ -97,16 +104,16 @@ def minkowski_dimension(values, out_proj, support, *, sink=False, rtol=None) -> 
     """
     values, out_proj, support, rtol = _check(values, out_proj, support, rtol)
     width = out_proj.shape[2]
-    # O_h = R_h^T Q_h^T with orthonormal columns in Q_h: all decisions but the last are on small matrices.
+    # O_h = R_h^T Q_h^T with orthonormal columns in Q_h, so that all decisions but the last are on small matrices.
     frames, factors = np.linalg.qr(out_proj.swapaxes(1, 2))
     sizes = np.linalg.svd(factors, compute_uv=False)
     ratios, bases = [], []
     for value, attended, frame, factor, size in zip(values, support, frames, factors, sizes, strict=True):
         points = _distinct(value[attended], 4 * rtol)
-        points = np.vstack([points, np.zeros((int(bool(sink)), value.shape[1]))])
-        directions = _row_space(*_spread(points), rtol, ratios)
+        differences, scale = _spread(np.vstack([points, np.zeros((int(bool(sink)), value.shape[1]))]))
+        directions = _row_space(differences, scale, rtol, ratios)
         bases.append(_row_space(directions @ factor.T, size[0], rtol, ratios) @ frame.T)
-    ratios.append(np.linalg.svd(np.vstack(bases), compute_uv=False))  # rows of norm 1: the largest is 1 or a few
+    ratios.append(np.linalg.svd(np.vstack(bases), compute_uv=False))  # rows have norm 1, so the largest is near 1
     rank = int((ratios[-1] > rtol).sum())
     n_attended, ranks = support.sum(axis=1), head_ranks(factors, rtol)
     by_tokens = np.arange(values.shape[2] + 2)[:, None] - (not sink)  # dimension of a hull of 0, 1, 2, ... tokens
@@ -122,29 +129,30 @@ def minkowski_dimension(values, out_proj, support, *, sink=False, rtol=None) -> 
     )
 
 
-def head_ranks(out_proj, rtol=2e-6):
-    """Rank of each head's output projection, or of what it is made of, shape=[heads, ...]."""
+def head_ranks(out_proj: np.ndarray, rtol: float = 2e-6) -> np.ndarray:
+    """Return the rank of each head's output projection, or of its factor R, shape=[heads, ..., ...]."""
     sizes = np.linalg.svd(out_proj, compute_uv=False)
     return (sizes > rtol * sizes[:, :1]).sum(axis=1)
 
 
 def _distinct(points, rtol):
-    """One of each set of points that differ by rtol of their norm at most."""
-    # The largest entry first, so that no square over- or underflows; a point beyond these is equal to no other.
+    """Keep one of each set of points that differ by at most rtol of their norm."""
+    # Division by the largest entry keeps squares from over- and underflowing.
     with np.errstate(all="ignore"):
         scaled = points / max(np.abs(points).max(initial=0), np.finfo(float).tiny)
     return points[distinct_rows(scaled, rtol * np.linalg.norm(scaled, axis=1))]
 
 
 def _spread(points):
-    """Differences from the shortest point, each on the scale of its own point's norm, and the size of what they are of.
+    """Return differences from the shortest point, each divided by its point's norm, and the scale of their rounding.
 
-    Rounding is relative to each point's own norm: so scaled, it is as far below 1 in all of them, and a long point
-    hides no short ones. The rank is that of the differences.
+    Rounding is relative to each point's own norm. After the division it is equally far below 1 in all points, so that
+    a long point hides no short ones; and the rank of the differences is the same. The scale is the largest singular
+    value of the points, divided in the same way.
     """
     if not len(points):
         return points, 0.0
-    # The largest entries first: squares in a norm over- and underflow where the values themselves do not.
+    # Division by the largest entries first: squares in a norm over- and underflow even if the values do not.
     largest = np.abs(points).max(axis=1)
     largest = np.where(largest > 0, largest, 1)[:, None]
     norms = np.linalg.norm(points / largest, axis=1)[:, None]
@@ -156,27 +164,29 @@ def _spread(points):
 
 
 def _row_space(A, scale, rtol, ratios):
-    """Orthonormal basis, as rows, of the rows of A: singular values above rtol * scale. Adds them to `ratios`."""
+    """Return an orthonormal basis of A's rows for singular values above rtol * scale; append these to `ratios`."""
     if not A.size or not scale:
         return np.zeros((0, A.shape[1]))
-    # Far more rows than columns: a QR factorisation first loses nothing, and leaves a square to decompose.
+    # With more rows than columns, a QR factorisation loses nothing and leaves a smaller matrix to decompose.
     A = np.linalg.qr(A, mode="r") if len(A) > A.shape[1] else A
     _, s, basis = np.linalg.svd(A, full_matrices=False)
     ratios.append(s / scale)
     return basis[s > rtol * scale]
 
 
-def token_dimension(heads: AttentionHeads, token=-1, *, eps=0.0, rule="absolute") -> MinkowskiDimension:
-    """Dimension of the Minkowski sum in which one row of a real layer's attention lies.
+def token_dimension(
+    heads: AttentionHeads, token: int = -1, *, eps: float = 0.0, rule: str = "absolute"
+) -> MinkowskiDimension:
+    """Compute the dimension of the Minkowski sum in which one row of a real layer's attention lies.
 
     Parameters
     ----------
     heads : AttentionHeads
-        Of one layer and one prompt, as `attention_heads` returns them.
+        Attention of one layer over one prompt, as `attention_heads` returns it.
     token : int
-        The row, from 0; negative counts from the last.
+        Number of the row, from 0; a negative number counts from the last.
     eps : float
-        Threshold of the supports, in [0, 1). 0 keeps every positive weight, as the theorem does.
+        Threshold of the supports, in [0, 1). 0 keeps every positive weight, as in the theorem.
     rule : str
         A name in :data:`~geolib.dimension.RULES`: keep weights above eps, or above eps times the row's largest weight.
 
@@ -187,12 +197,12 @@ def token_dimension(heads: AttentionHeads, token=-1, *, eps=0.0, rule="absolute"
     Raises
     ------
     TypeError, ValueError
-        If `heads` are none, there is no such token, eps is outside [0, 1), the rule is unknown, or the row has no
-        weight above eps in any head.
+        If `heads` are not AttentionHeads, the token does not exist, eps is outside [0, 1), the rule is unknown, or the
+        row has no weight above eps in any head.
 
     Examples
     --------
-    The last of six tokens, in 9 heads: 9 * 5 dimensions of the 576, where eq. 7 counts 9 * 6.
+    The last of six tokens, in 9 heads: the set has 9 * 5 of 576 dimensions, where eq. 7 counts 9 * 6.
 
     >>> from geolib.dimension import attention_heads
     >>> from geolib.models import load
@@ -202,8 +212,7 @@ def token_dimension(heads: AttentionHeads, token=-1, *, eps=0.0, rule="absolute"
     >>> last.rank, last.bound, last.paper_bound, last.saturation
     (45, 45, 54, 65)
     """
-    if not isinstance(heads, AttentionHeads):
-        raise TypeError(f"token_dimension: heads is {one_line(heads)}, expected AttentionHeads")
+    _check_heads("token_dimension", heads)
     n_tokens = heads.weights.shape[1]
     token = integer("token_dimension: token", token, -n_tokens, n_tokens - 1)
     support = eps_support(heads.weights[:, token], eps, rule)
@@ -212,22 +221,22 @@ def token_dimension(heads: AttentionHeads, token=-1, *, eps=0.0, rule="absolute"
 
 @dataclass(frozen=True, eq=False)
 class MinkowskiCheck:
-    """Whether a layer's rows lie in their Minkowski sums, made by `minkowski_check`. Tokens are the prompt's.
+    """Whether a layer's rows lie in their Minkowski sums, for each token of the prompt; made by `minkowski_check`.
 
     Attributes
     ----------
     residual : array-like, shape=[tokens]
-        Distance from the model's own row to the one rebuilt from convex weights, relative to the former's norm.
+        Distance from the model's own row to the row rebuilt from convex weights, divided by the norm of the model's.
     smallest_weight : float
-        Not negative if the weights are convex.
+        Smallest of all weights; not negative if the weights are convex.
     weight_sum : array-like, shape=[heads, tokens]
-        1 up to rounding; less where a sink takes its part.
+        Sum of the weights: 1 up to rounding; less than 1 where a sink takes a part.
     edges : int array, shape=[heads, tokens]
         Size of each head's eps-support.
     cut_residual : array-like, shape=[tokens]
-        How far the row moves when each head keeps its eps-support alone, relative to the row's norm.
+        How far the row moves when each head keeps its eps-support only, relative to the row's norm.
 
-    With a sequence of eps, the last two have a leading axis.
+    With a sequence of eps, ``edges`` and ``cut_residual`` have a leading axis.
     """
 
     residual: np.ndarray
@@ -237,13 +246,15 @@ class MinkowskiCheck:
     cut_residual: np.ndarray
 
 
-def minkowski_check(heads: AttentionHeads, *, eps=0.1, rule="absolute") -> MinkowskiCheck:
-    """Rebuild a layer's rows as Theorem 2.1 says, and see how far they move when the heads are cut to eps-supports.
+def minkowski_check(
+    heads: AttentionHeads, *, eps: float | Sequence[float] = 0.1, rule: str = "absolute"
+) -> MinkowskiCheck:
+    """Rebuild a layer's rows as Theorem 2.1 says, and measure how far they move when heads keep eps-supports only.
 
     Parameters
     ----------
     heads : AttentionHeads
-        Of one layer and one prompt, as `attention_heads` returns them.
+        Attention of one layer over one prompt, as `attention_heads` returns it.
     eps : float or sequence of float
         Threshold(s) in (0, 1).
     rule : str
@@ -256,12 +267,12 @@ def minkowski_check(heads: AttentionHeads, *, eps=0.1, rule="absolute") -> Minko
     Raises
     ------
     TypeError, ValueError
-        If `heads` are none, eps is outside (0, 1) or the rule is unknown.
+        If `heads` are not AttentionHeads, eps is outside (0, 1) or the rule is unknown.
 
     Notes
     -----
-    The weights that are kept are scaled up to the sum that all of them had, so that a cut row is again a convex mean:
-    a point of the Minkowski sum over eps-supports. A head that keeps none adds 0.
+    The weights that are kept are scaled up to the sum of all weights, so that a cut row is again a sum of convex means:
+    a point of the Minkowski sum over eps-supports. A head that keeps no weight adds 0.
 
     Examples
     --------
@@ -273,13 +284,11 @@ def minkowski_check(heads: AttentionHeads, *, eps=0.1, rule="absolute") -> Minko
     >>> bool(check.residual.max() < 1e-5), check.cut_residual.shape == (2, ids.shape[1])
     (True, True)
     """
-    if not isinstance(heads, AttentionHeads):
-        raise TypeError(f"minkowski_check: heads is {one_line(heads)}, expected AttentionHeads")
-    thresholds = check_eps("minkowski_check", eps)
-    supports = [eps_support(heads.weights, one, rule) for one in thresholds]
+    _check_heads("minkowski_check", heads)
+    supports = [eps_support(heads.weights, one, rule) for one in check_eps("minkowski_check", eps)]
     weights = heads.weights.astype(np.float64)
     rows = heads.rows(weights)
-    norm = np.maximum(np.linalg.norm(heads.output, axis=1), np.finfo(float).tiny)  # a row of zeros moves by 0
+    norm = np.maximum(np.linalg.norm(heads.output, axis=1), np.finfo(float).tiny)  # so that a row of zeros moves by 0
     total = weights.sum(axis=2)
     moved = []
     for support in supports:
@@ -298,14 +307,19 @@ def minkowski_check(heads: AttentionHeads, *, eps=0.1, rule="absolute") -> Minko
     )
 
 
-def eps_support(weights, eps, rule="absolute") -> np.ndarray:
-    """Which weights a rule keeps as edges.
+def _check_heads(function, heads):
+    if not isinstance(heads, AttentionHeads):
+        raise TypeError(f"{function}: heads is {one_line(heads)}, but AttentionHeads were expected")
+
+
+def eps_support(weights: ArrayLike, eps: float, rule: str = "absolute") -> np.ndarray:
+    """Return the mask of the weights that a rule keeps as edges.
 
     Parameters
     ----------
     weights : array-like, shape=[..., tokens]
     eps : float
-        In [0, 1); 0 keeps all that are positive.
+        Threshold in [0, 1); 0 keeps all positive weights.
     rule : str
         A name in :data:`~geolib.dimension.RULES`: keep weights above eps, or above eps times their row's largest.
 
@@ -316,7 +330,7 @@ def eps_support(weights, eps, rule="absolute") -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        If weights are no numbers or not finite, eps is outside [0, 1) or the rule is unknown.
+        If weights are not numbers or not finite, eps is outside [0, 1) or the rule is unknown.
 
     Examples
     --------
@@ -325,40 +339,27 @@ def eps_support(weights, eps, rule="absolute") -> np.ndarray:
     """
     (eps,), (rule,) = check_eps("eps_support", [eps], zero=True), check_rule("eps_support", [rule])
     finite, own = finite_array("eps_support: weights", weights), np.asarray(weights).dtype
-    # torch takes the threshold in the weights' own type: in float32, as they were made, a weight of exactly eps does
-    # not exceed it.
+    # The weights keep their own type, to which torch rounds the threshold: a weight of exactly eps in float32 does not
+    # exceed it.
     return keep(rule, torch.from_numpy(finite.astype(own if own.kind == "f" else float)), eps).numpy()
 
 
 def _check(values, out_proj, support, rtol):
     """Return arrays in float64, the support and the tolerance."""
     given, values = values, finite_array("minkowski_dimension: values", values)
-    single = np.asarray(given).dtype in (np.float32, np.float16)
     out_proj = finite_array("minkowski_dimension: out_proj", out_proj)
-    if masked(support):
-        raise TypeError(
-            f"minkowski_dimension: support is {one_line(support)}, expected booleans without masked entries"
-        )
+    if masked(support) or np.asarray(support).dtype != bool:
+        expected = "booleans without masked entries were expected"
+        raise TypeError(f"minkowski_dimension: support is {one_line(support)}, but {expected}")
     support = np.asarray(support)
-    if values.ndim != 3 or 0 in values.shape:
-        raise ValueError(f"minkowski_dimension: values has shape {values.shape}, expected [heads, tokens, head_dim]")
-    if out_proj.ndim != 3 or out_proj.shape[:2] != (len(values), values.shape[2]) or 0 in out_proj.shape:
+    fit = values.ndim == out_proj.ndim == 3 and out_proj.shape[:2] == (len(values), values.shape[2])
+    if not fit or support.shape != values.shape[:2] or not values.size or not out_proj.size:
         raise ValueError(
-            f"minkowski_dimension: out_proj has shape {out_proj.shape}, but values has {values.shape}; expected "
-            f"[{len(values)}, {values.shape[2]}, width]"
-        )
-    if support.dtype != bool:
-        raise TypeError(f"minkowski_dimension: support has type {support.dtype}, expected booleans")
-    if support.shape != values.shape[:2]:
-        raise ValueError(
-            f"minkowski_dimension: support has shape {support.shape}, but values has {values.shape}; expected "
-            f"{values.shape[:2]}"
+            f"minkowski_dimension: values, out_proj and support have shapes {values.shape}, {out_proj.shape}, "
+            f"{support.shape}, but [heads, tokens, head_dim], [heads, head_dim, width], [heads, tokens] were expected"
         )
     if not support.any():
-        raise ValueError("minkowski_dimension: support is False for every token, expected at least one edge")
-    rtol = (2e-6 if single else 1e-10) if rtol is None else rtol
-    if isinstance(rtol, bool) or not isinstance(rtol, Real):
-        raise TypeError(f"minkowski_dimension: rtol is {one_line(rtol)}, expected a number")
-    if not 0 < rtol < 1:
-        raise ValueError(f"minkowski_dimension: rtol is {rtol}, expected a number between 0 and 1")
-    return values, out_proj, support, float(rtol)
+        raise ValueError("minkowski_dimension: support is False for every token, but at least one edge was expected")
+    if rtol is None:
+        rtol = 2e-6 if np.asarray(given).dtype in (np.float32, np.float16) else 1e-10
+    return values, out_proj, support, fraction("minkowski_dimension: rtol", rtol)

@@ -1,11 +1,14 @@
-"""Points that rounding alone has moved apart: NumPy only, for whoever measures a cloud."""
+"""Points that differ by rounding alone; this module needs NumPy only."""
 
 import numpy as np
 
 
-def distinct_rows(rows, reach):
-    """Choose rows of which none is within another's reach; their indices."""
-    # Rows that are close are close along every line: along the first of these few, only neighbours are compared.
+def distinct_rows(rows: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Return the indices of rows, shape=[n, dim], of which none lies within the reach, shape=[n], of another.
+
+    The search takes little memory and time: close rows are close along every line. So rows are sorted along one random
+    line and compared with their neighbours there, first along a few other lines, and then in full.
+    """
     lines = np.random.default_rng(0).standard_normal((rows.shape[1], 8))
     shadows = rows @ (lines / np.linalg.norm(lines, axis=0))
     order = np.argsort(shadows[:, 0], kind="stable")

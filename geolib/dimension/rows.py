@@ -1,4 +1,4 @@
-"""One layer's attention map, never held: its rows can be had, or only counted, a block at a time."""
+"""One layer's attention map, which is never stored whole: its rows are computed, or only counted, in blocks."""
 
 import copy
 import math
@@ -8,34 +8,34 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from geolib.dimension.rules import RULES, keep
 
-# Query rows of all heads at a time: the only block of attention weights that ever exists.
+# Number of query rows in a block of attention weights, of all heads; no more weights exist at a time.
 _BLOCK = 64
-# Scores of one key-value head's block: they should stay in the cache, and be a product that is worth several threads.
+# Number of scores in a block of one key-value head: few enough for the processor's cache, enough for several threads.
 _MOST, _LEAST = 2**21, 2**18
-# Scores this close to a threshold, relative to its size, are left to the softmax: a few units in float32's last place.
+# Scores this close to a threshold, relative to its size, are decided by the softmax: a few units in the last place.
 _SLACK = 2.0**-20
 
 
 class AttentionMap:
-    """An attention map, given by what the model's attention function receives.
+    """An attention map, given by the arguments of the model's attention function.
 
     Parameters
     ----------
     query : torch.Tensor, shape=[batch, heads, queries, head_dim]
     key : torch.Tensor, shape=[batch, key-value heads, keys, head_dim]
     mask : torch.Tensor, shape=[batch or 1, heads or 1, queries, keys], optional
-        True where a key may be attended to, or additive. Without it query i sees the keys up to its own position; the
-        last query's is that of the last key.
+        True where a key may be attended to; or numbers that are added to the scores. Without a mask each query sees the
+        keys up to its own position, and the last query has the position of the last key.
     scaling : float, optional
-        Factor of the products; by default 1 / sqrt(head_dim).
+        Factor of the scores; by default 1 / sqrt(head_dim).
     softcap : float, optional
         Scores s become softcap * tanh(s / softcap), before the mask.
     sinks : torch.Tensor, shape=[heads], optional
-        A score per head that enters the denominator of the softmax alone.
+        A score for each head that enters only the denominator of the softmax.
 
     Notes
     -----
-    Scores and weights are float32 whatever the type of the model, as inside a fused kernel.
+    Scores and weights are float32 for every type of model, as inside a fused kernel.
     """
 
     def __init__(self, query, key, mask=None, *, scaling=None, softcap=None, sinks=None):
@@ -45,12 +45,12 @@ class AttentionMap:
         self.sinks = None if sinks is None else sinks.float().view(1, -1, 1, 1)
 
     def blocks(self, size=None):
-        """Slices of query rows that together are all of them, of `size` at most."""
+        """Cut the query rows into slices of at most `size` rows."""
         n_queries, size = self.query.shape[2], size or _BLOCK
         return [slice(start, min(start + size, n_queries)) for start in range(0, n_queries, size)]
 
     def groups(self, n):
-        """Split into maps of `n` key-value heads each, with their query heads, as a batch of such."""
+        """Split into maps of `n` key-value heads each, which become the batch, with their query heads."""
         kv_heads = self.key.shape[1]
         query, key = self.query.unflatten(1, (kv_heads, -1)).flatten(0, 1), self.key.flatten(0, 1)[:, None]
         for start in range(0, len(query), n):
@@ -64,14 +64,14 @@ class AttentionMap:
             yield group
 
     def scores(self, rows, room=None):
-        """Scores of some rows, -inf where a key is hidden, and the number of keys that each row sees.
+        """Compute the scores of some rows, -inf where a key is hidden, and how many keys each row sees.
 
         Parameters
         ----------
         rows : slice, or torch.Tensor, shape=[batch]
             Query rows of the whole batch, or one row for each of its elements.
         room : torch.Tensor, shape=[at least as many as scores], optional
-            Memory to write the scores to: fresh pages for every block cost as much as the products.
+            Memory for the scores: to allocate it for every block would take as long as the products.
 
         Returns
         -------
@@ -85,7 +85,7 @@ class AttentionMap:
         if self.mask is None:
             position = torch.arange(self.query.shape[2], device=query.device)[rows].view(-1, n_rows) + past
             key = key[:, :, : int(position.max()) + 1]
-        # Query heads that share a key-value head become more rows of it: keys are never expanded.
+        # Query heads that share a key-value head become further rows of it, so that keys are never repeated.
         folded, keys = query.reshape(batch * key.shape[1], -1, size), key.flatten(0, 1).transpose(1, 2)
         room = room if room is None else room[: batch * heads * n_rows * key.shape[2]].view(*folded.shape[:2], -1)
         scores = torch.bmm(folded, keys, out=room).view(batch, heads, n_rows, -1)
@@ -93,7 +93,7 @@ class AttentionMap:
             scores = self.softcap * (scores / self.softcap).tanh()
         if self.mask is None:
             seen = (position + 1).expand(batch, n_rows)
-            if isinstance(rows, slice):  # all keys before the block are seen: only its own triangle needs a mask
+            if isinstance(rows, slice):  # all keys before the block are visible: only its own triangle needs a mask
                 later = torch.full((n_rows, n_rows), -torch.inf, device=query.device).triu(1)
                 scores[..., rows.start + past :] += later
             else:
@@ -108,28 +108,25 @@ class AttentionMap:
         return scores, mask.any(1).sum(-1).expand(batch, n_rows)
 
     def weights(self, rows):
-        """Attention weights of some rows, and the keys seen; arguments and shapes as for :meth:`scores`."""
+        """Compute the attention weights of some rows; arguments and shapes as for :meth:`scores`."""
         scores, seen = self.scores(rows)
-        return self._softmax(scores), seen
-
-    def _softmax(self, scores):
         if self.sinks is None:
-            return scores.softmax(-1)
+            return scores.softmax(-1), seen
         sinks = self.sinks.expand(*scores.shape[:2], scores.shape[2], 1)
-        return torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1]
+        return torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1], seen
 
     def count(self, normaliser, eps, rules):
         """Count the weights above each threshold without a softmax, from the rows' logsumexp.
 
-        A weight exceeds eps where its score exceeds the logsumexp plus log(eps): a comparison, no exponential. A row
-        with a score that rounding could put on either side is counted by its weights instead, so that the result is
-        that of :func:`count_weights`, ties included. For rules with a score, maps without sinks, and masks that all
-        heads share.
+        A weight exceeds eps if its score exceeds the logsumexp plus log(eps), which is a comparison without an
+        exponential. A row with a score so close to a threshold that rounding might decide is counted by its weights, so
+        that the result equals that of :func:`count_weights`, including ties. The rules must have a score, the map must
+        have no sinks, and all heads must share the mask.
 
         Parameters
         ----------
         normaliser : torch.Tensor, shape=[batch, heads, queries]
-            Logarithm of the softmax's denominator.
+            Logarithm of the softmax's denominator in each row.
         eps, rules : sequence of float, sequence of str
 
         Returns
@@ -151,9 +148,9 @@ class AttentionMap:
         return counts.long(), torch.cat(seen).view(batch, -1, n_queries)[:, 0]
 
     def _count(self, rows, normaliser, eps, rules, room):
-        """Count some rows: shape=[rules * eps, batch, heads, rows]."""
+        """Count some rows; the counts have shape=[rules * eps, batch, heads, rows]."""
         scores, seen = self.scores(rows, room[0])
-        above = room[1, : scores.numel()].view(scores.shape)  # ones and zeros as floats: quicker to sum than booleans
+        above = room[1, : scores.numel()].view(scores.shape)  # ones and zeros as floats are faster to sum
         sure, unsure = [], []
         for rule in rules:
             base = RULES[rule].score(scores, normaliser[:, :, rows, None])
@@ -169,7 +166,7 @@ class AttentionMap:
         return counts, seen
 
     def attend(self, value):
-        """Attention output, shape=[batch, queries, heads, value_dim], for scores that no fused kernel computes.
+        """Compute attention, shape=[batch, queries, heads, value_dim], for which there is no fused kernel.
 
         Parameters
         ----------
@@ -185,44 +182,43 @@ class AttentionMap:
         return torch.cat(outputs, dim=2).transpose(1, 2).to(value.dtype).contiguous()
 
 
-def count_weights(weights, eps, rules):
-    """Count the weights, shape=[..., keys], that each of :data:`RULES` keeps; shape=[rules, eps, ...]."""
-    return torch.stack([torch.stack([above.sum(-1) for above in group]) for group in _above(weights, eps, rules)])
+def count_weights(weights, eps, rules, *, mass=False):
+    """Count the weights, shape=[..., keys], that each rule keeps, or with `mass` add them; shape=[rules, eps, ...]."""
+
+    def count(rule, value):
+        kept = keep(rule, weights, value)
+        return (weights * kept if mass else kept).sum(-1)
+
+    return torch.stack([torch.stack([count(rule, value) for value in eps]) for rule in rules])
 
 
 def row_statistics(weights, first, eps, rules):
-    """Measure what else describes a row: the first token's weight, entropies in nats, the mass above each threshold.
+    """Measure the first token's weight, the entropies in nats, and the mass above each threshold, in each row.
 
-    ``first``, shape=[batch], is the index of the first token that is not padding; where it is none of the keys, because
-    they hold it no longer or not yet, its weight is 0. The entropies, Shannon's and Rényi's of order 2, are those of
-    the weights divided by their sum, which is 1 unless the model has sinks of its own.
+    ``first``, shape=[batch], is the index of the first token that is not padding. If it is none of the keys, because a
+    cache has dropped it or it has not been read yet, its weight is 0. The entropies, Shannon's and Rényi's of order 2,
+    are those of the weights divided by their sum, which is 1 unless the model has sinks of its own.
     """
     first = first.to(weights.device).view(-1, 1, 1)
     where = first.clamp(0, weights.shape[-1] - 1)
     shares = weights / weights.sum(-1, keepdim=True)
-    masses = [torch.stack([(weights * above).sum(-1) for above in group]) for group in _above(weights, eps, rules)]
     return {
         "sink_share": weights.gather(-1, where[..., None].expand(*weights.shape[:3], 1))[..., 0] * (first == where),
         "entropy": torch.special.entr(shares).sum(-1),
         "renyi2": -shares.square().sum(-1).clamp(max=1).log(),
-        "mass_above": torch.stack(masses),
+        "mass_above": count_weights(weights, eps, rules, mass=True),
     }
 
 
-def _above(weights, eps, rules):
-    """For each rule an iterator over eps: which weights it keeps."""
-    return ((keep(rule, weights, value) for value in eps) for rule in rules)
-
-
 def _take(tensor, rows):
-    """Rows of axis 2: a slice of them, or one for each element of the batch."""
+    """Take rows of axis 2: a slice of them, or one for each element of the batch."""
     if isinstance(rows, slice):
         return tensor[:, :, rows]
     return tensor[torch.arange(len(rows), device=rows.device), :, rows][:, :, None]
 
 
 class LogSumExp(TorchDispatchMode):
-    """While active, keep the logsumexp that torch's fused attention kernels compute beside their output."""
+    """While active, record the logsumexp that torch's fused attention kernels compute beside their output."""
 
     heard = None
 
@@ -233,7 +229,7 @@ class LogSumExp(TorchDispatchMode):
         return result
 
     def of(self, query):
-        """Logsumexp of every row, shape=[batch, heads, queries]; None where another kernel has run."""
+        """Return the logsumexp of every row, shape=[batch, heads, queries]; None if another kernel has run."""
         if self.heard is None or self.heard.ndim != 3 or self.heard.shape[:2] != query.shape[:2]:
             return None
         return self.heard[:, :, : query.shape[2]] if self.heard.shape[2] >= query.shape[2] else None

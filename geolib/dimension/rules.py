@@ -1,17 +1,17 @@
 """The rules by which entries of an attention map count as edges: one table, which everything that counts reads.
 
-ID_eps is a number of edges (arXiv 2407.02678, eq. 8), and so depends on what an edge is. A rule is one entry of
+ID_eps is a number of edges (arXiv 2407.02678, eq. 8), so it depends on what an edge is. A rule is one entry of
 `RULES`: a name and a `Rule`, or any function of weights and eps that returns a mask. An entry that is added is counted
 by `attention_dimension`, `eps_support`, `Sweep` and the shell from then on.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
+from typing import Any
 
 import numpy as np
 
-from geolib.checks import one_line
+from geolib.checks import fraction, one_line
 
 
 @dataclass(frozen=True)
@@ -21,27 +21,27 @@ class Rule:
     Attributes
     ----------
     keep : callable
-        Takes weights, a tensor of shape=[..., keys] that are 0 where a key is hidden, and a float eps; returns a mask
-        of the same shape. No larger eps keeps more.
+        Takes a tensor of weights, shape=[..., keys], which are 0 where a key is hidden, and a float eps; returns a mask
+        of the same shape. A larger eps must not keep more.
     says : str
-        What it keeps, for help texts.
+        What the rule keeps, for help texts.
     score : callable, optional
-        For a rule that keeps what exceeds a threshold in each row. Takes scores, shape=[..., keys], and the logarithm
-        of the softmax's denominator, shape=[..., 1]; returns, shape=[..., 1], the score that plus log(eps) is the
-        threshold. Counting all tokens then needs no softmax.
+        For a rule that keeps the weights above a threshold in each row. Takes scores, shape=[..., keys], and the
+        logarithm of the softmax's denominator, shape=[..., 1]; returns a score for each row, shape=[..., 1]. The
+        threshold of the scores is that score plus log(eps), so that counting all tokens needs no softmax.
     """
 
     keep: Callable
     says: str
     score: Callable | None = None
 
-    def __call__(self, weights, eps):
-        """Mask of the weights that are kept."""
+    def __call__(self, weights: Any, eps: float) -> Any:
+        """Return the mask of the weights that are kept."""
         return self.keep(weights, eps)
 
 
 RULES = {
-    # Eq. 8 as it is printed. A weight of exactly the threshold does not exceed it, here and below.
+    # Eq. 8 as it is printed. For both rules, a weight equal to the threshold does not exceed it.
     "absolute": Rule(lambda weights, eps: weights > eps, "entries above eps", lambda scores, normaliser: normaliser),
     # The released code of arXiv 2312.01648.
     "relative": Rule(
@@ -53,8 +53,8 @@ RULES = {
 SHIPPED = dict(RULES)
 
 
-def keep(rule, weights, eps):
-    """Mask of the weights, a tensor, that are edges by the rule of a name; an added one may give something else."""
+def keep(rule: str, weights: Any, eps: float) -> Any:
+    """Return the mask of the weights, a tensor, that are edges by a rule, after checking what the rule returns."""
     kept = RULES[rule](weights, eps)
     if str(getattr(kept, "dtype", None)) != "torch.bool" or kept.shape != weights.shape:
         found = f"{type(kept).__name__} of {getattr(kept, 'dtype', None)}, shape {tuple(getattr(kept, 'shape', ()))}"
@@ -62,19 +62,19 @@ def keep(rule, weights, eps):
     return kept
 
 
-def check_rule(function, rule) -> tuple[str, ...]:
-    """Names of rules, given one or a sequence of different ones; `function` opens the error."""
+def check_rule(function: str, rule: Any) -> tuple[str, ...]:
+    """Return the names of rules, of which one or a sequence of different ones is given."""
     rules = (rule,) if isinstance(rule, str) or not np.iterable(rule) else tuple(rule)
     known = rules and all(isinstance(one, str) and one in RULES for one in rules)
     if not known or len(set(rules)) < len(rules):
         shown = rule[0] if isinstance(rule, list) and len(rule) == 1 else rule
-        expected = f"{' or '.join(map(repr, RULES))}{', each once' if known else ''}"
-        raise ValueError(f"{function}: rule is {one_line(shown)}, expected {expected}")
+        expected = f"{' or '.join(map(repr, RULES))}{', each once,' if known else ''}"
+        raise ValueError(f"{function}: rule is {one_line(shown)}, but {expected} was expected")
     return rules
 
 
-def check_eps(function, eps, *, zero=False, distinct=False) -> tuple[float, ...]:
-    """Thresholds as floats, given one or a sequence of them; `function` opens the error.
+def check_eps(function: str, eps: Any, *, zero: bool = False, distinct: bool = False) -> tuple[float, ...]:
+    """Return thresholds as floats, of which one or a sequence is given.
 
     Parameters
     ----------
@@ -84,31 +84,25 @@ def check_eps(function, eps, *, zero=False, distinct=False) -> tuple[float, ...]
     zero : bool
         Whether 0 is allowed too.
     distinct : bool
-        Whether they must differ in six digits, as the names of columns do.
+        Whether they must differ in six digits, which are the digits in the names of columns.
 
     Raises
     ------
     TypeError, ValueError
-        None at all, something that is no number, or a number that is out of range or there twice.
+        If there is no threshold, or one is not a number, out of range or, with `distinct`, given twice.
     """
     many = np.iterable(eps) and hasattr(eps, "__len__") and not isinstance(eps, str | bytes)
-    values = tuple(eps) if many else (eps,)
-    expected = f"expected a number {'from 0 on, less than 1' if zero else 'between 0 and 1'}"
+    values = tuple(fraction(f"{function}: eps", value, zero=zero) for value in (eps if many else [eps]))
     if not values:
-        raise ValueError(f"{function}: eps is empty, expected at least one threshold")
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"{function}: eps is {one_line(value)}, {expected}")
-        if not (0 < value < 1 or (zero and value == 0)):
-            raise ValueError(f"{function}: eps is {value}, {expected}")
-    values = tuple(float(value) for value in values)
+        raise ValueError(f"{function}: eps is empty, but at least one threshold was expected")
     if distinct and len({f"{value:g}" for value in values}) < len(values):
-        raise ValueError(f"{function}: eps is {one_line(values)}, expected thresholds that differ in six digits")
+        expected = "thresholds that differ in six digits were expected"
+        raise ValueError(f"{function}: eps is {one_line(values)}, but {expected}")
     return values
 
 
-def column(rule, eps, what="id") -> str:
-    """Name of the column that holds what a rule counts.
+def column(rule: str, eps: float, what: str = "id") -> str:
+    """Return the name of the column that holds what a rule counts.
 
     >>> column("absolute", 0.1)
     'id_absolute_0.1'

@@ -1,22 +1,24 @@
-"""Texts as token ids: what somebody wrote is text and nothing else, and stands in a prompt as it would in the whole."""
+"""Texts as token ids, without control tokens from inside them, and as the tokenizer would split the whole prompt."""
 
 import copy
 import json
 import weakref
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from tokenizers import Tokenizer
 
-SLOT = "slottext"  # stands for the text in a chat template
-# Templates that print a date get this one, so that a prompt is the same tomorrow: where there is no clock, those of
-# Llama 3 print it too.
+SLOT = "slottext"  # takes the place of the text in a chat template
+# Templates that print today's date get this one, so that prompts do not change from day to day. It is the date that
+# those of Llama 3 print if they are given no clock.
 _TODAY = datetime(2024, 7, 26)
 _CODES = ("-d", "-m", *"aAbBcdDeFHIjmMpSTUwWxXyYzZ")
-_PLAIN = weakref.WeakKeyDictionary()  # tokenizers made by `_plain`, by the one that they come from
+_PLAIN: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # tokenizers made by `_plain`, by their originals
 
 
-def render(function, tokenizer, turns) -> str:
-    """Text of a dialog in the tokenizer's chat template, up to where the model's answer begins; `function` opens."""
+def render(function: str, tokenizer: Any, turns: Sequence[dict]) -> str:
+    """Render a dialog in the tokenizer's chat template, up to where the model's answer begins."""
     dates = "".join(f" | replace('%{code}', '{_TODAY.strftime('%' + code)}')" for code in _CODES)
     pinned = f"{{%- macro strftime_now(format) -%}}{{{{ format{dates} }}}}{{%- endmacro -%}}"
     try:
@@ -28,11 +30,11 @@ def render(function, tokenizer, turns) -> str:
         raise ValueError(f"{function}: the tokenizer's chat template fails on {len(turns)} turns: {reason}") from None
 
 
-def text_ids(function, tokenizer, texts, *, place="inside") -> list[list[int]]:
-    """Token ids of texts in which everything is text, also what is written like a control token.
+def text_ids(function: str, tokenizer: Any, texts: Sequence[str], *, place: str | None = "inside") -> list[list[int]]:
+    """Encode texts as token ids; even words that are written like control tokens are text.
 
-    What is put before them, such as the space of SentencePiece, goes by their :func:`place`; without any the
-    tokenizer's other additions are made too. `function` opens the error about a tokenizer that cannot do this.
+    Their :func:`place` decides what is put before them, such as the space of SentencePiece. With None for a place, the
+    tokens that the tokenizer adds itself are included.
     """
     _check(function, tokenizer)
     settings = {"split_special_tokens": True, "verbose": False} | ({"add_special_tokens": False} if place else {})
@@ -41,10 +43,10 @@ def text_ids(function, tokenizer, texts, *, place="inside") -> list[list[int]]:
     return _plain(tokenizer, place)(texts, **settings).input_ids
 
 
-def place(tokenizer, before) -> str:
-    """Where in a prompt a text stands that comes after `before`: at its start, behind a mark, or inside a text.
+def place(tokenizer: Any, before: str) -> str:
+    """Return where in a prompt a text is that follows `before`: at its "start", "behind" a mark, or "inside" a text.
 
-    A space at the end of `before` opens the place: tokenizers make one token of it and the word that follows.
+    If `before` ends in a space, the result begins with one: tokenizers join it with the word that follows.
     """
     marks = tokenizer.added_tokens_decoder.values()
     stripping = any(mark.rstrip and before.rstrip().endswith(mark.content) for mark in marks)
@@ -54,17 +56,17 @@ def place(tokenizer, before) -> str:
     return space + ("start" if not before else "behind" if marked else "inside")
 
 
-def template_ids(function, tokenizer, parts) -> list[list[int]]:
-    """Token ids of the parts of a rendered template; between each two of them stands something else.
+def template_ids(function: str, tokenizer: Any, parts: Sequence[str]) -> list[list[int]]:
+    """Encode the parts of a rendered template, between which texts are inserted.
 
-    A space before that is not among them: it belongs to what stands there (:func:`place`).
+    A space at the end of a part is left out, because it belongs to the text that follows (:func:`place`).
     """
     _check(function, tokenizer)
     parts = [*(part[: -1 if place(tokenizer, part)[0] == " " else None] for part in parts[:-1]), parts[-1]]
     marks = tokenizer.added_tokens_decoder.values()
     ids = [tokenizer(parts[0], add_special_tokens=False).input_ids]
     for part in parts[1:]:
-        # What follows a special token begins anew for the tokenizer; what comes before it goes on.
+        # The tokenizer starts again after a special token; text before it continues what came earlier.
         found = [(part.find(mark.content), -len(mark.content), mark.lstrip) for mark in marks if mark.content in part]
         end, _, strips = min(found, default=(len(part), 0, False))
         text = part[:end].rstrip() if strips else part[:end]
@@ -73,26 +75,24 @@ def template_ids(function, tokenizer, parts) -> list[list[int]]:
     return ids
 
 
-def _check(function, tokenizer) -> None:
+def _check(function, tokenizer):
     if not isinstance(getattr(tokenizer, "added_tokens_decoder", None), dict):
-        raise ValueError(
-            f"{function}: tokenizer is a {type(tokenizer).__name__}, which cannot encode its special tokens as text; "
-            "expected one of transformers' own"
-        )
+        found = f"a {type(tokenizer).__name__}, which cannot encode its special tokens as text"
+        raise ValueError(f"{function}: tokenizer is {found}, but one of transformers' own was expected")
 
 
 def _plain(tokenizer, place):
-    """Copy of a tokenizer that takes marks added to it for special ones, and puts before a text what a place asks."""
+    """Copy a tokenizer so that marks added to it are special tokens, and texts begin as their place requires."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if not isinstance(backend, Tokenizer):  # Python's own split at nothing when they are told so
+    if not isinstance(backend, Tokenizer):  # tokenizers in Python obey split_special_tokens without this
         return tokenizer
     made = _PLAIN.setdefault(tokenizer, {})
     if (place, len(tokenizer)) not in made:
         settings = json.loads(backend.to_str())
         for token in settings["added_tokens"]:
-            # Others are pieces of text: a run of spaces, an empty line, a word.
+            # Marks include a punctuation sign. Other added tokens are text: a run of spaces, an empty line, a word.
             token["special"] |= any(not (sign.isalnum() or sign.isspace() or sign == "▁") for sign in token["content"])
-        if isinstance(pieces := settings["model"].get("vocab"), list):  # of Unigram, by which a mark is a piece too
+        if isinstance(pieces := settings["model"].get("vocab"), list):  # Unigram: its pieces include the marks
             marks = {token["content"] for token in settings["added_tokens"] if token["special"]}
             settings["model"]["vocab"] = [[piece, -1e9 if piece in marks else score] for piece, score in pieces]
         for name in ("normalizer", "pre_tokenizer") if place in ("inside", "behind") else ():
@@ -104,7 +104,7 @@ def _plain(tokenizer, place):
 
 
 def _without_prefix(part, place):
-    """Change a normaliser's settings, or those of what splits a text, so that no space is put where none belongs."""
+    """Change the settings of a normaliser or a pre-tokeniser so that no space is added where none belongs."""
     if part is None or (part["type"] == "Prepend" and place == "inside"):
         return None
     for inner in ("normalizers", "pretokenizers"):

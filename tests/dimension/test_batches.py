@@ -233,10 +233,10 @@ def test_a_bad_prompt_is_named_before_anything_is_computed(tiny, tmp_path, promp
     [
         ({"eps": 1.5}, "eps is 1.5"),
         ({"eps": []}, "eps is empty"),
-        ({"eps": [0.1, 0.1]}, r"eps is \(0.1, 0.1\), expected thresholds that differ"),
-        ({"rule": "soft"}, "rule is 'soft', expected"),
+        ({"eps": [0.1, 0.1]}, r"eps is \(0.1, 0.1\), but thresholds that differ"),
+        ({"rule": "soft"}, "rule is 'soft', but"),
         ({"rule": ()}, r"rule is \(\)"),
-        ({"rule": ("absolute", "absolute")}, "rule is .*, expected .*, each once"),
+        ({"rule": ("absolute", "absolute")}, "rule is .*, but .*, each once, was expected"),
         ({"tokens": "first"}, "tokens is 'first', but"),
         ({"per_token": True}, "per_token is True and tokens is 'last'"),
         ({"batch_tokens": 0}, "batch_tokens is 0, but at least 1 was expected"),
@@ -298,7 +298,9 @@ def test_what_cannot_be_encoded(tiny, tmp_path):
     with pytest.raises(ValueError, match=r"^encode_prompts: chat is True, but the tokenizer has no"):
         encode_prompts(plain, ["a"], chat=True)
     _, deaf = save_tiny(tmp_path, chat_template="{{ messages|length }}")
-    with pytest.raises(ValueError, match=r"^encode_prompts: the tokenizer's chat template does not keep the text"):
+    with pytest.raises(
+        ValueError, match=r"^encode_prompts: tokenizer has a chat template that prints the text of a turn"
+    ):
         encode_prompts(deaf, ["a"], chat=True)
 
 

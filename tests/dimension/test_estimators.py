@@ -228,23 +228,35 @@ POINTS = ball(40, 2)
             r"points holds nan at \(1, 0\), but finite numbers were expected",
         ),
         ({"points": np.full((9, 2), np.inf)}, ValueError, "points holds inf"),
-        ({"points": np.zeros(5)}, ValueError, r"points has shape \(5,\), expected \[n, dim\]"),
-        ({"points": np.zeros((0, 5))}, ValueError, r"points has shape \(0, 5\), expected"),
-        ({"points": np.ones((50, 3))}, ValueError, "points has 1 rows without 49 duplicates .* TwoNN needs at least 5"),
-        ({"points": POINTS[:20], "estimator": "MLE"}, ValueError, "20 rows without 0 .* MLE needs at least 21"),
-        ({"estimator": "MLE", "n_boot": 9}, ValueError, "40 rows .* needs at least 42 for half-samples"),
-        ({"points": POINTS[:19], "estimator": "DANCo"}, ValueError, "DANCo needs at least 20"),
-        ({"points": ball(5001, 2), "estimator": "DANCo"}, ValueError, "DANCo needs at most 5000"),
-        ({"estimator": "PCA"}, ValueError, "estimator is 'PCA', expected one of TwoNN, MLE, GRIDE"),
-        ({"estimator": ["MLE", 3]}, ValueError, "estimator is 3, expected one of"),
-        ({"estimator": 3}, TypeError, "estimator is 3, expected a name or names"),
-        ({"estimator": []}, TypeError, r"estimator is \[\], expected a name or names"),
-        ({"n_neighbors": 5}, ValueError, "n_neighbors is 5, but TwoNN takes none"),
-        ({"estimator": "GRIDE", "n_neighbors": 5}, ValueError, "n_neighbors is 5, but GRIDE takes an even number"),
+        ({"points": np.zeros(5)}, ValueError, r"points has shape \(5,\), but \[n, dim\] was expected"),
+        ({"points": np.zeros((0, 5))}, ValueError, r"points has shape \(0, 5\), but"),
+        (
+            {"points": np.ones((50, 3))},
+            ValueError,
+            "points has 1 rows without 49 duplicates .* at least 5 were expected for TwoNN",
+        ),
+        (
+            {"points": POINTS[:20], "estimator": "MLE"},
+            ValueError,
+            "20 rows without 0 .* at least 21 were expected for MLE",
+        ),
+        ({"estimator": "MLE", "n_boot": 9}, ValueError, "40 rows .* at least 42 for half-samples were expected"),
+        ({"points": POINTS[:19], "estimator": "DANCo"}, ValueError, "at least 20 were expected for DANCo"),
+        ({"points": ball(5001, 2), "estimator": "DANCo"}, ValueError, "at most 5000 were expected for DANCo"),
+        ({"estimator": "PCA"}, ValueError, "estimator is 'PCA', but one of TwoNN, MLE, GRIDE"),
+        ({"estimator": ["MLE", 3]}, ValueError, "estimator is 3, but one of"),
+        ({"estimator": 3}, TypeError, "estimator is 3, but a name or names were expected"),
+        ({"estimator": []}, TypeError, r"estimator is \[\], but a name or names were expected"),
+        ({"n_neighbors": 5}, ValueError, "n_neighbors is 5, but None was expected for TwoNN"),
+        (
+            {"estimator": "GRIDE", "n_neighbors": 5},
+            ValueError,
+            "n_neighbors is 5, but an even number was expected for GRIDE",
+        ),
         ({"estimator": "MLE", "n_neighbors": 2}, ValueError, "n_neighbors is 2, but at least 3 was expected"),
-        ({"n_boot": 1}, ValueError, "n_boot is 1, expected 0 or at least 2"),
+        ({"n_boot": 1}, ValueError, "n_boot is 1, but 0 or at least 2 was expected"),
         ({"n_boot": 2.5}, TypeError, "n_boot is 2.5, but an integer was expected"),
-        ({"level": 1}, ValueError, "level is 1, expected a number between 0 and 1"),
+        ({"level": 1}, ValueError, "level is 1, but a number between 0 and 1 was expected"),
         ({"seed": -1}, ValueError, "seed is -1, but at least 0 was expected"),
         ({"points": np.indices((7, 7)).reshape(2, -1).T}, ValueError, "TwoNN .*points"),  # distances tie
         ({"points": np.indices((7, 7)).reshape(2, -1).T, "estimator": "GRIDE"}, ValueError, "GRIDE fails on points"),
@@ -387,18 +399,18 @@ def test_profile_holds_one_layer():
         ({"prompts": "text"}, TypeError, "prompts is 'text'"),
         ({"prompts": [[1, 2], [3, 64]]}, ValueError, "prompt 1 has ids from 3 to 64, but the vocabulary has 64"),
         ({"prompts": [[5], [6]]}, ValueError, "prompts have no token after the first"),
-        ({"prompts": [[5, 6, 7]]}, ValueError, "layer 0: points has 2 rows .* TwoNN needs at least 5"),
+        ({"prompts": [[5, 6, 7]]}, ValueError, "layer 0: points has 2 rows .* at least 5 were expected for TwoNN"),
         (
             {"prompts": [list(range(30)), [5, 6]], "per_prompt": True},
             ValueError,
             "prompt 1, layer 0: points has 1 rows",
         ),
-        ({"site": "head"}, ValueError, r"site is \['head'\], expected 'mlp', 'residual' or both"),
-        ({"site": ()}, ValueError, r"site is \(\), expected"),
+        ({"site": "head"}, ValueError, r"site is \['head'\], but 'mlp', 'residual' or both was expected"),
+        ({"site": ()}, ValueError, r"site is \(\), but"),
         ({"n_points": 1}, ValueError, "n_points is 1, but at least 2 was expected"),
         ({"seed": 0.5}, TypeError, "seed is 0.5, but an integer was expected"),
-        ({"estimator": "PCA"}, ValueError, "estimator is 'PCA', expected one of"),
-        ({"n_boot": 1}, ValueError, "n_boot is 1, expected 0 or at least 2"),
+        ({"estimator": "PCA"}, ValueError, "estimator is 'PCA', but one of"),
+        ({"n_boot": 1}, ValueError, "n_boot is 1, but 0 or at least 2 was expected"),
     ],
 )
 def test_profile_refusals(arguments, error, message):
@@ -482,7 +494,7 @@ def test_a_cloud_as_dense_as_rounding_keeps_its_distinct_rows():
     base = rng.random((600, 3)) @ rng.standard_normal((3, 30))
     column = np.hstack([base, 1e5 + rng.integers(0, 2, (600, 1)) * 1e-2])
     for points in ((base + 1e4).astype(np.float32), column.astype(np.float32)):
-        with pytest.warns(UserWarning, match="^estimate_dimension: points lie as near to each other as rounding may"):
+        with pytest.warns(UserWarning, match="^estimate_dimension: points are as close together as rounding may"):
             found = estimate_dimension(points)
         theirs = skdim_id().TwoNN().fit(points.astype(float) - points[0].astype(float)).dimension_
         assert (found.n_used, found.value) == (600, pytest.approx(theirs, rel=0.01))
@@ -562,7 +574,7 @@ def test_equal_distances_say_nothing(kind, name):
 def test_evenly_spaced_points_are_refused_by_name():
     with pytest.raises(ValueError, match=r"TwoNN fails on points: most have their neighbours 1 and 2 at one distance"):
         estimate_dimension(EVEN["line, turned"][0])
-    with pytest.raises(ValueError, match=r"MLE gives 1.187 for points with 1 coordinate, of rank 1, expected no"):
+    with pytest.raises(ValueError, match=r"MLE gives 1.187 for points with 1 coordinate, of rank 1, but no more"):
         estimate_dimension(EVEN["line"][0], "MLE")
 
 
@@ -584,7 +596,9 @@ def test_a_value_is_held_to_what_the_points_span():
     """A constant or a repeated column is no dimension more: what 2 coordinates cannot give, 10 of these cannot."""
     loose = PLANE + 0.2 * np.random.default_rng(0).random((225, 2))
     for points in (loose, np.hstack([loose] * 4 + [np.ones((225, 2))]), turned(loose, 10) + 100):
-        with pytest.raises(ValueError, match=r"TwoNN gives .* coordinates, of rank 2, expected no more than that"):
+        with pytest.raises(
+            ValueError, match=r"TwoNN gives .* coordinates, of rank 2, but no more than that was expected"
+        ):
             estimate_dimension(points)
 
 
@@ -690,7 +704,7 @@ def test_integers_were_never_rounded():
     """Few digits, far apart in size: in float32 these would be taken for bfloat16."""
     rng = np.random.default_rng(0)
     rows = np.stack([np.full(120, 4096), np.full(120, 2048), *rng.permutation(120) * [[16], [1]]], axis=1)
-    with pytest.warns(UserWarning, match="points lie as near to each other as rounding may move them"):
+    with pytest.warns(UserWarning, match="points are as close together as rounding may move them"):
         estimate_dimension(rows.astype(np.float32), "lPCA")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

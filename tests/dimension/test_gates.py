@@ -286,7 +286,7 @@ def test_what_is_not_covered_is_refused_by_name(kind):
     extra, reason = REFUSED[kind]
     with pytest.raises(
         ValueError,
-        match=rf"^gate_regions: model is a \w+, whose layer 1 {reason}.*; expected one MLP with a known gate$",
+        match=rf"^gate_regions: model is a \w+, whose layer 1 {reason}, but one MLP with a known gate was expected$",
     ):
         gate_regions(tiny(kind, extra), [[3, 4, 5]], layer=1)
 
@@ -294,7 +294,7 @@ def test_what_is_not_covered_is_refused_by_name(kind):
 def test_halves_of_unknown_order_are_refused():
     model = tiny("phi3", COVERED["phi3"][0])
     model.config.model_type = "phi5"
-    with pytest.raises(ValueError, match="whose layer 0 has a gate in one half of gate_up_proj, unknown which"):
+    with pytest.raises(ValueError, match="whose layer 0 has a gate in an unknown half of gate_up_proj"):
         gate_regions(model, [[3, 4]], layer=0)
 
 
@@ -304,7 +304,7 @@ def test_weights_that_a_scale_belongs_to_are_refused(dtype):
     model = tiny("llama")
     weight = model.model.layers[0].mlp.gate_proj.weight
     model.model.layers[0].mlp.gate_proj.weight = torch.nn.Parameter(weight.detach().to(dtype), requires_grad=False)
-    with pytest.raises(ValueError, match=rf"whose layer 0 has weights of type {dtype}; expected one MLP with a known"):
+    with pytest.raises(ValueError, match=rf"whose layer 0 has weights of type {dtype}, but one MLP with a known"):
         gate_hyperplanes(model, layer=0)
 
 
@@ -315,7 +315,9 @@ def test_a_gate_that_computes_something_else_is_refused():
 
     model = tiny("llama")
     model.model.layers[1].mlp.gate_proj = Doubled(32, 48)
-    with pytest.raises(ValueError, match="whose layer 1 has a Doubled, which may compute other than its weights tell"):
+    with pytest.raises(
+        ValueError, match="layer 1 has a Doubled, which may compute something else than its weights say"
+    ):
         gate_regions(model, [[3, 4]], layer=1)
 
 
@@ -342,13 +344,17 @@ def test_nan_is_no_count():
         ({"input_ids": [[-1, 4]]}, ValueError, "input_ids has ids from -1 to 4"),
         ({"input_ids": [[3] * 257]}, ValueError, "input_ids has 257 tokens, but the model's window is 256"),
         ({"attention_mask": [[1, 1]]}, ValueError, r"attention_mask has shape \(1, 2\), but .*1, 4.* was expected"),
-        ({"attention_mask": [[0] * 4]}, ValueError, "attention_mask holds other than 0 and 1, or a row of padding"),
-        ({"attention_mask": [[2] * 4]}, ValueError, "attention_mask holds other than 0 and 1"),
+        (
+            {"attention_mask": [[0] * 4]},
+            ValueError,
+            "attention_mask holds numbers other than 0 and 1, or a row of padding",
+        ),
+        ({"attention_mask": [[2] * 4]}, ValueError, "attention_mask holds numbers other than 0 and 1"),
         ({"layer": 3}, ValueError, "layer is 3, but -3 to 2 was expected"),
         ({"layer": -4}, ValueError, "layer is -4, but"),
         ({"layer": 1.0}, TypeError, "layer is 1.0, but an integer was expected"),
         ({"layer": True}, TypeError, "layer is True, but an integer was expected"),
-        ({"layer": []}, ValueError, "layer is empty, expected at least one"),
+        ({"layer": []}, ValueError, "layer is empty, but at least one was expected"),
         ({"layer": [0, 3]}, ValueError, "layer is 3, but -3 to 2 was expected"),
         ({"layer": "last"}, TypeError, "layer is 'last', but an integer was expected"),
         ({"radius": 0}, ValueError, "radius is 0, but a number above 0 was expected"),

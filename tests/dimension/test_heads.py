@@ -38,8 +38,8 @@ COVERED = {
     },
 }
 REFUSED = {
-    "bitnet": ({}, "hands the attention of layer 0 to BitNetRMSNorm"),
-    "diffllama": ({}, "hands the attention of layer 0 to no module as it is"),
+    "bitnet": ({}, "hands the unchanged attention of layer 0 to BitNetRMSNorm"),
+    "diffllama": ({}, "hands the unchanged attention of layer 0 to no module"),
     "bloom": ({"n_layer": 3, "n_head": 4}, "does not route its attention"),
     "mamba": ({"state_size": 4}, "does not route its attention"),
 }
@@ -174,9 +174,9 @@ def doubled(linear):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (Quantised, "hands the attention of layer 1 to Quantised"),
-        (Adapted, "hands the attention of layer 1 to Linear, Linear"),
-        (doubled, "makes more of the attention of layer 1 than weights times projected values"),
+        (Quantised, "hands the unchanged attention of layer 1 to Quantised"),
+        (Adapted, "hands the unchanged attention of layer 1 to Linear, Linear"),
+        (doubled, "computes more in the attention of layer 1 than weights times projected values"),
     ],
 )
 def test_other_output_projections_are_refused(change, reason):
@@ -233,7 +233,7 @@ def test_model_leaves_as_it_entered(implementation):
         ({"layer": 3}, ValueError, "layer is 3, but -3 to 2 was expected"),
         ({"layer": "last"}, TypeError, "layer is .*last.*, but an integer was expected"),
         ({"layer": True}, TypeError, "layer is .*True.*, but an integer was expected"),
-        ({"layer": []}, ValueError, "layer is empty, expected at least one"),
+        ({"layer": []}, ValueError, "layer is empty, but at least one was expected"),
     ],
 )
 def test_bad_input(arguments, error, message):

@@ -283,7 +283,7 @@ def test_wrong_arguments_are_named(arguments, error, message):
         ("extremes", {"directions": np.full((1, 32), np.nan)}, ValueError, "directions holds nan at"),
         ("extremes", {"directions": np.full((1, 32), 1e308)}, ValueError, "a value holds -?inf at"),
         ("sample", {"n": 2, "directions": np.full((1, 32), 1e308)}, ValueError, "a value holds -?inf at"),
-        ("extremes", {"tokens": 3}, TypeError, "tokens is 3, expected a sequence of integers"),
+        ("extremes", {"tokens": 3}, TypeError, "tokens is 3, but a sequence of integers was expected"),
         ("extremes", {"tokens": [6]}, ValueError, "token is 6, but -6 to 5 was expected"),
         ("extremes", {"tokens": [0.5]}, TypeError, "token is 0.5, but an integer was expected"),
         ("sample", {"n": 0}, ValueError, "n is 0, but at least 1 was expected"),
@@ -300,11 +300,16 @@ def test_wrong_arguments_of_methods_are_named(method, arguments, error, message)
 @pytest.mark.parametrize(
     ("normals", "tokens", "error", "message"),
     [
-        (np.eye(32) * (np.arange(32) != 3), None, ValueError, r"normals\[3\] is 0, expected normals of hyperplanes"),
-        (np.zeros((0, 32)), None, ValueError, "normals is empty, expected normals of hyperplanes"),
+        (
+            np.eye(32) * (np.arange(32) != 3),
+            None,
+            ValueError,
+            r"normals\[3\] is 0, but normals of hyperplanes were expected",
+        ),
+        (np.zeros((0, 32)), None, ValueError, "normals is empty, but normals of hyperplanes were expected"),
         (np.eye(31), None, ValueError, r"normals has shape \(31, 31\), but the MLP's input has dimension 32"),
         ([[np.inf] * 32], None, ValueError, r"normals holds inf at \(0, 0\), but finite numbers were expected"),
-        (np.eye(32), 3, TypeError, "tokens is 3, expected a sequence of integers"),
+        (np.eye(32), 3, TypeError, "tokens is 3, but a sequence of integers was expected"),
         (np.eye(32), "last", TypeError, "token is 'l', but an integer was expected"),
     ],
 )
@@ -315,7 +320,7 @@ def test_wrong_arguments_of_table_are_named(normals, tokens, error, message):
 
 def test_wrong_thresholds_are_named():
     reach = mlp_reach(tiny("llama"), IDS, layer=1)
-    with pytest.raises(ValueError, match=r"^eps_support: eps is 1, expected"):
+    with pytest.raises(ValueError, match=r"^eps_support: eps is 1, but"):
         reach.extremes(np.eye(32), eps=1)
-    with pytest.raises(ValueError, match=r"^eps_support: rule is 'soft', expected"):
+    with pytest.raises(ValueError, match=r"^eps_support: rule is 'soft', but"):
         reach.table(np.eye(32), rule="soft")

@@ -181,7 +181,7 @@ def test_the_shell_starts_with_it_and_names_it():
     code = "from geolib.dimension import RULES; RULES['half'] = lambda weights, eps: weights > eps / 2; "
     code += "from geolib.cli import main; main(['dimension', '--help'])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "half: one that was added" in " ".join(shown.split())
+    assert "half: a rule that was added" in " ".join(shown.split())
 
 
 def test_half_a_character_is_no_text(tiny, monkeypatch, capsys):
@@ -212,7 +212,7 @@ BAD_EPS = (0, 1, 1.5, -0.1, True, np.True_, "0.1", None, float("nan"), [0.1, [0.
     ],
 )
 def test_every_threshold_is_checked(tiny, call, eps):
-    with pytest.raises((ValueError, TypeError), match=r"^[\w.]+: eps is .*, expected a number") as info:
+    with pytest.raises((ValueError, TypeError), match=r"^[\w.]+: eps is .*, but a number") as info:
         call(tiny, eps)
     assert "\n" not in str(info.value)
 
@@ -220,10 +220,12 @@ def test_every_threshold_is_checked(tiny, call, eps):
 def test_thresholds_that_share_a_column_or_are_none_at_all_are_refused(tiny):
     for eps in ((0.1, 0.1), (0.1, 0.1 + 1e-9), np.array([0.01, 0.0100000001])):
         for call in (lambda eps: sweep(tiny, eps=eps), lambda eps: measure_prompts(tiny[0], [[3, 4]], eps=eps)):
-            with pytest.raises(ValueError, match=r": eps is .*, expected thresholds that differ in six digits$"):
+            with pytest.raises(
+                ValueError, match=r": eps is .*, but thresholds that differ in six digits were expected$"
+            ):
                 call(eps)
     for eps in ((), [], np.array([])):
-        with pytest.raises(ValueError, match=r"^Sweep: eps is empty, expected at least one threshold$"):
+        with pytest.raises(ValueError, match=r"^Sweep: eps is empty, but at least one threshold was expected$"):
             sweep(tiny, eps=eps)
     assert check_eps("f", np.array([0.25, 0.5])) == (0.25, 0.5)
     assert check_eps("f", np.float64(0.25)) == (0.25,)
@@ -234,10 +236,12 @@ def test_rules_that_are_not_there_are_refused(monkeypatch):
     assert check_rule("f", "absolute") == ("absolute",)
     assert check_rule("f", ["relative", "absolute"]) == ("relative", "absolute")
     for rule in ("soft", (), None, ["absolute", 3], [["absolute"]], ("absolute", "absolute")):
-        with pytest.raises(ValueError, match=r"^f: rule is .*, expected 'absolute' or 'relative'(, each once)?$"):
+        with pytest.raises(
+            ValueError, match=r"^f: rule is .*, but 'absolute' or 'relative'(, each once,)? was expected$"
+        ):
             check_rule("f", rule)
     monkeypatch.setitem(RULES, "mass", mass)
-    with pytest.raises(ValueError, match=r"^f: rule is 'soft', expected 'absolute' or 'relative' or 'mass'$"):
+    with pytest.raises(ValueError, match=r"^f: rule is 'soft', but 'absolute' or 'relative' or 'mass' was expected$"):
         check_rule("f", "soft")
 
 

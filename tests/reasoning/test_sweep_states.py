@@ -46,6 +46,8 @@ from geolib.reasoning.answers import Answerer, Settings
 from geolib.reasoning.decode import SharedPrefix
 from tests.tiny import TINY
 
+# A small model is made and asked in nearly every one.
+pytestmark = pytest.mark.whole
 QUESTIONS = generate_questions(6, seed=3)
 SIZES = TINY | {"vocab_size": 300, "max_position_embeddings": 1024, "bos_token_id": 256, "eos_token_id": 258}
 CHAT = (
@@ -85,7 +87,6 @@ def same(rows, other):
 # What is refused
 
 
-@pytest.mark.whole
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
@@ -777,7 +778,7 @@ def test_a_store_keeps_rules_apart(tmp_path, monkeypatch):
         lambda: measure_prompts(model, [[5]], rule="part", store=tmp_path),
     ):
         with pytest.raises(
-            ValueError, match=r"^\w+: store is given, but of rule 'part' no row's key tells what it does"
+            ValueError, match=r"^\w+: store is given for the rule 'part', which a row's key cannot describe"
         ):
             ask()
 

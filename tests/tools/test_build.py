@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from small_book import FIRST, SECOND, lay_out, write
 
-from geolib import figures, interactive
+from geolib import estimates, figures, interactive
 from tools import check, home, render, stage, theme
 from tools import execute as run
 from tools.__main__ import main
@@ -370,7 +370,8 @@ def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):
         shutil.copy(ROOT / "book" / name, root / "book")
     if local:
         (root / "book" / "node_modules").symlink_to(ROOT / "book" / "node_modules")
-    drawn = 'from geolib import figures\nfigures.profiles({"": {"a": [1, 2]}})'
+    drawn = "from geolib import estimates, figures\ntable = estimates.by_layer({'a': [1, 2]}, 'line')\n"
+    drawn += "figures.lines(table, x='layer', color='line', xlabel='', ylabel='')"
     write(root, first=re.sub('import base64.*?CC["]\\)\\)\\n', f"{drawn}\n", FIRST, flags=re.DOTALL))
     assert main(["build", "--root", str(root)]) == 0, capsys.readouterr().err
     html = root / "book" / "_build" / "html"
@@ -440,7 +441,7 @@ def test_what_is_wider_than_the_screen_is_found(browser, content, widths):
 
 def test_a_slider_that_the_keys_do_not_move_is_found(browser):
     counts = {"absolute": [[9, 3], [0, 1]]}
-    still = figures.profiles({"": {"a": [1, 2]}})
+    still = figures.lines(estimates.by_layer({"a": [1, 2]}, "line"), x="layer", xlabel="layer", ylabel="ID")
     figure = interactive.by_threshold([0.01, 0.1], counts, label="ID", still=still).html
     page = browser.new_page()
     page.set_content(figure)
