@@ -368,8 +368,7 @@ def _sweep_once(loaded, available, source, drawn, out, settings):
 def _publish_runs(names, loaded, questions, source, out, settings):
     """Do runs of the book, and write each one as it is finished."""
     from geolib.dimension import gate_names
-    from geolib.experiments import Runs, publish
-    from geolib.experiments.runs import check_replaces
+    from geolib.experiments.runs import Runs, check_replaces, publish
 
     try:
         gates = gate_names(loaded[0])
