@@ -285,12 +285,11 @@ def sweep(path, model, n_questions, shots, only_wrong, names, out, store, engine
         raise click.UsageError("--workers and --threads are for --engine ray")
     if names and (_given("shots") or _given("only_wrong")):
         raise click.UsageError("--shots and --only-wrong are not for --run, which sets them")
+    from geolib.experiments.names import check_run
     from geolib.reasoning import available_questions, load_questions, split
 
     available, source = available_questions(path)
     drawn = None if names else _draw("sweep", available, n_questions, 48, shots)
-    if names:
-        from geolib.experiments.runs import check_run
     for name in names:
         check_run(name, available, split(available))
     train = load_questions(source="gsm8k-train") if "chain" in names else ()
@@ -369,8 +368,7 @@ def _sweep_once(loaded, available, source, drawn, out, settings):
 def _publish_runs(names, loaded, questions, source, out, settings):
     """Do runs of the book, and write each one as it is finished."""
     from geolib.dimension import gate_names
-    from geolib.experiments import Runs, publish
-    from geolib.experiments.runs import check_replaces
+    from geolib.experiments.runs import Runs, check_replaces, publish
 
     try:
         gates = gate_names(loaded[0])

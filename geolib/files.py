@@ -1,6 +1,5 @@
-"""Files of text: read whole, with a message that names the line, and written whole, never a part of one."""
+"""Files: texts are read with messages that name the line, and all is written whole, never a part of it."""
 
-import contextlib
 import json
 import os
 import tempfile
@@ -70,15 +69,13 @@ def json_lines(function: str, path: Path, like: str) -> Iterator[tuple[int, str,
 
 def write_text(text: str, path: str | os.PathLike) -> None:
     """Write ``text`` to ``path`` as UTF-8, never a part of it."""
-    with in_place(path) as whole:
-        whole.write_text(text, encoding="utf-8")
+    write_bytes(text.encode(), path)
 
 
-@contextlib.contextmanager
-def in_place(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a path to write to; the file replaces ``path`` once it is written."""
+def write_bytes(content: bytes, path: str | os.PathLike) -> None:
+    """Write ``content`` to ``path``, never a part of it: a whole file replaces the one that was there."""
     path = Path(path)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=WRITING) as folder:
         whole = Path(folder) / path.name
-        yield whole
+        whole.write_bytes(content)
         whole.replace(path)

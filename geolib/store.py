@@ -12,7 +12,6 @@ import logging
 import os
 import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections import deque
@@ -28,7 +27,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from geolib.files import WRITING, in_place
+from geolib.files import WRITING, write_bytes
 
 logger = logging.getLogger(__name__)
 progress_log = logging.getLogger("geolib.progress")
@@ -303,12 +302,9 @@ class Parts:
             The file cannot be written.
         """
         if self._lock:
-            keys = _sha256("".join(row["key"] for row in rows).encode())
-            with tempfile.TemporaryDirectory(dir=self.folder, prefix=WRITING) as folder:
-                whole = Path(folder) / "rows.parquet"
-                write_parquet(pd.DataFrame(rows), whole)
-                name = f"{keys[:16]}-{_sha256(whole.read_bytes())[:16]}.parquet"
-                whole.replace(self.folder / name)
+            keys, content = _sha256("".join(row["key"] for row in rows).encode()), _parquet(pd.DataFrame(rows))
+            name = f"{keys[:16]}-{_sha256(content)[:16]}.parquet"
+            write_bytes(content, self.folder / name)
             self._note(name, (row["key"] for row in rows))
 
 
@@ -337,10 +333,12 @@ def write_parquet(frame: pd.DataFrame, path: str | os.PathLike) -> None:
     OSError
         The file cannot be written.
     """
-    with in_place(path) as whole:
-        _map_cells(frame, lambda cell: list(cell) if _is_array(cell) and cell.ndim == 2 else cell).to_parquet(
-            whole, index=False, compression="zstd", write_page_checksum=True
-        )
+    write_bytes(_parquet(frame), path)
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    frame = _map_cells(frame, lambda cell: list(cell) if _is_array(cell) and cell.ndim == 2 else cell)
+    return frame.to_parquet(index=False, compression="zstd", write_page_checksum=True)
 
 
 def read_parquet(path: Any) -> pd.DataFrame:

@@ -24,22 +24,19 @@ import pandas as pd
 
 from geolib import __version__
 from geolib.checks import integer
-from geolib.experiments import choosing
+from geolib.experiments import choosing, names
 from geolib.files import write_text
 from geolib.fingerprint import fingerprint
 from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition
-from geolib.reasoning.protocol import Split, example_sets, split, worked_examples
+from geolib.reasoning.protocol import example_sets, split, worked_examples
 from geolib.reasoning.published import CONTROLS, GROUPS, HINT, LEAD, NEAREST, TEMPERATURE, load_run
 from geolib.reasoning.questions import Question, question_facts
 from geolib.reasoning.sweep import Sweep
 from geolib.store import write_parquet
 from geolib.typing import Model, Tokenizer
 
-# The runs of Part III, and how many examples there have to be in the pool, where it is not as many as the most shown.
-NAMES = ("bare", "shots", "ablations", "repeats", "right", "chain", "many", "other-sets", "intervention", "choosing")
-SHOTS = tuple(range(1, 11))
-_LEAST = {"bare": 0, "repeats": 0, "chain": 0, "many": 16, "other-sets": 2 * max(SHOTS)}
+NAMES = names.NAMES
 N_WRONG, N_RIGHT, N_SETS = 300, 150, 4
 FACTORS = (0.5, 0.8, 1.25, 2.0)
 # Number of examples that are chosen, and number of questions with whose prompts they are chosen.
@@ -80,8 +77,7 @@ class Part:
     @property
     def labels(self) -> dict:
         """Columns that distinguish the rows of the part, in addition to those of the conditions."""
-        names = ("temperature", "seed", "layers", "sharpness")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("temperature", "seed", "layers", "sharpness")}
 
 
 class Runs:
@@ -176,7 +172,7 @@ class Runs:
 
     def parts(self, name: str) -> list[Part]:
         """List the parts of a run."""
-        check_run(name, self.questions, self.split)
+        names.check_run(name, self.questions, self.split)
         return getattr(self, f"_{name.replace('-', '_')}")()
 
     @property
@@ -249,19 +245,17 @@ class Runs:
 
     def _explored_rows(self, parts):
         """Rows with which examples are chosen: the published ones, if they are of this model and these questions."""
-        try:
+        with contextlib.suppress(FileNotFoundError):
             rows, manifest = load_run("choosing")
             if all(manifest[key] == value for key, value in self.hashes.items()):
                 return rows
-        except FileNotFoundError:
-            pass
         if self._explored_cache is None:
             asked = [self._ask(part, self._asked(part.asked)) for part in parts]
             self._explored_cache = pd.concat(asked, ignore_index=True)
         return self._explored_cache
 
-    def _examples(self, sets, shots=SHOTS, kind="examples"):
-        drawn = example_sets(self.questions, min(N_SETS, max(1, len(self.split.pool) // max(SHOTS))))
+    def _examples(self, sets, shots=names.SHOTS, kind="examples"):
+        drawn = example_sets(self.questions, min(N_SETS, max(1, len(self.split.pool) // max(names.SHOTS))))
         sets = [s for s in sets if s < len(drawn)]
         return [Condition(kind=kind, examples=drawn[s][:k], example_set=s) for s in sets for k in shots]
 
@@ -358,31 +352,6 @@ def publish(rows: pd.DataFrame, name: str, folder: str | os.PathLike, *, runs: R
         write(question_facts(runs.questions), facts | {"command": command}, folder)
     kept.attrs = {}
     return write(kept, manifest, folder)
-
-
-def check_run(name: str, questions: Sequence[Question], parted: Split) -> None:
-    """Refuse an unknown run, or one that needs more questions than there are.
-
-    Parameters
-    ----------
-    name : str
-        One of :data:`NAMES`.
-    questions : sequence of Question
-    parted : Split
-        The split of ``questions``.
-
-    Raises
-    ------
-    ValueError
-        ``name`` is unknown, or the pool of examples is too small.
-    """
-    if name not in NAMES:
-        raise ValueError(f"run: name is {name!r}, but one of {', '.join(NAMES)} was expected")
-    if len(parted.pool) < (least := _LEAST.get(name, max(SHOTS))):
-        raise ValueError(
-            f"run: questions has {len(questions)}, but {5 * least} were expected: {name!r} shows a fifth of them as "
-            "examples (--questions)"
-        )
 
 
 def hashes(model: Model, questions: Sequence[Question]) -> dict:

@@ -65,13 +65,10 @@ def id_change(
     columns.check("id_change", rows, verdict=verdict)
     layers = len(rows[column].iloc[0])
     layer = integer("id_change: layer", layer, -layers, layers - 1)
-    table = rows[["question", "shots"]].assign(change=_at(rows[column], layer), correct=rows[verdict])
-    for name in (*_LABELS, "prompt_tokens"):
-        if name in rows:
-            table[name] = rows[name]
-    for name in _PER_LAYER:
-        if name in rows and len(rows[name].iloc[0]) == layers:
-            table[name] = _at(rows[name], layer)
+    more = {name: rows[name] for name in (*_LABELS, "prompt_tokens") if name in rows}
+    whole = [name for name in _PER_LAYER if name in rows and len(rows[name].iloc[0]) == layers]
+    more |= {name: _at(rows[name], layer) for name in whole}
+    table = rows[["question", "shots"]].assign(change=_at(rows[column], layer), correct=rows[verdict], **more)
     is_bare = rows.shots == 0
     for name, plain in (("condition", "examples"), ("temperature", 0), ("sharpness", 1)):
         if name in rows:

@@ -317,7 +317,7 @@ class SharedPrefix:
         folded = (query.float() * scaling).unflatten(1, (kv_heads, -1)).transpose(0, 1)
         output = query.new_empty(batch, n_new, heads, value.shape[-1], dtype=torch.float32)
         at_once = max(1, _BLOCK // (heads * n_new * (n_shared + n_own)))
-        measured = []
+        measured, (hides_own, hides_shared) = [], self._hides(window, n_own, n_shared)
         for start in range(0, batch, at_once):
             part = slice(start, min(start + at_once, batch))
             q, n_rows = folded[:, part].flatten(1, 3), part.stop - start
@@ -328,9 +328,9 @@ class SharedPrefix:
             parts = [own] if shared is None else [shared, own]
             if softcap is not None:
                 parts = [softcap * (scores / softcap).tanh() for scores in parts]
-            parts[-1].masked_fill_(self._hides_own(window, n_own)[part], -torch.inf)
-            if window is not None and n_shared:
-                parts[0].masked_fill_(self._hides_shared(window, n_shared)[part], -torch.inf)
+            parts[-1].masked_fill_(hides_own[part], -torch.inf)
+            if hides_shared is not None:
+                parts[0].masked_fill_(hides_shared[part], -torch.inf)
             peak = parts[-1].amax(-1, keepdim=True)
             if n_shared:
                 peak = torch.maximum(peak, parts[0].amax(-1, keepdim=True))
@@ -348,9 +348,9 @@ class SharedPrefix:
             output[part] = (mixed / total).permute(1, 3, 0, 2, 4).flatten(2, 3)
             if self._measured is not None:
                 last = torch.cat([scores[..., -1, :] for scores in parts], dim=-1) / total[..., -1, :]
-                hidden = self._hides_own(window, n_own)[part, 0, -1].sum(-1)
-                if window is not None and n_shared:
-                    hidden = hidden + self._hides_shared(window, n_shared)[part, 0, -1].sum(-1)
+                hidden = hides_own[part, 0, -1].sum(-1)
+                if hides_shared is not None:
+                    hidden = hidden + hides_shared[part, 0, -1].sum(-1)
                 measured.append((*self._measure(last, part), n_own + n_shared - hidden))
         if self._measured is not None:
             self._measured.append([torch.cat(one, dim=-1) for one in zip(*measured, strict=True)])
@@ -372,26 +372,22 @@ class SharedPrefix:
             own[:, self._rows, self._written : now] = one
         return [*layer.shared, *(own[:, self._rows, :now] for own in layer.own)]
 
-    def _hides_own(self, window, n_own):
-        """Which of a row's own columns are hidden from its new ones, shape=[batch, 1, new, own]."""
-        if ("own", window) not in self._hidden:
-            column = torch.arange(n_own, device=self._padding.device)
-            new = column[self._written :, None]
+    def _hides(self, window, n_own, n_shared):
+        """Mask what is hidden from a row's new columns: of its own columns, and of the shared ones (None if nothing).
+
+        Both have shape=[batch, 1, new, columns].
+        """
+        if window not in self._hidden:
+            column, token = (torch.arange(n, device=self._padding.device) for n in (n_own, n_shared))
+            new, padding = column[self._written :, None], self._padding[self._rows, None, None]
             hidden = column > new
             if window is not None:
                 hidden = hidden | (new - column >= window)
-            padding = self._padding[self._rows, None, None]
             # Only padding sees padding. It must see something, or the softmax over an empty set would be NaN.
             hidden = hidden | ((column < padding) & (new >= padding))
-            self._hidden["own", window] = hidden[:, None]
-        return self._hidden["own", window]
-
-    def _hides_shared(self, window, n_shared):
-        """Which shared tokens are before the sliding window of a new one, shape=[batch, 1, new, shared]."""
-        if ("shared", window) not in self._hidden:
-            token = torch.arange(n_shared, device=self._padding.device)
-            self._hidden["shared", window] = (self._positions[..., None] - token >= window)[:, None]
-        return self._hidden["shared", window]
+            before = self._positions[..., None] - token >= window if window is not None and n_shared else None
+            self._hidden[window] = hidden[:, None], None if before is None else before[:, None]
+        return self._hidden[window]
 
     def _measure(self, weights, part):
         """ID, sink share and number of weights near a threshold, of weights of the last token.

@@ -250,10 +250,8 @@ def _text_ids(tokenizer: Tokenizer, text: str, where: str = "inside") -> list[in
 
 def _dialog(tokenizer, shown, lead, question, hint):
     """Text of the dialog, as the chat template writes it."""
-    turns = [
-        {"role": ("user", "assistant")[i % 2], "content": text}
-        for i, text in enumerate([*shown, lead + question + hint])
-    ]
+    said = [*shown, lead + question + hint]
+    turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)]
     return render("frame", tokenizer, turns)
 
 

@@ -8,13 +8,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from geolib.checks import above_zero, integer, one_line
+from geolib.checks import above_zero, integer, integers, one_line
 from geolib.dimension.architectures import check_model, layer_count
 from geolib.dimension.batches import changed_rules
 from geolib.dimension.lm import check_fit
@@ -158,8 +157,7 @@ class Sweep:
         object.__setattr__(self, "sharpness", factors or None)
 
     def _check_shots(self):
-        if len(self.shots) == 0 or any(isinstance(k, bool) or not isinstance(k, Integral) or k < 0 for k in self.shots):
-            raise ValueError(f"Sweep: shots is {self.shots!r}, but integers of at least 0 were expected")
+        integers("Sweep: shots", self.shots, 0)
         if max(self.shots) > len(self.examples):
             given, most = max(self.shots), len(self.examples)
             raise ValueError(f"Sweep: shots has {given}, but at most {most}, as many as examples, was expected")
