@@ -69,10 +69,10 @@ def _parsed(text: str):
 def files(folder: Path) -> list[Path]:
     """List the files in a folder, in order, without those that npm installs or that builds, Python and Jupyter make."""
     found = []
-    for place, inner, names in os.walk(folder):
+    for place, inner, names in os.walk(folder, followlinks=True):
         inner[:] = set(inner) - MADE
         found += [Path(place, name) for name in set(names) - MADE]
-    return sorted(found)
+    return sorted(path for path in found if path.is_file())  # an editor's lock may be a link to nothing
 
 
 def template(name: str):

@@ -253,6 +253,15 @@ def test_a_change_of_what_pages_are_made_from_is_seen(root, monkeypatch, path):
     assert render.sources(root, "quick") != (before, times), "it was changed and put back while pages were made"
 
 
+def test_what_is_linked_is_seen_and_a_link_to_nothing_is_not(root, tmp_path_factory):
+    before, shared = render.sources(root, "quick"), tmp_path_factory.mktemp("shared")
+    (root / "notebooks" / ".#first.md").symlink_to("nobody@nowhere")
+    assert render.sources(root, "quick") == before
+    (root / "book" / "_static" / "shared").symlink_to(shared)
+    (shared / "new.css").write_text("p {}")
+    assert render.sources(root, "quick") != before
+
+
 def test_what_is_made_and_what_is_set_is_seen_too(root, monkeypatch, tmp_path_factory):
     before = render.sources(root, "quick")
     (root / "book" / "readme.png").write_text("made")
