@@ -20,7 +20,7 @@ COVER = $(shell $(BIN)/python -c 'from importlib.util import find_spec; import s
 # "anew": random tests draw other cases than each time.
 DRAW ?=
 
-.PHONY: book unit test check bench alone faults audit canary assignments slides pdf epub links lint home pair constraints clean help
+.PHONY: book unit test check bench alone faults audit canary assignments slides pdf epub links lint style home pair constraints clean help
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,7 +45,7 @@ book: $(READY) $(NODE) ## Execute the notebooks and render the book to book/_bui
 unit: $(READY) ## Run the quick tests: no model, no browser, no processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m unit --durations=20
 
-test: lint $(NODE) ## Run the tests, and show the slowest
+test: style $(NODE) ## Run the tests, and show the slowest
 	@$(BIN)/geolib models --fetch
 	OMP_NUM_THREADS=1 GEOLIB_DRAW=$(DRAW) COVERAGE_CORE=sysmon $(BIN)/python -m pytest -n auto --durations=20 $(COVER)
 	@$(if $(COVER),$(BIN)/coverage report --format=total | sed 's/.*/coverage: & % of the lines of geolib/')
@@ -84,13 +84,15 @@ epub: $(READY) ## Make one EPUB of the built book, in book/_build/print
 links: $(READY) ## Try every link that leads out of the built book (needs the network)
 	@PYTHONPATH=. $(BIN)/jupyter-book build book/_build/stage --path-output book/_build/links --builder linkcheck --quiet
 
-lint: $(READY) ## Check style, spelling, types, that each chapter has what a chapter has, and its .ipynb in step
+lint: style ## Check style, spelling, types, that each chapter has what a chapter has, and its .ipynb in step
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_notebooks.py -m unit
+
+style: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 	$(BIN)/mypy
 	@$(BIN)/python -m tools pair --check
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_notebooks.py -m unit
 
 dist: $(READY) ## Build the wheel and the source archive, and use the wheel in an empty environment
 	rm -rf dist $(VENV)-dist

@@ -272,8 +272,8 @@ def sweep(path, model, n_questions, shots, only_wrong, names, out, store, engine
         raise click.UsageError("--workers and --threads are for --engine ray")
     if names and (_given("shots") or _given("only_wrong")):
         raise click.UsageError("--shots and --only-wrong are not for --run, which sets them")
+    from geolib.experiments.names import check_run
     from geolib.reasoning import available_questions, load_questions, split
-    from geolib.reasoning.protocol import check_run
 
     available, source = available_questions(path)
     drawn = None if names else _draw("sweep", available, n_questions, 48, shots)
@@ -355,8 +355,7 @@ def _sweep_once(loaded, available, source, drawn, out, settings):
 def _publish_runs(names, loaded, questions, source, out, settings):
     """Do runs of the book, and write each one as it is finished."""
     from geolib.dimension import gate_names
-    from geolib.experiments import Runs, publish
-    from geolib.experiments.runs import check_replaces
+    from geolib.experiments.runs import Runs, check_replaces, publish
 
     try:
         gates = gate_names(loaded[0])
@@ -393,8 +392,9 @@ def report(model, path, n_questions, shots, out, store, **settings):
     asked, shown = _draw("report", available, n_questions, 24, shots)
     from geolib import models
     from geolib.experiments.report import report as written
+    from geolib.files import write_text
+    from geolib.fingerprint import fingerprint
     from geolib.reasoning import Sweep
-    from geolib.store import fingerprint, write_text
 
     loaded, tokenizer = models.load(model)
     settings |= {"store": store or models.cache_dir() / "sweeps" / "report", "progress": sys.stderr.isatty()}

@@ -41,12 +41,10 @@ class Estimate:
     def __format__(self, digits: str) -> str:
         if not digits:
             return str(self)
+        if digits[:1] == "." and any(float(f"{end:{digits}}") == 0 != end for end in (self.low, self.high)):
+            digits = f".{int(digits[1:-1]) + 1}f"  # or nobody sees on which side of 0 the interval ends
         sign = "" if self.null else "+"
         shown = [f"{number:{sign}{digits}}" for number in (self.value, self.low, self.high)]
-        rounded = [float(end) for end in shown[1:]]
-        if digits[:1] == "." and (rounded[0] == 0 != self.low or rounded[1] == 0 != self.high):
-            digits = f".{int(digits[1:-1]) + 1}f"  # or nobody sees on which side of 0 the interval ends
-            shown = [f"{number:{sign}{digits}}" for number in (self.value, self.low, self.high)]
         shown = [end.lstrip("+-") if float(end) == 0 else end for end in shown]
         return f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
@@ -78,6 +76,30 @@ def tidy(found: Mapping[Any, Any], *names: str) -> pd.DataFrame:
     keys = [key if len(names) > 1 else (key,) for key in found]
     rows = [(*key, e.value, e.low, e.high, e.n, e.null) for key, e in zip(keys, found.values(), strict=True)]
     return pd.DataFrame(rows, columns=[*names, "estimate", "low", "high", "n", "null"])
+
+
+def by_layer(found: Mapping[Any, Any], *names: str) -> pd.DataFrame:
+    """Make a table of values over the layers, which are counted from 1.
+
+    >>> by_layer({"A": [5, 7]}, "prompt")
+       layer prompt  estimate
+    0      1      A         5
+    1      2      A         7
+
+    Parameters
+    ----------
+    found : mapping of key to array-like, shape=[layers]
+        A key is a tuple where there are several names.
+    *names : str
+        What the parts of a key are called.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``layer``, the names, and ``estimate``.
+    """
+    table = pd.DataFrame(found).rename_axis(index="layer", columns=list(names)).rename(index=lambda at: at + 1)
+    return table.melt(ignore_index=False, value_name="estimate").reset_index()
 
 
 def spread(table: pd.DataFrame, value: str, by: str | Sequence[str], *, ends: tuple = (0.0, 1.0)) -> pd.DataFrame:
@@ -159,8 +181,7 @@ def finding(estimate: Any, claimed: int, smallest: float = 0.0, *, slack: float 
     if isinstance(smallest, bool) or not isinstance(smallest, Real) or not 0 <= smallest < np.inf:
         raise ValueError(f"finding: smallest is {smallest!r}, but a finite number from 0 on was expected")
     if isinstance(estimate, pd.DataFrame):
-        rows = [finding(row, claimed, smallest, slack=slack) for _, row in estimate.iterrows()]
-        return estimate.assign(verdict=rows)
+        return estimate.assign(verdict=[finding(row, claimed, smallest, slack=slack) for _, row in estimate.iterrows()])
     try:
         null = getattr(estimate, "null", 0.0)
         low, high = estimate.low - null - slack, estimate.high - null + slack

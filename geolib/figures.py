@@ -1,7 +1,8 @@
 """One look for all figures: a theme on seaborn, and the few plots that chapters share; nothing is computed here.
 
-A chapter draws what it alone needs with seaborn, in a function that :func:`drawn` decorates, or as a
-:class:`seaborn.objects.Plot` that it gives to :func:`draw`.
+What is drawn is a tidy table. A chapter draws what it alone needs with seaborn, in a function that :func:`drawn`
+decorates, or as a :class:`seaborn.objects.Plot` that it gives to :func:`draw`. A figure is 7 inches wide and has at
+most two panels in a row, so that its text can be read on a telephone.
 
 Where the environment variable ``GEOLIB_DARK`` is set, a notebook gets each figure twice: on a light ground, and on a
 dark one under a type of its own, :data:`DARK`, which the book's build shows to readers whose theme is dark.
@@ -11,18 +12,23 @@ import base64
 import functools
 import io
 import os
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any, ParamSpec
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 import seaborn.objects as so
+from matplotlib.axis import Axis
 from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
 from matplotlib.patches import Arc
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+P = ParamSpec("P")
 DARK = "application/vnd.geolib.dark+"  # followed by svg or png
 # Okabe and Ito's palette: told apart with any colour vision, and in grey. On a dark ground two of them are lighter.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#5F6B73")
@@ -31,10 +37,11 @@ _MARKERS = "osD^vP"
 _DASHES = ("--", ":", "-.")
 # A picture of more characters than this has many marks, and is smaller as pixels.
 _MOST = 150_000
+_WIDTH = 7  # inches
 
 _LOOK = (
     sns.axes_style("ticks")
-    | sns.plotting_context("paper", font_scale=1.0)
+    | sns.plotting_context("paper", font_scale=1.2)  # 7 pixels high or more where the page is 390 wide
     | {
         "font.sans-serif": ["DejaVu Sans"],  # which matplotlib brings: the same letters everywhere
         "figure.dpi": 200,  # twice the pixels of the column that it is shown in
@@ -65,10 +72,10 @@ _LIGHT = _ground("white", "#14191D", "#3C454C", "#E3E7EA", PALETTE)
 _ON_DARK = _ground("#121212", "#CED6DD", "#8B98A3", "#2B3238", ("#56B4E9", *PALETTE[1:-1], "#9AA5AE"))
 
 
-def drawn(draw):
-    """Decorate a function that returns a figure (or what has one: axes, a grid) of pyplot or seaborn.
+def drawn(draw: Callable[P, Any]) -> Callable[P, Figure]:
+    """Decorate a function that returns a figure of pyplot or seaborn, or an object that has one: axes, a grid.
 
-    It is then drawn in the house's look, and closed for pyplot: a notebook shows it once, as a value.
+    The figure is then drawn in the house's look, and closed for pyplot: a notebook shows it once, as a value.
 
     >>> @drawn
     ... def heights(table):
@@ -76,7 +83,7 @@ def drawn(draw):
     """
 
     @functools.wraps(draw)
-    def drawn(*args, **kwargs):
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
         figure = _drawn(draw, _LIGHT, args, kwargs)
         if os.environ.get("GEOLIB_DARK"):  # IPython asks the figure itself, before it makes the usual picture of it
             dark = _drawn(draw, _ON_DARK, args, kwargs)
@@ -91,13 +98,13 @@ def _drawn(draw, look, args, kwargs):
     try:
         with plt.rc_context(look):
             figure = draw(*args, **kwargs)
-    finally:  # also what was begun when something was wrong
+    finally:  # a figure that was begun before an error is closed too
         for number in set(plt.get_fignums()) - set(before):
             plt.close(number)
     return getattr(figure, "figure", figure)
 
 
-def _bundle(light, dark) -> dict[str, str]:
+def _bundle(light: Figure, dark: Figure) -> dict[str, str]:
     """Write the two pictures of a figure: few marks as lines, which stay sharp at any size, many as pixels."""
     image = _svg(light)
     if len(image) > _MOST:
@@ -105,16 +112,16 @@ def _bundle(light, dark) -> dict[str, str]:
     return {"image/svg+xml": image, DARK + "svg": _svg(dark)}
 
 
-def _svg(figure) -> str:
+def _svg(figure: Figure) -> str:
     return _written(figure, format="svg", bbox_inches="tight", metadata={"Date": None}).decode()
 
 
-def png(figure, **settings) -> str:
-    """Write a figure as a PNG in base64, as pages and notebooks hold it; settings are those of ``savefig``."""
+def png(figure: Figure, **settings: Any) -> str:
+    """Write a figure as a PNG in base64, as pages and notebooks hold it; ``settings`` are those of ``savefig``."""
     return base64.b64encode(_written(figure, format="png", **settings)).decode()
 
 
-def _written(figure, **settings) -> bytes:
+def _written(figure: Figure, **settings: Any) -> bytes:
     file = io.BytesIO()
     with plt.rc_context(_LOOK):  # among them the names inside an SVG
         figure.savefig(file, **settings)
@@ -122,7 +129,19 @@ def _written(figure, **settings) -> bytes:
 
 
 def ink(name: str) -> str:
-    """Colour of this name (blue, orange, green, red, purple, grey) on the present ground."""
+    """Return the colour of this name on the present ground.
+
+    Parameters
+    ----------
+    name : {"blue", "orange", "green", "red", "purple", "grey"}
+
+    Raises
+    ------
+    ValueError
+        There is no colour of this name.
+    """
+    if name not in _NAMES:
+        raise ValueError(f"ink: name is {name!r}, but one of {', '.join(_NAMES)} was expected")
     return _inks()[_NAMES.index(name)]
 
 
@@ -130,30 +149,56 @@ def _inks() -> list[str]:
     return plt.rcParams["axes.prop_cycle"].by_key()["color"]
 
 
-def panels(n_columns: int = 1, *, height: float = 3.1, **kwargs):
-    """Make a figure with axes side by side; returns the figure and its axes, shape=[n_columns]."""
-    figure, axes = plt.subplots(1, n_columns, figsize=(7, height), squeeze=False, **kwargs)
-    return figure, axes[0]
+def panels(n: int = 1, *, height: float = 3.1, wrap: int = 2, **settings: Any) -> tuple[Figure, np.ndarray]:
+    """Make a figure with axes side by side.
+
+    Parameters
+    ----------
+    n : int
+        How many axes.
+    height : float
+        Of each row, in inches.
+    wrap : int
+        How many axes a row has at most.
+    **settings
+        As for ``matplotlib.pyplot.subplots``.
+
+    Returns
+    -------
+    tuple of matplotlib.figure.Figure and numpy.ndarray
+        The figure and its axes, shape=[n].
+    """
+    n_rows, n_columns = -(-n // wrap), min(n, wrap)
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=(_WIDTH, height * n_rows), squeeze=False, **settings)
+    for ax in axes.flat[n:]:
+        ax.remove()
+    for ax in axes.flat[max(0, n - n_columns) : n]:  # nothing is below these
+        ax.xaxis.set_tick_params(labelbottom=True)
+    return figure, axes.flat[:n]
 
 
-def plain_log(axis, subs=(1, 2, 5)) -> None:
-    """Name places of a logarithmic axis by plain numbers."""
+def plain_log(axis: Axis, subs: Sequence[float] = (1, 2, 5)) -> None:
+    """Write the ticks of a logarithmic axis as plain numbers: these multiples of the powers of ten."""
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_locator(NullLocator())
 
 
 @drawn
-def draw(plot: so.Plot, *, height: float = 3.4, log: str = ""):
-    """Draw a plot of :mod:`seaborn.objects` in the house's look, its legend below.
+def draw(plot: so.Plot, *, height: float = 3.4, log: str = "") -> Figure:
+    """Draw a plot of :mod:`seaborn.objects` in the house's look, with its legend below it.
 
     Parameters
     ----------
     plot : seaborn.objects.Plot
     height : float
-        In inches, of 7 of width.
+        Of each row of panels, in inches.
     log : str
         Which axes are logarithmic: "", "x", "y" or "xy".
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
     figure = _plotted(plot, height=height, log=log)
     _legend(figure)
@@ -161,35 +206,63 @@ def draw(plot: so.Plot, *, height: float = 3.4, log: str = ""):
 
 
 def _plotted(plot, *, height=3.4, log=""):
-    figure = plt.figure(figsize=(7, height))
+    figure = plt.figure(figsize=(_WIDTH, height))
     plot.theme(dict(plt.rcParams)).on(figure).plot()
+    figure.set_figheight(height * figure.axes[0].get_gridspec().nrows)
     for ax in figure.axes:
         ax.set(**{f"{axis}scale": "log" for axis in log})
-        for axis in (getattr(ax, f"{axis}axis") for axis in log):
-            low, high = axis.get_view_interval()
-            if low > 1e-3 and high < 1e4 and high > 5 * low:  # few decades: plain numbers, not powers of ten
-                plain_log(axis)
+        for axis in log:
+            _plain_where_few(getattr(ax, f"{axis}axis"))
     return figure
 
 
-def _legend(figure, more: Mapping = MappingProxyType({})) -> None:
-    """Put the legend below, where it takes no width, with what is to be named besides; one name needs none."""
+def _plain_where_few(axis):
+    low, high = axis.get_view_interval()
+    if low > 1e-3 and high < 1e4 and high > 5 * low:  # few decades: plain numbers, not powers of ten
+        plain_log(axis)
+
+
+def _legend(figure, more=MappingProxyType({})):
+    """Put the legend below the axes, with the names in ``more``; a single name needs no legend."""
     handles = dict(more)
     if figure.legends:
         old = figure.legends.pop()
         handles = dict(zip((text.get_text() for text in old.get_texts()), old.legend_handles, strict=True)) | handles
     if len(handles) > 1:
-        n_lines = -(-len(handles) // 4)
+        most = min(4, 84 // (6 + max(map(len, handles))))  # names in a line of the figure's width
+        n_lines = -(-len(handles) // max(1, most))
         columns = -(-len(handles) // n_lines)
         figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns)
 
 
 def _facets(plot, table, panel):
-    return plot.facet(panel).label(title=str) if panel in table else plot
+    room = _room(table, panel)
+    return plot.facet(panel, wrap=2).label(title=lambda title: _wrapped(title, room)) if panel in table else plot
+
+
+def _room(table, panel):
+    """Say how many letters fit above or below a panel."""
+    return 34 if panel in table and table[panel].nunique() > 1 else 70
+
+
+def _wrapped(text, width):
+    return textwrap.fill(str(text), width, break_long_words=False, break_on_hyphens=False)
 
 
 def _parts(table, panel):
     return list(table.groupby(panel, sort=False)) if panel in table else [("", table)]
+
+
+def _dashed(figure, table, curves, panel, at):
+    """Draw curves dashed, in grey, each in its panel or, if it names none, in all; return their handles by name."""
+    dashes = dict(zip(curves[at["color"]].unique(), _DASHES, strict=False))
+    shown = {}
+    for ax, (title, _) in zip(figure.axes, _parts(table, panel), strict=True):
+        part = curves[curves[panel] == title] if panel in curves else curves
+        for name, line in part.groupby(at["color"], sort=False):
+            style = {"ls": dashes[name], "color": ink("grey"), "lw": 1.2, "label": name}
+            (shown[name],) = ax.plot(line[at["x"]], line[at["y"]], **style)
+    return shown
 
 
 def _by_name(plot, names):
@@ -199,12 +272,16 @@ def _by_name(plot, names):
 
 
 @drawn
-def mosaic(partitions: Mapping[str, object]):
-    """Plane partitions side by side, a colour per region by how many neurons are active there (figure 1).
+def mosaic(partitions: Mapping[str, Any]) -> Figure:
+    """Draw plane partitions side by side: each region's colour says how many neurons are active there (figure 1).
 
     Parameters
     ----------
     partitions : mapping of title to geolib.partition.PlanePartition
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
     figure, axes = panels(len(partitions), height=3.5)
     for ax, (title, partition) in zip(axes, partitions.items(), strict=True):
@@ -219,8 +296,8 @@ def mosaic(partitions: Mapping[str, object]):
     return figure
 
 
-def region_colors(partition):
-    """Colour of each region by how many neurons are active there, shape=[n_regions, 4]."""
+def region_colors(partition: Any) -> np.ndarray:
+    """Return the colour of each region by how many neurons are active there, shape=[n_regions, 4]."""
     active = sum(layer.sum(axis=1) for layer in partition.active)
     # Neighbours differ by one neuron, so the parity of the count alternates: two shades make every border show.
     return plt.get_cmap("YlGnBu")(0.7 * (active - active.min()) / max(np.ptp(active), 1) + 0.15 * (active % 2))
@@ -240,7 +317,7 @@ def lines(
     share: bool = False,
     log: str = "",
     height: float = 3.4,
-):
+) -> Figure:
     """Draw a tidy table of estimates as lines: a colour and a marker each, in bands where it has ``low`` and ``high``.
 
     Parameters
@@ -249,15 +326,23 @@ def lines(
         ``estimate``, and ``low`` and ``high`` if they are known. A line whose ends are all missing, among others that
         have ends, is a reference: dashed, in grey.
     x, color, panel : str
-        Columns: what the lines run over, what tells them apart, and what the panels show.
+        Columns: what the lines run over, what distinguishes them, and what the panels show.
+    xlabel, ylabel : str
+        Of the axes.
     fill : str, optional
-        Column of true and false: whether a marker is full.
+        Column of booleans: whether a marker is full.
     null : float, optional
         The value that means no effect: a dashed line.
     share : bool
-        Whether the panels have one scale.
+        Whether all panels have the same scales.
     log : str
         Which axes are logarithmic: "", "x", "y" or "xy".
+    height : float
+        Of each row of panels, in inches.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
     banded = {"low", "high"} <= set(table)
     name = color or "line"
@@ -278,11 +363,10 @@ def lines(
         plot = plot.scale(fill=so.Boolean([True, False]))
     else:
         plot = plot.add(so.Line(pointsize=4, edgewidth=0), data=main, y="estimate", marker=name, **at)
+    xlabel = _wrapped(xlabel, _room(table, panel))
     figure = _plotted(plot.label(x=xlabel, y=ylabel, **{name: ""}), height=height, log=log)
-    references = dict(zip(table[name][plain].unique(), _DASHES, strict=False))
+    references = _dashed(figure, table, table[plain], panel, at | {"y": "estimate"})
     for ax, (_, part) in zip(figure.axes, _parts(table, panel), strict=True):
-        for other, line in part[part[name].isin(references)].groupby(name, sort=False):
-            ax.plot(line[x], line["estimate"], ls=references[other], color=ink("grey"), lw=1.2, label=other)
         if null is not None:
             ax.axhline(null, color=ink("grey"), ls="--", lw=1, zorder=0)
         values = np.unique((table if share else part)[x])
@@ -291,13 +375,56 @@ def lines(
             ax.xaxis.minorticks_off()
         elif "x" not in log and values.dtype.kind == "i":
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    shown = {line.get_label(): line for ax in figure.axes for line in ax.lines if line.get_label() in references}
-    _legend(figure, shown)
+    _legend(figure, references)
     return figure
 
 
 @drawn
-def estimates(table: pd.DataFrame, *, of: str = "reading", panel: str | None = "panel", xlabel: str, log: bool = False):
+def points(
+    table: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    color: str | None = None,
+    panel: str | None = None,
+    curves: pd.DataFrame | None = None,
+    xlabel: str,
+    ylabel: str,
+    log: str = "",
+) -> Figure:
+    """Draw a tidy table as points, a colour and a marker for each name, and curves that bound them or meet them.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+    x, y, color, panel : str
+        Columns: the places of the points, what distinguishes them, and what the panels show.
+    curves : pandas.DataFrame, optional
+        The same columns: dashed lines, in grey. Without the column ``panel`` they are in every panel.
+    xlabel, ylabel : str
+        Of the axes.
+    log : str
+        Which axes are logarithmic: "", "x", "y" or "xy".
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    color = color or "point"
+    table = table.assign(**{color: table[color].astype(str) if color in table else ""})
+    at = {"x": x, "y": y, "color": color}
+    plot = so.Plot(table, marker=color, **at).add(so.Dot(pointsize=4, alpha=0.6, edgewidth=0))
+    plot = _facets(_by_name(plot, list(table[color].unique())), table, panel).share(x=False, y=False)
+    xlabel = _wrapped(xlabel, _room(table, panel))
+    figure = _plotted(plot.label(x=xlabel, y=ylabel, **{color: ""}), log=log)
+    _legend(figure, {} if curves is None else _dashed(figure, table, curves, panel, at))
+    return figure
+
+
+@drawn
+def estimates(
+    table: pd.DataFrame, *, of: str = "reading", panel: str | None = "panel", xlabel: str, log: bool = False
+) -> Figure:
     """Draw estimates with their intervals and counts, one below the other, and a dashed line where no effect would be.
 
     Parameters
@@ -307,41 +434,89 @@ def estimates(table: pd.DataFrame, *, of: str = "reading", panel: str | None = "
         estimate is NaN keeps its line and stays empty.
     of, panel : str
         Columns: the names of the lines, and what the panels show.
+    xlabel : str
+        Of the axis.
     log : bool
         Whether the axis is logarithmic, as for odds ratios.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
     table = table.assign(**{of: table[of].astype(str)}).reset_index(drop=True)
     parts = _parts(table, panel)
     shared = all(list(part[of]) == list(parts[0][1][of]) for _, part in parts)
-    figure, axes = panels(len(parts), height=0.8 + 0.27 * max(len(part) for _, part in parts), sharey=shared)
+    height = 0.8 + 0.27 * max(len(part) for _, part in parts)
+    # Names that are not shared stand beside each panel, and then there is no room for two.
+    figure, axes = panels(len(parts), height=height, wrap=2 if shared else 1, sharey=shared)
     for ax, (title, part) in zip(axes, parts, strict=True):
         plot = so.Plot(part, x="estimate", y=of).add(so.Range(color=ink("blue")), xmin="low", xmax="high")
         plot = plot.add(so.Dot(color=ink("blue"), pointsize=5)).label(x=xlabel, y="")
         plot.theme(dict(plt.rcParams)).on(ax).plot()
         ax.axvline(part["null"].iloc[0], color=ink("grey"), ls="--", lw=1, zorder=0)
         for place, n in enumerate(part["n"]):
-            at = {"xycoords": ax.get_yaxis_transform(), "va": "center", "fontsize": 7, "color": ink("grey")}
+            at = {"xycoords": ax.get_yaxis_transform(), "va": "center", "fontsize": "small", "color": ink("grey")}
             ax.annotate(f"{n}", (1.01, place), **at)
-        ax.set(title=title, xscale="log" if log else "linear", ylim=(len(part) - 0.5, -0.5))
+        ax.set(
+            title=_wrapped(title, _room(table, panel)), xscale="log" if log else "linear", ylim=(len(part) - 0.5, -0.5)
+        )
         if log:  # plain numbers: odds ratios span few powers of ten
             plain_log(ax.xaxis, subs=(1, 1.5, 2, 3, 5))
         ax.grid(visible=False, axis="y")
-        ax.tick_params(labelleft=not shared or ax is axes[0])
+        ax.tick_params(labelleft=not shared or ax.get_subplotspec().is_first_col())
     return figure
 
 
 @drawn
-def share_by_change(table: pd.DataFrame, *, panel: str | None = "panel", baseline: float | None = None):
+def heat_maps(tables: Mapping[str, pd.DataFrame], *, label: str, height: float = 3.8, **settings: Any) -> Figure:
+    """Draw tables of numbers as colours, side by side, on one scale.
+
+    Parameters
+    ----------
+    tables : mapping of title to pandas.DataFrame
+        With the same rows and columns.
+    label : str
+        What the colours mean.
+    height : float
+        Of each row of panels, in inches.
+    **settings
+        As for ``seaborn.heatmap``: the scale, and whether numbers are written into the cells.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = panels(len(tables), height=height, sharex=True, sharey=True)
+    for ax, (title, table) in zip(axes, tables.items(), strict=True):
+        sns.heatmap(table, ax=ax, cbar=False, **{"annot_kws": {"size": "small"}, "fmt": ".0f"} | settings)
+        ax.set(title=title)
+        ax.grid(visible=False)
+        ax.tick_params(length=0)
+        ax.tick_params(axis="y", rotation=0)
+        ax.label_outer()
+    bar = figure.colorbar(ax.collections[0], ax=list(axes), label=label, location="bottom", shrink=0.6, aspect=40)
+    if bar.ax.get_xscale() == "log":
+        _plain_where_few(bar.ax.xaxis)
+    return figure
+
+
+@drawn
+def share_by_change(table: pd.DataFrame, *, panel: str | None = "panel", baseline: float | None = None) -> Figure:
     """Draw shares of correct answers against the change of ID, in bins with intervals and counts (figure 6).
 
     Parameters
     ----------
     table : pandas.DataFrame
-        As :func:`geolib.reasoning.binned_share` returns it; several, one below the other, with a column that names
+        As :func:`geolib.reasoning.binned_share` returns it; or several such tables in one, with a column that names
         their panels.
     panel : str, optional
+        Column: what the panels show.
     baseline : float, optional
-        Share over all rows, drawn as a dashed line.
+        Share over all rows: a dashed line.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
     table = table.reset_index(drop=True)
     plot = _facets(so.Plot(table, x="change", y="estimate"), table, panel)
@@ -352,14 +527,16 @@ def share_by_change(table: pd.DataFrame, *, panel: str | None = "panel", baselin
         if baseline is not None:
             ax.axhline(baseline, color=ink("grey"), ls="--", lw=1, zorder=0)
         for row in part.itertuples():
-            ax.annotate(f"{row.n}", (row.change, 0.02), ha="center", fontsize=8, color=ink("grey"))
+            ax.annotate(f"{row.n}", (row.change, 0.02), ha="center", fontsize="small", color=ink("grey"))
         ax.margins(x=0.08)
     return figure
 
 
 @drawn
-def attention_graph(tokens: Sequence[str], edges, *, title="", highlight=None):
-    """Tokens on a line, an arc for every attention edge from a token (right foot) to what it attends to (left foot).
+def attention_graph(
+    tokens: Sequence[str], edges: pd.DataFrame, *, title: str = "", highlight: int | None = None
+) -> Figure:
+    """Draw tokens on a line, and an arc for every edge from a token (right foot) to what it attends to (left foot).
 
     Parameters
     ----------
@@ -367,8 +544,14 @@ def attention_graph(tokens: Sequence[str], edges, *, title="", highlight=None):
     edges : pandas.DataFrame
         ``query``, ``key``, ``weight`` as :func:`geolib.dimension.attention_edges` returns them, for one head.
         Self-loops are drawn as rings.
+    title : str
+        Above the axes.
     highlight : int, optional
-        Draw this query's edges in colour, the others in grey.
+        Draw this query's edges in colour, the others in grey; by default the last token's.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
     figure, (ax,) = panels(height=3.6)
     highlight = len(tokens) - 1 if highlight is None else highlight
@@ -387,70 +570,9 @@ def attention_graph(tokens: Sequence[str], edges, *, title="", highlight=None):
         ax.add_patch(Arc(((edge.query + edge.key) / 2, 0), span, span, theta1=0, theta2=180, **style))
     ax.plot(range(len(tokens)), np.zeros(len(tokens)), ".", color=plt.rcParams["text.color"], ms=3)
     ax.set(xlim=(-1, len(tokens)), ylim=(-0.6, len(tokens) / 2 + 0.5), title=title, yticks=[])
-    size = 8 if len(tokens) <= 40 else 6
+    size = min(10, 360 / len(tokens))  # points, so that neighbours do not touch
     ax.set_xticks(range(len(tokens)), [token.replace("$", r"\$") for token in tokens], rotation=90, fontsize=size)
     ax.grid(visible=False)
     ax.spines[["left", "bottom"]].set_visible(False)
     ax.tick_params(length=0)
-    return figure
-
-
-# Of the chapters that are not yet drawn by the functions above.
-
-
-def bands(panels: Mapping[str, Mapping[str, tuple]], *, xlabel, ylabel, log="y", height=3.4):
-    """Draw :func:`lines` from mappings.
-
-    Parameters
-    ----------
-    panels : mapping of title to mapping of label to (x, low, middle, high), or (x, y)
-        A line without a band is a reference, where others have one.
-    """
-    rows = []
-    for title, named in panels.items():
-        for name, (x, *ys) in named.items():
-            columns = ("x", "low", "estimate", "high") if len(ys) == 3 else ("x", "estimate")
-            made = dict(zip(columns, map(np.asarray, (x, *ys)), strict=True))
-            rows.append(pd.DataFrame(made).assign(panel=title, line=name))
-    table = pd.concat(rows, ignore_index=True)
-    panel = "panel" if any(panels) else None
-    return lines(table, x="x", color="line", panel=panel, xlabel=xlabel, ylabel=ylabel, log=log, height=height)
-
-
-def profiles(panels: Mapping[str, Mapping[str, Sequence[float]]], *, ylabel="ID, summed over heads", log=False):
-    """Draw values per layer: a panel per rule, a line per prompt."""
-    lines = {t: {n: (np.arange(1, len(y) + 1), y) for n, y in named.items()} for t, named in panels.items()}
-    return bands(lines, xlabel="layer", ylabel=ylabel, log="y" if log else "")
-
-
-def by_layer(panels: Mapping[str, object], *, ylabel="rank correlation"):
-    """Draw a :func:`geolib.reasoning.layer_profile` per panel; full markers where it survives correction (figure 8)."""
-    table = pd.concat([one.assign(panel=title, layer=one["layer"] + 1) for title, one in panels.items()])
-    return lines(table, x="layer", panel="panel", fill="survives", null=0, share=True, xlabel="layer", ylabel=ylabel)
-
-
-@drawn
-def points(panels: Mapping[str, tuple], *, xlabel, ylabel, log=""):
-    """Draw points under curves that bound them, a panel per title.
-
-    Parameters
-    ----------
-    panels : mapping of title to (groups, curves), each a mapping of label to (x, y)
-        A colour and a marker per group; curves are dashed, in grey.
-    """
-    rows = [
-        pd.DataFrame({"panel": title, "group": name, "x": np.asarray(x), "y": np.asarray(y)})
-        for title, (groups, _) in panels.items()
-        for name, (x, y) in groups.items()
-    ]
-    table = pd.concat(rows, ignore_index=True)
-    names = list(table["group"].unique())
-    plot = so.Plot(table, x="x", y="y", color="group", marker="group").add(so.Dot(pointsize=4, alpha=0.6, edgewidth=0))
-    plot = _facets(_by_name(plot, names), table, "panel" if any(panels) else None).label(x=xlabel, y=ylabel)
-    figure = _plotted(plot.share(x=False, y=False), log=log)
-    shown = {}
-    for ax, (_, curves) in zip(figure.axes, panels.values(), strict=True):
-        for (name, (x, y)), dash in zip(curves.items(), _DASHES, strict=False):
-            (shown[name],) = ax.plot(x, y, ls=dash, color=ink("grey"), lw=1.2, label=name)
-    _legend(figure, shown)
     return figure

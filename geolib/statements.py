@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from geolib.estimates import estimate_of
+from geolib.estimates import Estimate, estimate_of
 
 # The hyphen before a number, unless it joins two (a range, a date) or stands in code.
 _MINUS = re.compile(r"(`[^`]*`)|(?<![\w.`-])-(?=\.?\d)")
@@ -40,7 +40,10 @@ class Table:
     caption: str = ""
 
     def _repr_html_(self) -> str:
-        shown = self.cells.to_html(index=False, border=0, justify="left")
+        # Marks, of which pandas makes nothing else: columns of longer texts, and the ends of their lines.
+        cells = self.cells.apply(lambda one: "\x02" * bool(one.str.len().max() > 40) + one.str.replace("\n", "\v"))
+        shown = cells.to_html(index=False, border=0, justify="left")
+        shown = shown.replace("<td>\x02", '<td style="text-align: left">').replace("\v", "<br>")
         return shown.replace(">", f"><caption>{html.escape(self.caption)}</caption>", 1) if self.caption else shown
 
     def __str__(self) -> str:
@@ -65,16 +68,24 @@ def show(table: pd.DataFrame, caption: str = "", *, digits: int | dict | None = 
         rule        95 % interval  n
     absolute −0.08 [−0.15, +0.01] 90
 
+    Estimates may stand side by side:
+
+    >>> first, last = Estimate(-0.0812, -0.151, 0.014, 90), Estimate(4.2, 1.3, 7.6, 90)
+    >>> print(show(pd.DataFrame({"first": [first], "last": [last]})))
+                   first        last
+    −0.08 [−0.15, +0.01] +4 [+1, +8]
+
     Parameters
     ----------
     table : pandas.DataFrame or pandas.Series
-        Columns ``estimate``, ``low`` and ``high`` become one, the estimate with its interval. Index levels that have a
-        name, or are not mere numbers of rows, become columns; levels of columns are joined.
+        Cells may be numbers, texts, and :class:`~geolib.estimates.Estimate`, which are shown with their intervals.
+        Columns ``estimate``, ``low`` and ``high`` become one, of such estimates. Index levels that have a name, or are
+        not mere numbers of rows, become columns; levels of columns are joined.
     caption : str
         Above the table: what is shown, of which data.
     digits : int or dict of column to int, optional
-        Decimals. By default of an estimate those that its interval carries, and of other numbers that are not whole
-        as many as give the largest of the column two significant digits.
+        Decimals. By default of estimates as many as the intervals of the column carry, and of other numbers that are
+        not whole as many as give the largest of the column two significant digits.
     """
     table = table.to_frame() if isinstance(table, pd.Series) else table
     if not isinstance(table.index, pd.RangeIndex) or table.index.name:
@@ -82,19 +93,20 @@ def show(table: pd.DataFrame, caption: str = "", *, digits: int | dict | None = 
     names = [", ".join(map(str, filter(None, c))) if isinstance(c, tuple) else str(c) for c in table.columns]
     table = table.set_axis(names, axis=1)
     wanted = digits if isinstance(digits, dict) else dict.fromkeys(names, digits)
-    if {"estimate", "low", "high"} <= set(names):
-        error = ((table["high"] - table["low"]) / 4).abs().median()
-        decimals = _decimals(error, 1, wanted.get("estimate"))
-        rows = table.itertuples()
-        found = ["" if np.isnan(row.estimate) else f"{estimate_of(row):.{decimals}f}" for row in rows]
-        table = table.assign(estimate=found).drop(columns=["low", "high", "null"], errors="ignore")
-        table = table.rename(columns={"estimate": "95 % interval"})
-    return Table(table.apply(lambda column: _texts(column, wanted.get(column.name))), caption)
+    with_ends = {"estimate", "low", "high"} <= set(names)
+    if with_ends:
+        table = table.assign(estimate=[estimate_of(row) for row in table.itertuples()])
+        table = table.drop(columns=["low", "high", "null"], errors="ignore")
+    cells = table.apply(lambda column: _texts(column, wanted.get(column.name)))
+    return Table(cells.rename(columns={"estimate": "95 % interval"} if with_ends else {}), caption)
 
 
 def _texts(column, digits):
     if column.dtype.kind != "f":
-        return column.map(lambda value: true_minus(str(value)))
+        errors = [abs(one.high - one.low) / 4 for one in column if isinstance(one, Estimate)]
+        places = _decimals(np.median(errors), 1, digits) if errors else 0
+        texts = column.map(lambda e: ("" if np.isnan(e.value) else f"{e:.{places}f}") if isinstance(e, Estimate) else e)
+        return texts.map(lambda value: true_minus(str(value)))
     whole = digits is None and (column.dropna() % 1 == 0).all()
     decimals = 0 if whole else _decimals(column.abs().max(), 2, digits)
     return column.map(lambda value: "" if np.isnan(value) else true_minus(f"{value:,.{decimals}f}"))
@@ -102,9 +114,8 @@ def _texts(column, digits):
 
 def _decimals(size, significant, wanted):
     """Return the decimals that are wanted, or else those that give a number of this size its significant digits."""
-    if wanted is not None:
-        return wanted
-    return max(0, significant - 1 - int(np.floor(np.log10(size)))) if size > 0 else significant
+    enough = max(0, significant - 1 - int(np.floor(np.log10(size)))) if size > 0 else significant
+    return enough if wanted is None else wanted
 
 
 class NotCarriedError(AssertionError):

@@ -21,7 +21,7 @@ class Model(Protocol):
         """Go through pairs of a name and a torch.nn.Module; modules are watched, and attention replaced, by name."""
 
     def state_dict(self) -> Any:
-        """Weights by name, which `geolib.store.fingerprint` reads."""
+        """Weights by name, which `geolib.fingerprint.fingerprint` reads."""
 
 
 class Tokenizer(Protocol):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geolib.estimates import Estimate, estimate_of, finding, spread, tidy
+from geolib.estimates import Estimate, by_layer, estimate_of, finding, spread, tidy
 from geolib.statements import Statement, show, true_minus
 
 ENDS = st.floats(-5, 5)
@@ -100,6 +100,41 @@ def test_a_row_is_the_estimate_that_it_was_made_of(one, other, n, null):
     e = Estimate((one + other) / 2, min(one, other), max(one, other), n, null)
     (row,) = tidy({"a": e}, "of").itertuples()
     assert estimate_of(row) == e
+
+
+def test_estimates_side_by_side_have_the_digits_of_their_column():
+    near, far = Estimate(0.1234, 0.0312, 0.2156, 300), Estimate(-12.34, -30.1, 5.2, 9)
+    table = pd.DataFrame({"first": {"a": near, "b": np.nan}, "last": {"a": far, "b": "none"}})
+    assert cells(table)[1] == ["a", "+0.12 [+0.03, +0.22]", "−12 [−30, +5]"]
+    assert cells(table, digits=1)[1][2] == "−12.3 [−30.1, +5.2]"
+    assert cells(table, digits={"last": 1})[1][1:] == ["+0.12 [+0.03, +0.22]", "−12.3 [−30.1, +5.2]"]
+    assert cells(table)[2][2] == "none"
+    unknown = Estimate(np.nan, np.nan, np.nan, 0)
+    assert cells(pd.DataFrame({"first": [near, unknown]}))[2] == [""]
+
+
+def test_the_lines_of_a_text_stay_lines():
+    """A backslash and an n, as in formulas, stay what they are."""
+    page = show(pd.DataFrame({"answer": ["one\n\ntwo", r"\nabla"]}))._repr_html_()
+    assert "<td>one<br><br>two</td>" in page
+    assert r"<td>\nabla</td>" in page
+
+
+def test_longer_texts_begin_at_the_left():
+    """The theme puts cells to the right, as is right for numbers."""
+    long = "an answer that goes on for more than forty letters"
+    page = show(pd.DataFrame({"n": [1, 2], "answer": ["48", long]}))._repr_html_()
+    assert page.count("<td>") == 2
+    assert f'<td style="text-align: left">{long}</td>' in page
+    assert '<td style="text-align: left">48</td>' in page
+    assert show(pd.DataFrame({"answer": []}, dtype=object))._repr_html_().count("<td>") == 0
+
+
+def test_values_over_the_layers_count_them_from_1():
+    table = by_layer({("A", 1): np.array([5, 7]), ("B", 1): np.array([6, 8])}, "rule", "shots")
+    assert table.columns.tolist() == ["layer", "rule", "shots", "estimate"]
+    assert table.to_numpy().tolist() == [[1, "A", 1, 5], [2, "A", 1, 7], [1, "B", 1, 6], [2, "B", 1, 8]]
+    assert by_layer({"A": [5]}, "rule").to_numpy().tolist() == [[1, "A", 5]]
 
 
 def test_other_numbers_and_headings():

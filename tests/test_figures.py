@@ -12,7 +12,7 @@ import seaborn as sns
 import seaborn.objects as so
 
 from geolib import figures
-from geolib.estimates import Estimate, tidy
+from geolib.estimates import Estimate, by_layer, tidy
 from geolib.partition import ReluNetwork, plane_partition
 
 
@@ -122,29 +122,114 @@ def test_numbers_name_lines_too(table):
 def test_full_markers_where_it_is_true():
     profile = pd.DataFrame({"layer": [0, 1, 2], "estimate": [0.1, 0.4, -0.1], "low": [0, 0.3, -0.2]})
     profile = profile.assign(high=profile["low"] + 0.2, survives=[False, True, False])
-    (ax,) = figures.by_layer({"": profile}).axes
+    labels = {"xlabel": "layer", "ylabel": "rank correlation"}
+    (ax,) = figures.lines(profile, x="layer", fill="survives", null=0, **labels).axes
     (dots,) = (one for one in ax.collections if len(one.get_offsets()) == 3)
-    assert dots.get_offsets().tolist() == [[1, 0.1], [2, 0.4], [3, -0.1]]
+    assert dots.get_offsets().tolist() == [[0, 0.1], [1, 0.4], [2, -0.1]]
     assert (dots.get_facecolors()[:, 3] > 0).tolist() == [False, True, False]
     assert [line.get_ydata() for line in ax.lines if line.get_linestyle() == "--" and len(line.get_ydata()) == 2] == [
         [0, 0]
     ]
 
 
-def test_mappings_become_tables():
-    """What chapters hold as mappings is drawn by the same functions."""
-    x = np.arange(3)
-    figure = figures.bands({"": {"a": (x, [1, 10, 100]), "b": (x, [2, 20, 200])}}, xlabel="x", ylabel="y")
+def test_values_over_the_layers():
+    ids = {("rule", "a"): [5, 6, 7], ("rule", "b"): [1, 2, 3]}
+    figure = figures.lines(by_layer(ids, "panel", "line"), x="layer", color="line", panel="panel", xlabel="", ylabel="")
     (ax,) = figure.axes
-    assert [line.get_ydata().tolist() for line in drawn_lines(ax)] == [[1, 10, 100], [2, 20, 200]]
-    assert (named(figure), ax.get_yscale()) == (["a", "b"], "log")
-    (ax,) = figures.profiles({"rule": {"prompt": [5, 6, 7]}}).axes
-    assert drawn_lines(ax)[0].get_xdata().tolist() == [1, 2, 3]
-    figure = figures.points({"a": ({"g": ([1], [2])}, {"c": ([1, 9], [2, 3])})}, xlabel="x", ylabel="y", log="y")
+    assert [line.get_xdata().tolist() for line in drawn_lines(ax)] == [[1, 2, 3]] * 2
+    assert [line.get_ydata().tolist() for line in drawn_lines(ax)] == [[5, 6, 7], [1, 2, 3]]
+    assert (named(figure), ax.get_title(loc="left")) == (["a", "b"], "rule")
+
+
+def test_points_and_the_curves_that_bound_them():
+    table = pd.DataFrame({"panel": ["a", "b"], "line": ["g", "h"], "x": [1, 3], "y": [2, 4]})
+    curve = pd.DataFrame({"panel": "a", "line": "c", "x": [1, 9], "y": [2, 3]})
+    draw = {"x": "x", "y": "y", "color": "line", "panel": "panel", "xlabel": "", "ylabel": "", "log": "y"}
+    figure = figures.points(table, curves=curve, **draw)
+    left, right = figure.axes
+    assert [(line.get_linestyle(), line.get_xdata().tolist()) for line in drawn_lines(left)] == [("--", [1, 9])]
+    assert not drawn_lines(right)
+    assert [ax.collections[0].get_offsets().tolist() for ax in (left, right)] == [[[1, 2]], [[3, 4]]]
+    assert named(figure) == ["g", "h", "c"]
+    assert {ax.get_yscale() for ax in (left, right)} == {"log"}
+    everywhere = figures.points(table, curves=curve.drop(columns="panel"), **draw)
+    assert [len(drawn_lines(ax)) for ax in everywhere.axes] == [1, 1]
+    assert named(figures.points(table, **draw)) == ["g", "h"]
+
+
+def test_points_without_names():
+    figure = figures.points(pd.DataFrame({"x": [1, 2], "y": [3, 4]}), x="x", y="y", xlabel="a", ylabel="b")
     (ax,) = figure.axes
-    assert [(line.get_linestyle(), line.get_xdata().tolist()) for line in drawn_lines(ax)] == [("--", [1, 9])]
-    assert ax.collections[0].get_offsets().tolist() == [[1, 2]]
-    assert named(figure) == ["g", "c"]
+    assert ax.collections[0].get_offsets().tolist() == [[1, 3], [2, 4]]
+    assert (ax.get_xlabel(), ax.get_ylabel(), figure.legends) == ("a", "b", [])
+
+
+def test_heat_maps_have_one_scale_and_one_bar():
+    one = pd.DataFrame([[1, 2], [3, 400]], index=["p", "q"], columns=["r", "s"])
+    figure = figures.heat_maps({"a": one, "b": 2 * one}, label="n", annot=True, norm=mpl.colors.LogNorm(1, 800))
+    left, right, bar = figure.axes
+    assert [ax.get_title(loc="left") for ax in (left, right)] == ["a", "b"]
+    assert [text.get_text() for text in right.texts] == ["2", "4", "6", "800"]
+    assert [text.get_text() for text in left.get_yticklabels()] == ["p", "q"]
+    assert left.collections[0].get_clim() == right.collections[0].get_clim() == (1, 800)
+    assert bar.get_xlabel() == "n"
+    assert "100" in [text.get_text() for text in bar.get_xticklabels()]
+
+
+def test_panels_wrap(table):
+    """Two in a row, each row of the same height; the lowest panel of each column has its ticks named."""
+    three = pd.concat([table, table[table["panel"] == "b"].assign(panel="c")])
+    draw = {"x": "x", "color": "line", "panel": "panel", "xlabel": "n", "ylabel": "m"}
+    figure = figures.lines(three, share=True, height=2, **draw)
+    assert [tuple(ax.get_subplotspec().get_geometry())[2] for ax in figure.axes] == [0, 1, 2]
+    assert figure.get_size_inches().tolist() == [7, 4]
+    assert figures.lines(table, height=2, **draw).get_size_inches().tolist() == [7, 2]
+    figure, axes = figures.panels(3, height=2, sharex=True)
+    assert figure.get_size_inches().tolist() == [7, 4]
+    assert axes.shape == (3,)
+    assert [ax.xaxis.get_tick_params()["labelbottom"] for ax in axes] == [False, True, True]
+    plt.close(figure)
+
+
+def text_sizes(figure):
+    figure.draw_without_rendering()
+    return {text.get_fontsize() for text in figure.findobj(mpl.text.Text) if text.get_visible() and text.get_text()}
+
+
+def test_text_can_be_read_on_a_telephone(table):
+    """There 7 inches are 358 pixels: of the 390 of the screen, the page leaves 16 at each side."""
+    found = {"a": {"p": Estimate(1.5, 1.0, 3.0, 40)}}
+    binned = pd.DataFrame({"change": [-1.0], "n": [10], "estimate": [0.2], "low": [0.1], "high": [0.4]})
+    edges = pd.DataFrame({"query": [0, 1], "key": [0, 0], "weight": [1.0, 0.9]})
+    for figure in (
+        figures.lines(table, x="x", color="line", panel="panel", xlabel="n", ylabel="m"),
+        figures.estimates(tidy(found, "panel", "reading"), xlabel="x"),
+        figures.share_by_change(binned),
+        figures.attention_graph(["a"] * 36, edges),
+    ):
+        assert min(text_sizes(figure)) * 358 / (7 * 72) > 6.8
+
+
+def test_names_that_fill_a_line_stand_in_two(table):
+    """The legend is no wider than the axes, or everything beside it would become smaller."""
+    names = [f"a long name of a line, number {i}" for i in range(4)]
+    many = pd.concat([table[table["line"] == "p"].assign(line=name) for name in names])
+    figure = figures.lines(many, x="x", color="line", xlabel="n", ylabel="m")
+    figure.draw_without_rendering()
+    assert figure.legends[0].get_window_extent().width <= figure.bbox.width
+
+
+def test_long_titles_and_labels_break_where_panels_stand_side_by_side(table):
+    long = "a title of some forty letters and no less"
+    draw = {"x": "x", "color": "line", "panel": "panel", "xlabel": long, "ylabel": "m"}
+    for titled, broken in ((table.replace({"panel": {"a": long}}), True), (table.assign(panel=long)[:4], False)):
+        ax = figures.lines(titled, **draw).axes[0]
+        assert ("\n" in ax.get_title(loc="left"), "\n" in ax.get_xlabel()) == (broken, broken)
+
+
+def test_a_colour_that_is_none():
+    with pytest.raises(ValueError, match=r"^ink: name is 'pink', but one of blue, .* was expected$"):
+        figures.ink("pink")
 
 
 def test_estimates_with_their_counts():

@@ -19,6 +19,8 @@ from geolib.dimension import attention_dimension, encode_prompts, read_prompts
 from geolib.reasoning import Question, Sweep, build_prompt, judge, load_questions, load_run, question_ids
 from geolib.store import Parts, write_parquet
 
+# Hundreds of cases each.
+pytestmark = pytest.mark.whole
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 ODD = {
@@ -92,19 +94,20 @@ def test_prompts_of_any_text(tokenizer, text):
     assert not marks & set(encode_prompts(tokenizer, [text])[0])
 
 
+@pytest.fixture(scope="module")
+def odd_rows(embedded):
+    """Answers to all odd questions, in batches as they come, by text."""
+    model, tokenizer = embedded
+    questions = [Question(text, 3.0, number) for number, text in enumerate(ODD.values())]
+    sweep = Sweep(model=model, tokenizer=tokenizer, questions=questions, shots=(0,), max_new_tokens=3, progress=False)
+    rows = sweep.run()
+    return {questions[row.question].text: row for _, row in rows.iterrows()}
+
+
 @pytest.mark.parametrize("text", ODD.values(), ids=ODD)
-def test_odd_questions_are_asked(model, tokenizer, text):
+def test_odd_questions_are_asked(model, tokenizer, text, odd_rows):
     """On the real model: the row is that of the same tokens alone."""
-    sweep = Sweep(
-        model=model,
-        tokenizer=tokenizer,
-        questions=[Question(text, 3.0, 0)],
-        shots=(0,),
-        max_new_tokens=3,
-        progress=False,
-    )
-    row = sweep.run().iloc[0]
-    ids = torch.tensor([build_prompt(tokenizer, text)])
+    row, ids = odd_rows[text], torch.tensor([build_prompt(tokenizer, text)])
     alone = attention_dimension(model, ids, eps=0.1).per_layer[0, :, 0]
     assert row.prompt_tokens == ids.shape[1]
     assert np.abs(row["id_absolute_0.1"] - alone).sum() <= max(1, row.near)

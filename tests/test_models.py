@@ -54,15 +54,6 @@ def test_the_embedded_model_is_itself(model, tokenizer):
         assert tokenizer.decode(model(**prompt).logits[0, -1].argmax()).strip() == "Paris"
 
 
-def test_conversion_keeps_the_weights(model):
-    """The safetensors hold what transformers reads from the GGUF file, bit for bit."""
-    root = models.cache_dir() / "models"
-    read = AutoModelForCausalLM.from_pretrained(root, gguf_file=models._GGUF, dtype=torch.float32)
-    ours = model.state_dict()
-    assert ours.keys() == read.state_dict().keys()
-    assert all(torch.equal(weight, ours[name]) for name, weight in read.state_dict().items())
-
-
 @pytest.mark.whole
 def test_a_whole_cache_is_used_as_it_is(cache):
     before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
@@ -103,13 +94,25 @@ def test_damage_is_noticed(tmp_path, damage):
 
 
 @pytest.mark.whole
-def test_damage_is_repaired(cache, caplog):
-    expected = models._sha256(cache / "model.safetensors")
+def test_damage_is_repaired(cache, caplog, monkeypatch):
+    """By a new conversion, which holds what transformers reads from the GGUF file, bit for bit."""
+    expected, reading, read = models._sha256(cache / "model.safetensors"), AutoModelForCausalLM.from_pretrained, []
+
+    def noting(*arguments, **settings):
+        assert settings == {"gguf_file": models._GGUF, "dtype": "float32"}
+        read.append(reading(*arguments, **settings))
+        return read[-1]
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", noting)
     flip_a_bit(cache / "model.safetensors")
     with caplog.at_level(logging.WARNING):
         assert models.embedded_folder() == cache
     assert "is damaged: it is removed and made again" in caplog.text
     assert models._sha256(cache / "model.safetensors") == expected
+    monkeypatch.undo()
+    ours, theirs = AutoModelForCausalLM.from_pretrained(cache).state_dict(), read[0].state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(weight, ours[name]) for name, weight in theirs.items())
 
 
 @pytest.mark.whole

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from geolib.models import EMBEDDED_SHA256
-from geolib.reasoning.questions import SOURCES
+from geolib.reasoning.sources import SOURCES
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from . import alone, assignments, check, execute, home, pdf_epub, plain, render, slides
@@ -34,18 +35,18 @@ def parser() -> argparse.ArgumentParser:
     tasks.add_argument("--check", action="store_true", help="run solutions and blanks")
     add("slides", slides.slides, "Make slides of each part of the built book.")
     for kind in ("pdf", "epub"):
-        add(kind, getattr(pdf_epub, f"make_{kind}"), f"Make one {kind.upper()} of the built book.")
+        add(kind, partial(pdf_epub.make, kind=kind), f"Make one {kind.upper()} of the built book.")
     return found
 
 
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}, but at least 1 is needed")
+        raise argparse.ArgumentTypeError(f"{text} was given, but an integer of at least 1 was expected")
     return int(text)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; return its exit code. What stops it is said in a line, and no traceback."""
+    """Run a command and return its exit code; an error is printed as one line, without a traceback."""
     options = vars(parser().parse_args(arguments))
     call, command = options.pop("call"), options.pop("command")
     try:

@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 from random import Random
 
-from .execute import problem
-from .home import SETUP
+from .execute import failure, start
+from .home import SETUP, git
 from .toc import ROOT, BookError, chapters
 
 KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")  # of the caller's environment
@@ -26,7 +26,7 @@ DRAWN = 2
 
 
 def environment(root: Path, folder: Path) -> Path:
-    """Make what Colab has, once for each list of versions; return the virtual environment."""
+    """Return a virtual environment with the packages that Colab has; it is made once for each list of versions."""
     listed, pinned = (Path(__file__).with_name("colab.txt")).read_text(), (root / "constraints.txt").read_text()
     torch = re.search(r"^torch==.*$", pinned, re.MULTILINE)[0]
     venv = folder / f"venv-{hashlib.sha256(f'{listed}{torch}{sys.version}'.encode()).hexdigest()[:12]}"
@@ -54,43 +54,30 @@ def installed(venv: Path) -> set[str]:
     return {path.stem for path in venv.glob("lib/python*/site-packages/*.dist-info")}
 
 
-def run(root: Path, name: str, venv: Path, built: Path, folder: Path) -> dict:
-    """Run one notebook alone; return what went wrong ("" if nothing), the seconds and the memory it took."""
+def run(root: Path, name: str, venv: Path, built: Path, folder: Path) -> tuple[str, str]:
+    """Run one notebook alone; return what went wrong ("" if nothing) and a line on the time and memory it took."""
     place = folder / "run" / name
     shutil.rmtree(place, ignore_errors=True)
-    for part in ("home", "empty", "kernels/alone"):
+    for part in ("home", "empty"):
         (place / part).mkdir(parents=True)
     own = place / "venv"
     shutil.copytree(venv, own, symlinks=True, copy_function=os.link)  # in no time, and pip replaces, never overwrites
     before = installed(own)
-    argv = [str(own / "bin" / "python"), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
-    (place / "kernels" / "alone" / "kernel.json").write_text(json.dumps(spec))
     kept = {key: value for key, value in os.environ.items() if key in KEPT or key.startswith("PIP_")}
-    kept |= {"HOME": str(place / "home"), "JUPYTER_PATH": str(place), "GEOLIB_SOURCE": str(built)}
-    # The book's own build says why.
-    kept |= {"OMP_WAIT_POLICY": "PASSIVE", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "JUPYTER_PLATFORM_DIRS": "1"}
-    kept |= {"PYTHONWARNINGS": "ignore:IProgress not found"}
-    source, executed = place / "empty" / f"{Path(name).name}.ipynb", place / "executed.ipynb"
-    shutil.copy(root / f"{name}.ipynb", source)
-    command = [sys.executable, "-m", "papermill", str(source), str(executed), "--kernel", "alone"]
-    with (place / "log.txt").open("wb") as log:
-        done = subprocess.run(
-            [*command, "--cwd", str(source.parent), "--no-progress-bar"], env=kept, stdout=log, stderr=log, check=False
-        )
-    wrong = problem(executed) if executed.exists() else None
-    if not wrong and done.returncode:
-        wrong = (place / "log.txt").read_text("utf-8", errors="replace").strip().split("\n")[-1]
+    kept |= {"HOME": str(place / "home"), "GEOLIB_SOURCE": str(built)}
+    source = shutil.copy(root / f"{name}.ipynb", place / "empty")
+    with start(str(own / "bin" / "python"), source, place, kept, {}) as running:
+        wrong = failure(place, running.wait())
     if not wrong and (changed := before - installed(own)):
         wrong = f"the installation replaced {', '.join(sorted(changed))}"
-    seconds, setup = _seconds(executed)
+    seconds, setup = _seconds(place / "executed.ipynb")
     shutil.rmtree(own)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20  # of all so far
-    return {"problem": wrong or "", "seconds": seconds, "setup": setup, "peak": peak}
+    return wrong or "", f"{seconds:6.1f} s, of which {setup:5.1f} s set-up, peak so far {peak:.1f} GB"
 
 
 def _seconds(executed: Path) -> tuple[float, float]:
-    """Read how long a notebook took, and its first code cell, which installs."""
+    """Return the seconds that a notebook took, and those of its first code cell, which installs the package."""
     if not executed.exists():
         return 0.0, 0.0
     notebook = json.loads(executed.read_text("utf-8"))
@@ -101,17 +88,11 @@ def _seconds(executed: Path) -> tuple[float, float]:
 
 def drawn(root: Path, names: list[str]) -> list[str]:
     """Name the notebooks that changed since the last release, and two more that the commit's hash draws."""
-
-    def git(*arguments):
-        done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=False)
-        return done.stdout.split() if done.returncode == 0 else []
-
-    release = git("describe", "--tags", "--abbrev=0")
-    changed = set(git("diff", "--name-only", release[0], "--", "notebooks") if release else [])
+    release = git(root, "describe", "--tags", "--abbrev=0")
+    changed = git(root, "diff", "--name-only", release, "--", "notebooks").splitlines() if release else []
     chosen = [name for name in names if f"{name}.ipynb" in changed]
     rest = [name for name in names if name not in chosen]
-    commit = "".join(git("rev-parse", "HEAD"))
-    return chosen + Random(commit).sample(rest, min(DRAWN, len(rest)))
+    return chosen + Random(git(root, "rev-parse", "HEAD")).sample(rest, min(DRAWN, len(rest)))
 
 
 def alone(root: Path = ROOT, notebooks: tuple[str, ...] = (), ci: bool = False) -> int:
@@ -119,7 +100,7 @@ def alone(root: Path = ROOT, notebooks: tuple[str, ...] = (), ci: bool = False) 
     names = [name for name in chapters(root) if (root / f"{name}.ipynb").is_file()]
     asked = [name.removesuffix(".ipynb").removesuffix(".md") for name in notebooks]
     if unknown := set(asked) - set(names):
-        raise BookError(f"{min(unknown)} is no notebook of book/_toc.yml")
+        raise BookError(f"{min(unknown)} was given, but a notebook of book/_toc.yml was expected")
     asked = asked or (drawn(root, names) if ci else names)
     folder = root / "book" / "_build" / "alone"
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,11 +110,9 @@ def alone(root: Path = ROOT, notebooks: tuple[str, ...] = (), ci: bool = False) 
         raise BookError(f"{' '.join(map(str, error.cmd))} ended with status {error.returncode}") from None
     failed = 0
     for name in asked:
-        result = run(root, name, venv, built, folder)
-        failed += bool(result["problem"])
-        took = f"{result['seconds']:6.1f} s, of which {result['setup']:5.1f} s set-up"
-        print(f"{name:48} {'FAILED' if result['problem'] else 'well':7}{took}, peak so far {result['peak']:.1f} GB")
-        if result["problem"]:
-            print(f"\n{result['problem']}\n", flush=True)
+        wrong, took = run(root, name, venv, built, folder)
+        failed += bool(wrong)
+        print(f"{name:48} {'FAILED' if wrong else 'well':7}{took}")
+        print(f"\n{wrong}\n" if wrong else "", end="", flush=True)
     print(f"{len(asked) - failed} of {len(asked)} notebooks ran alone")
     return int(failed > 0)

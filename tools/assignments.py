@@ -8,6 +8,7 @@ expects: ``source/NAME/NAME.ipynb`` and ``release/NAME/NAME.ipynb``.
 
 import re
 import zipfile
+from copy import deepcopy
 from pathlib import Path
 
 from .home import SETUP, repository, setup_cell
@@ -15,23 +16,14 @@ from .toc import ROOT, BookError, read
 
 BLANK = "# YOUR CODE HERE\nraise NotImplementedError()"
 WORDS = "YOUR ANSWER HERE"
+KEYS = ("grade_id", "points", "solution")
 SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?### END SOLUTION$", re.DOTALL | re.MULTILINE)
 HIDDEN = re.compile(r"\n?### BEGIN HIDDEN TESTS\n.*?### END HIDDEN TESTS", re.DOTALL)
-README = """\
-Assignments of The Geometry of Reasoning
-
-release/   what students get: blanks, and a part of the checks
-source/    what you keep: solutions, all checks, and how to mark written answers
-
-Both are a course of nbgrader as they stand: put source/ into the folder of a course, and `nbgrader generate_assignment`
-makes the same release. Without nbgrader, hand out release/ and run the notebooks that come back beside source/.
-In Colab (File, Upload notebook) the first code cell installs what is needed.
-How to mark and what to expect: the page "Teach from this book".
-"""
+README = Path(__file__).with_name("assignments.txt")
 
 
 def instructor(source: Path):
-    """Read a source as the notebook that the instructor keeps, each cell with nbgrader's whole metadata."""
+    """Read a source as the notebook that the instructor keeps, each cell with complete nbgrader metadata."""
     from nbformat.v4 import new_code_cell
 
     notebook, seen = read(source), set()
@@ -43,17 +35,14 @@ def instructor(source: Path):
         given = cell.metadata.get("nbgrader")
         if given is None:
             continue
-        if unknown := set(given) - {"grade_id", "points", "solution"}:
-            raise BookError(
-                f"{source.name}: a cell's nbgrader has {min(unknown)!r}, but grade_id, points and solution"
-                " were expected"
-            )
+        if unknown := set(given) - set(KEYS):
+            raise BookError(f"{source.name}: nbgrader has {min(unknown)!r}, but {', '.join(KEYS)} were expected")
         name, solution = given.get("grade_id"), given.get("solution", False)
         if not isinstance(name, str) or name in seen:
-            raise BookError(f"{source.name}: grade_id is {name!r}, but a name of its own was expected")
+            raise BookError(f"{source.name}: grade_id is {name!r}, but a name that no other cell has was expected")
         seen.add(name)
         if solution and cell.cell_type == "code" and not SOLUTION.search(cell.source):
-            raise BookError(f"{source.name}: {name} holds no solution to take out")
+            raise BookError(f"{source.name}: {name} has no BEGIN SOLUTION and END SOLUTION, but both were expected")
         graded = "points" in given
         whole = {"schema_version": 3, "grade_id": name, "grade": graded, "solution": solution, "task": False}
         whole |= {"locked": not solution, "cell_type": cell.cell_type} | ({"points": given["points"]} if graded else {})
@@ -62,20 +51,18 @@ def instructor(source: Path):
 
 
 def student(notebook):
-    """Take solutions, hidden checks and what is said of written answers out of an instructor's notebook."""
-    from copy import deepcopy
-
+    """Remove solutions, hidden checks and notes on marking from an instructor's notebook."""
     release = deepcopy(notebook)
     for cell in release.cells:
-        cell.source = SOLUTION.sub(lambda found: re.sub("^", found[1], BLANK, flags=re.MULTILINE), cell.source)
-        cell.source = HIDDEN.sub("", cell.source)
+        blank = SOLUTION.sub(lambda found: re.sub("^", found[1], BLANK, flags=re.MULTILINE), cell.source)
+        cell.source = HIDDEN.sub("", blank)
         if cell.cell_type == "markdown" and cell.metadata.get("nbgrader", {}).get("solution"):
             cell.source = WORDS
     return release
 
 
 def failures(notebook) -> list[str]:
-    """Run a notebook, through its errors; name each graded cell that failed, and whatever else did by its number."""
+    """Run every cell of a notebook; name each that failed by its grade_id, or by its number if it has none."""
     from nbclient import NotebookClient
 
     NotebookClient(notebook, allow_errors=True, timeout=300, resources={"metadata": {"path": str(ROOT)}}).execute()
@@ -87,16 +74,13 @@ def failures(notebook) -> list[str]:
 
 
 def wrong_in(notebook) -> list[str]:
-    """Run an instructor's notebook and the students': what should have failed and did not, or the other way round."""
-    kinds = {"grade": set(), "solution": set()}
-    for cell in notebook.cells:
-        for kind, names in kinds.items():
-            if cell.cell_type == "code" and cell.metadata.get("nbgrader", {}).get(kind):
-                names.add(cell.metadata["nbgrader"]["grade_id"])
+    """Run an instructor's notebook and the students'; list what wrongly fails or wrongly passes."""
+    code = [cell.metadata.get("nbgrader", {}) for cell in notebook.cells if cell.cell_type == "code"]
+    graded, solved = ({one["grade_id"] for one in code if one.get(kind)} for kind in ("grade", "solution"))
     blank = set(failures(student(notebook)))
     wrong = [f"{name} fails with its solution" for name in failures(notebook)]
-    wrong += [f"{name} passes with a blank" for name in sorted(kinds["grade"] - blank)]
-    return wrong + [f"{name} fails and holds no blank" for name in sorted(blank - kinds["grade"] - kinds["solution"])]
+    wrong += [f"{name} passes with a blank" for name in sorted(graded - blank)]
+    return wrong + [f"{name} fails and holds no blank" for name in sorted(blank - graded - solved)]
 
 
 def write(root: Path, target: Path) -> list[str]:
@@ -104,24 +88,23 @@ def write(root: Path, target: Path) -> list[str]:
     import nbformat
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    part, names = target.with_suffix(".part"), []
+    part, sources = target.with_suffix(".part"), sorted((root / "book" / "assignments").glob("*.md"))
     with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as pack:
-        pack.writestr("README.txt", README)
-        for source in sorted((root / "book" / "assignments").glob("*.md")):
+        pack.writestr("README.txt", README.read_text("utf-8"))
+        for source in sources:
             whole, name = instructor(source), source.stem
             for folder, notebook in (("source", whole), ("release", student(whole))):
                 pack.writestr(f"{folder}/{name}/{name}.ipynb", nbformat.writes(notebook) + "\n")
-            names.append(name)
     part.replace(target)
-    return names
+    return [source.stem for source in sources]
 
 
 def assignments(root: Path = ROOT, check: bool = False) -> int:
-    """Make the zip; with ``check`` run solutions and blanks too, and say what is wrong."""
+    """Make the zip; with ``check``, also run solutions and blanks, and print what is wrong."""
     target, wrong = root / "book" / "_build" / "assignments.zip", []
     names = write(root, target)
     for name in names if check else ():
-        whole = instructor(root / "book" / "assignments" / f"{name}.md")
-        wrong += [f"{name}: {problem}" for problem in wrong_in(whole)]
+        problems = wrong_in(instructor(root / "book" / "assignments" / f"{name}.md"))
+        wrong += [f"{name}: {problem}" for problem in problems]
     print("\n".join([*wrong, f"{', '.join(names)}: {target}"]))
     return int(bool(wrong))

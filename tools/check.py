@@ -13,7 +13,6 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from html.parser import HTMLParser
 from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -22,65 +21,43 @@ from .home import repository
 from .toc import ROOT, BookError
 
 AXE = ROOT / "book" / "node_modules" / "axe-core" / "axe.min.js"
-NO_BROWSER = "there is no browser (Debian: apt-get install chromium)"
+NO_BROWSER, NO_AXE = "there is no browser (Debian: apt-get install chromium)", "there is no axe-core (npm)"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 REDIRECT = 'http-equiv="Refresh"'  # the first page, which leads to the start
 SHARED = "/_static/"
 LIMIT = 1.5e6  # bytes of a page and its figures; what all pages share is loaded once
 # Each colour at the width of a desk; the layout, with every fold open, at that of a phone too.
 VIEWS = (("light", 1400), ("dark", 1400), ("light", 360))
-SPILLS = """() => {
-  const width = document.documentElement.clientWidth, found = [];
-  const scrolls = (e) => e && (/auto|scroll/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
-  document.querySelectorAll("details").forEach((e) => (e.open = true));
-  document.querySelectorAll("button.toggle-button-hidden").forEach((e) => e.click());
-  if (document.documentElement.scrollWidth > width + 1) found.push("the page");
-  for (const e of document.querySelectorAll(".bd-content *"))
-    if (e.getClientRects().length && e.getBoundingClientRect().right > width + 1 && !scrolls(e))
-      found.push(`${e.tagName.toLowerCase()} "${e.textContent.trim().slice(0, 40)}"`);
-  return found;
-}"""
+SPILLS = Path(__file__).with_name("spills.js").read_text("utf-8")
 # What a reader who scrolls to the end has fetched.
-FETCH = """() => document.querySelectorAll("img[loading=lazy]").forEach((one) => {
-  if (one.offsetParent) one.loading = "eager";
-})"""
+FETCH = "document.querySelectorAll('img[loading=lazy]').forEach((one) => one.offsetParent && (one.loading = 'eager'))"
 IMPACTS = ("serious", "critical")
 RULES = ("heading-order", "page-has-heading-one", "empty-heading", "image-alt", "duplicate-id")  # whatever their impact
 
 
-class _Links(HTMLParser):
-    """What a page links to, and what can be linked to in it."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.targets, self.ids = [], {""}
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
-        self.ids |= {given[name] for name in ("id", "name") if given.get(name)}
-        if tag == "a" and given.get("href"):
-            self.targets.append(given["href"])
-
-
 def dead_links(pages: Path, base: str = "/") -> list[str]:
     """List links within the book, which is published at ``base``, that lead nowhere."""
-    found = {
-        page.relative_to(pages).as_posix(): _Links(page.read_text("utf-8"))
-        for page in sorted(pages.rglob("*.html"))
-        if "_static" not in page.parts
-    }
-    dead = []
-    for name, links in found.items():
-        for target in dict.fromkeys(links.targets):
+    from bs4 import BeautifulSoup
+
+    dead, texts = [], {name: BeautifulSoup(text, "html.parser") for name, text in _texts(pages).items()}
+    places = {name: {tag.get(key) for tag in text(True) for key in ("id", "name")} for name, text in texts.items()}
+    for name, text in texts.items():
+        for target in dict.fromkeys(link["href"] for link in text.select("a[href]")):
             parts = urlsplit(target)
             if parts.scheme or parts.netloc:
                 continue
             path = posixpath.normpath(posixpath.join(base + posixpath.dirname(name), unquote(parts.path)))
             path = path.removeprefix(base) if parts.path else name
-            if not (pages / path).is_file() or (path in found and unquote(parts.fragment) not in found[path].ids):
+            place = unquote(parts.fragment)
+            if not (pages / path).is_file() or (place and path in places and place not in places[path]):
                 dead.append(f"{name}: {target} leads nowhere")
     return dead
+
+
+def _texts(pages: Path) -> dict[str, str]:
+    """Read the pages, except those that the theme supplies."""
+    found = {path.relative_to(pages).as_posix(): path for path in sorted(pages.rglob("*.html"))}
+    return {name: path.read_text("utf-8") for name, path in found.items() if "_static" not in path.parts}
 
 
 def serve(pages: Path, base: str = "/") -> http.server.ThreadingHTTPServer:
@@ -99,18 +76,16 @@ def serve(pages: Path, base: str = "/") -> http.server.ThreadingHTTPServer:
 
 
 def look(browser, home: str, name: str, scheme: str, width: int, axe: str) -> tuple[list[str], float]:
-    """Open one page; say what is wrong with it, and after how many milliseconds its first content was there."""
+    """Open one page; return what is wrong with it, and the milliseconds until its first content."""
     wrong, sizes = [], []
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 1000})
     page = context.new_page()
 
-    def request(route):
-        if route.request.url.startswith((home, "data:", "blob:")):
-            return route.continue_()
+    def cut(route):
         wrong.append(f"asks for {route.request.url}")
-        return route.abort()
+        route.abort()
 
-    page.route("**/*", request)
+    page.route(lambda url: not url.startswith((home, "data:", "blob:")), cut)
     page.on("console", lambda message: wrong.append(f"logs {message.text}") if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(f"throws {error}"))
 
@@ -143,35 +118,32 @@ def look(browser, home: str, name: str, scheme: str, width: int, axe: str) -> tu
 
 
 def stuck(page) -> list[str]:
-    """Move every slider of a page by the keys, and say which figure did not answer."""
+    """Move every slider of a page with the keys; list the figures that did not change."""
     found = []
     for slider in page.locator(".geolib-figure input[type=range]").all():
-        figure, name = (
-            slider.locator("xpath=ancestor::*[contains(@class, 'geolib-figure')]"),
-            slider.get_attribute("aria-label"),
-        )
-        before = figure.locator("p").inner_text()
-        slider.press("Home")
-        first = figure.locator("p").inner_text()
-        slider.press("End")
-        if before == first == figure.locator("p").inner_text():
-            found.append(f"has a figure that does not answer the keys: slider {name!r}")
+        said = slider.locator("xpath=ancestor::*[contains(@class, 'geolib-figure')]").locator("p")
+        seen = {said.inner_text()}
+        for key in ("Home", "End"):
+            slider.press(key)
+            seen.add(said.inner_text())
+        if len(seen) == 1:
+            found.append(f"has a figure that does not answer the keys: slider {slider.get_attribute('aria-label')!r}")
     return found
 
 
-def _look_at(port: int, views: list, *, base: str, axe: str) -> list[tuple[list[str], float]]:
+def _look_at(views: list, home: str, axe: str) -> list[tuple[list[str], float]]:
     """Look at some pages, one after the other, in a browser of their own."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = launch(playwright)
-        found = [look(browser, f"http://127.0.0.1:{port}{base}", *view, axe) for view in views]
+        found = [look(browser, home, *view, axe) for view in views]
         browser.close()
     return found
 
 
 def find_browser() -> str | None:
-    """Say where the browser is."""
+    """Return the path of the browser; None if there is none."""
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
@@ -181,28 +153,24 @@ def launch(playwright):
 
 
 def check(root: Path = ROOT) -> int:
-    """Look at every page; say with 1 that something is wrong."""
+    """Look at every page; return 1 if something is wrong."""
     pages = root / "book" / "_build" / "html"
     if not (pages / "index.html").is_file():
         raise BookError(f"there is no book in {pages}; run make book first")
     home = repository(root)
     base = urlsplit(home.pages).path if home else "/"
     wrong, waits = dead_links(pages, base), []
-    names = [
-        path.relative_to(pages).as_posix()
-        for path in sorted(pages.rglob("*.html"))
-        if "_static" not in path.parts and REDIRECT not in path.read_text("utf-8")
-    ]
+    names = [name for name, text in _texts(pages).items() if REDIRECT not in text]
     if find_browser() is None or not AXE.is_file():
-        lacks = NO_BROWSER if find_browser() is None else "there is no axe-core (npm)"
-        wrong.append(f"{lacks}: only the links were looked at")
+        wrong.append(f"{NO_AXE if find_browser() else NO_BROWSER}: only the links were looked at")
     else:
-        server, looked = serve(pages, base), partial(_look_at, base=base, axe=AXE.read_text("utf-8"))
+        server = serve(pages, base)
         views = [(name, scheme, width) for scheme, width in VIEWS for name in names]
         workers = os.cpu_count() or 1
         with ThreadPoolExecutor(workers) as pool:  # a browser each
-            shares = pool.map(partial(looked, server.server_address[1]), [views[i::workers] for i in range(workers)])
-            for found, first in sorted(chain.from_iterable(shares), key=lambda one: one[0]):
+            looked = partial(_look_at, home=f"http://127.0.0.1:{server.server_port}{base}", axe=AXE.read_text("utf-8"))
+            shares = pool.map(looked, [views[i::workers] for i in range(workers)])
+            for found, first in sorted(chain.from_iterable(shares)):
                 wrong, waits = wrong + found, [*waits, first]
         server.shutdown()
     if waits:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .home import SETUP
 from .plain import stale
-from .toc import BookError, chapters, read
+from .toc import BookError, chapters, files, read
 
 PROFILES = ("quick", "full")
 KERNEL = "book"
@@ -40,11 +40,9 @@ class Notebook:
 
 def find_notebooks(root: Path, profile: str) -> list[Notebook]:
     """List the notebooks of the table of contents, in order."""
-    names = []
-    for name in chapters(root):
-        if (root / f"{name}.md").is_file():
-            names.append(name)
-        elif not (root / "book" / f"{name}.md").is_file():
+    names = [name for name in chapters(root) if (root / f"{name}.md").is_file()]
+    for name in sorted(chapters(root).keys() - names):
+        if not (root / "book" / f"{name}.md").is_file():
             raise BookError(f"book/_toc.yml lists {name}, but there is no {name}.md and no book/{name}.md")
     old, _ = stale(root)
     if late := [name for name in names if root / f"{name}.ipynb" in old]:
@@ -55,14 +53,14 @@ def find_notebooks(root: Path, profile: str) -> list[Notebook]:
     needs = {name: tuple(source.metadata.get("needs", ())) for name, source in sources.items()}
     for name, needed in needs.items():
         if unknown := set(needed) - set(names):
-            raise BookError(f"{name}.md: needs {min(unknown)}, which is no notebook of book/_toc.yml")
+            raise BookError(f"{name}.md: needs {min(unknown)}, which is not a notebook of book/_toc.yml")
     try:
         in_order = list(TopologicalSorter(needs).static_order())
     except CycleError as error:
         raise BookError(f"notebooks that need each other: {' -> '.join(error.args[1])}") from error
 
-    common, found = _common_digest(root), {}
-    results = other_results() or root / "book" / "results"
+    common, found = digest_of(common_files(root)).encode(), {}
+    kept = other_results() or root / "book" / "results"
     for name in in_order:
         source, paired = root / f"{name}.md", root / f"{name}.ipynb"
         key = hashlib.sha256(common)
@@ -72,31 +70,28 @@ def find_notebooks(root: Path, profile: str) -> list[Notebook]:
         for needed in needs[name]:
             key.update(found[needed].executed.name.encode())
         executed = root / "book" / "_build" / "executed" / profile / f"{name}.{key.hexdigest()[:20]}.ipynb"
-        lacking = tuple(run for run in sources[name].metadata.get("runs", ()) if not _is_there(results, run))
+        runs = sources[name].metadata.get("runs", ())
+        lacking = tuple(run for run in runs if not all((kept / f"{run}.{end}").exists() for end in ("parquet", "json")))
         found[name] = Notebook(name, source, paired, parameters[name], needs[name], executed, lacking)
     return [found[name] for name in names]
 
 
 def _parameters(source, profile: str) -> dict:
-    """Say what is given to a notebook: the profile, where its cell tagged ``parameters`` has one."""
+    """Return the parameters of a notebook: the profile, if its cell tagged ``parameters`` sets one."""
     cells = [cell for cell in source.cells if "parameters" in cell.metadata.get("tags", ())]
     return {"profile": profile} if any(re.search(r"^profile\b", cell.source, re.MULTILINE) for cell in cells) else {}
 
 
-def _common_digest(root: Path) -> bytes:
-    """Digest what every notebook depends on: the package, its pinned versions, the data, the stored results."""
+def common_files(root: Path) -> dict[str, Path]:
+    """Map names to the files that every notebook depends on: the package, its pins, the data, the stored results."""
     # The model needs no line of its own: geolib pins the hash of its file, and refuses any other.
-    files = [*(root / "geolib").rglob("*"), *(root / "book" / "results").rglob("*"), root / "constraints.txt"]
-    names = {str(path.relative_to(root)): path for path in sorted(files) if "__pycache__" not in path.parts}
+    paths = [*files(root / "geolib"), *files(root / "book" / "results"), root / "constraints.txt"]
+    names = {str(path.relative_to(root)): path for path in sorted(paths)}
     if results := other_results():
         names |= {f"results/{path.name}": path for path in sorted(results.glob("*.*"))}
     if data := os.environ.get("GEOLIB_DATA"):
         names["data"] = Path(data).expanduser() / "gsm8k_zero.jsonl"
-    return digest_of({name: path for name, path in names.items() if path.is_file()}).encode()
-
-
-def _is_there(results: Path, run: str) -> bool:
-    return all((results / f"{run}.{ending}").exists() for ending in ("parquet", "json"))
+    return {name: path for name, path in names.items() if path.is_file()}
 
 
 def other_results() -> Path | None:
@@ -124,12 +119,10 @@ def execute(notebooks: list[Notebook], build: Path, jobs: int) -> set[str]:
                 else:
                     found = {key: say for name in notebook.needs for key, say in _findings(by_name[name]).items()}
                     running[notebook.name] = _start(notebook, build, found, jobs)
-            for name, process in list(running.items()):
-                if process.poll() is not None:
-                    del running[name]
-                    _finish(by_name[name], build, process.returncode)
-                    graph.done(name)
-                    done.add(name)
+            for name in [name for name, process in running.items() if process.poll() is not None]:
+                _finish(by_name[name], build, running.pop(name).returncode)
+                graph.done(name)
+                done.add(name)
             time.sleep(0.05 if running else 0)
     finally:
         for process in running.values():
@@ -153,70 +146,72 @@ def _findings(notebook: Notebook) -> dict:
 
 
 def _start(notebook: Notebook, build: Path, findings: dict, jobs: int) -> subprocess.Popen:
-    """Start papermill on a notebook, in an empty folder; the parameter `findings` is what others handed on, if any."""
-    # A folder of its own: the kernel of a build that was killed may still be writing to the last one's.
+    """Start the execution of a notebook; the parameter `findings` is what others handed on, if any."""
+    # A folder of the process: the kernel of a build that was killed may still be writing to its own.
     shutil.rmtree(build / "run" / notebook.name, ignore_errors=True)
-    run = _run_folder(build, notebook)
-    (run / "empty").mkdir(parents=True)
-    # The kernel is this very interpreter, whatever kernels the user has.
-    kernel = build / "jupyter" / "kernels" / KERNEL / "kernel.json"
-    kernel.parent.mkdir(parents=True, exist_ok=True)
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    kernel.write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}), "utf-8")
     # Every core for each: most of the time one long notebook runs alone. Threads that wait must then sleep, not spin,
     # or two notebooks at once would stall each other; OpenBLAS's spin whatever one says, so these are shared out.
     threads = os.cpu_count() or 1
-    environment = dict(os.environ, JUPYTER_PATH=str(build / "jupyter"), IPYTHONDIR=str(build / "ipython"))
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": str(max(1, threads // jobs)), "PYTHONHASHSEED": "0"}
     environment |= {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "NUMEXPR", "NUMBA")}
-    environment["OPENBLAS_NUM_THREADS"] = str(max(1, threads // jobs))
-    environment |= {"OMP_WAIT_POLICY": "PASSIVE", "JUPYTER_PLATFORM_DIRS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    environment |= {"PYTHONHASHSEED": "0", "GEOLIB_DARK": "1"}  # the latter: each figure on a dark ground too
-    environment["PYTHONWARNINGS"] = "ignore:IProgress not found"  # progress bars do without widgets
+    environment |= {"IPYTHONDIR": str(build / "ipython"), "GEOLIB_DARK": "1"}  # each figure on a dark ground too
     if results := other_results():
         environment["GEOLIB_RESULTS"] = str(results)  # whole, since the notebook runs elsewhere
     environment.pop("MPLBACKEND", None)  # figures go inline; a backend set for scripts would leave them blank
-    command = [sys.executable, "-m", "papermill", str(notebook.paired), str(run / "executed.ipynb")]
-    command += ["--kernel", KERNEL, "--cwd", str(run / "empty"), "--no-progress-bar"]
-    if parameters := notebook.parameters | ({"findings": findings} if findings else {}):
-        command += ["--parameters_yaml", json.dumps(parameters)]
+    parameters = notebook.parameters | ({"findings": findings} if findings else {})
     print(f"{notebook.name}: executing", flush=True)
-    with (run / "log.txt").open("wb") as log:
+    place = build / "run" / notebook.name / str(os.getpid())
+    return start(sys.executable, notebook.paired, place, environment, parameters)
+
+
+def start(python: str, paired: Path, place: Path, environment: dict, parameters: dict) -> subprocess.Popen:
+    """Start papermill, which runs a notebook in the folder ``place / "empty"`` and with an interpreter's kernel."""
+    # The kernel is that very interpreter, whatever kernels the user has.
+    kernel = place / "kernels" / KERNEL / "kernel.json"
+    for folder in (kernel.parent, place / "empty"):
+        folder.mkdir(parents=True, exist_ok=True)
+    argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    kernel.write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}), "utf-8")
+    environment = environment | {"JUPYTER_PATH": str(place), "JUPYTER_PLATFORM_DIRS": "1"}
+    environment |= {"OMP_WAIT_POLICY": "PASSIVE", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    environment["PYTHONWARNINGS"] = "ignore:IProgress not found"  # progress bars do without widgets
+    command = [sys.executable, "-m", "papermill", str(paired), str(place / "executed.ipynb"), "--kernel", KERNEL]
+    command += ["--cwd", str(place / "empty"), "--no-progress-bar", "--parameters_yaml", json.dumps(parameters)]
+    with (place / "log.txt").open("wb") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+
+def failure(place: Path, returncode: int) -> str | None:
+    """Say why a notebook that was run in a folder failed; None if it did not."""
+    executed, log = place / "executed.ipynb", (place / "log.txt").read_text("utf-8", errors="replace")
+    said = ANSI.sub("", log).strip().split("\n")[-1] or f"papermill ended with status {returncode}"
+    return (problem(executed) if executed.exists() else None) or (said if returncode else None)
 
 
 def _finish(notebook: Notebook, build: Path, returncode: int) -> None:
     """Keep the executed copy of a notebook that succeeded; stop the build for one that did not."""
-    run = _run_folder(build, notebook)
+    run = build / "run" / notebook.name / str(os.getpid())
     executed = run / "executed.ipynb"
-    wrong = problem(executed) if executed.exists() else None
-    if wrong or returncode:
-        log = ANSI.sub("", (run / "log.txt").read_text("utf-8", errors="replace")).strip()
-        reason = wrong or log.split("\n")[-1]
+    if reason := failure(run, returncode):
         raise BookError(f"{notebook.name} failed: {reason}\n\n(the whole traceback: {run / 'log.txt'})")
     notebook.executed.parent.mkdir(parents=True, exist_ok=True)
-    earlier = _copies(notebook)
     executed.write_text(sealed(json.loads(executed.read_text("utf-8"))), "utf-8")
     executed.replace(notebook.executed)  # atomic: a copy is there whole, or not at all
-    for copy in set(earlier) - {notebook.executed}:
+    for copy in set(_copies(notebook)) - {notebook.executed}:
         copy.unlink()
     shutil.rmtree(run)
     print(f"{notebook.name}: executed", flush=True)
 
 
-def _run_folder(build: Path, notebook: Notebook) -> Path:
-    return build / "run" / notebook.name / str(os.getpid())
-
-
 def sealed(notebook: dict) -> str:
     """Write a notebook with its checksum among its metadata, so that a damaged copy is not believed."""
     notebook["metadata"]["sha256"] = ""
-    digest = hashlib.sha256(json.dumps(notebook).encode()).hexdigest()
-    notebook["metadata"]["sha256"] = digest
+    notebook["metadata"]["sha256"] = hashlib.sha256(json.dumps(notebook).encode()).hexdigest()
     return json.dumps(notebook)
 
 
 def problem(path: Path) -> str | None:
-    """Say why an executed copy must not be used; None if every cell ran, and ran well."""
+    """Say why an executed copy must not be used; None if every cell ran without an error or a warning."""
     try:
         cells = code_cells(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError):
@@ -246,12 +241,12 @@ def code_cells(notebook: dict) -> list[dict]:
 
 
 def is_added(cell: dict) -> bool:
-    """Whether a cell is in no source: the one that installs, and the one in which papermill sets parameters."""
+    """Return whether a cell was added to the source: to install the package, or by papermill to set parameters."""
     return bool({SETUP, "injected-parameters"} & set(cell["metadata"].get("tags", ())))
 
 
 def read_executed(notebook: Notebook) -> dict | None:
-    """Read a notebook's executed copy; None if there is none, or none that may be rendered."""
+    """Read a notebook's executed copy; None if it is missing or damaged."""
     try:
         text = notebook.executed.read_text("utf-8")
         if sealed(json.loads(text)) == text and not problem(notebook.executed):
@@ -260,7 +255,7 @@ def read_executed(notebook: Notebook) -> dict | None:
         return None
     except (ValueError, LookupError, TypeError):
         pass
-    print(f"{notebook.name}: its executed copy is damaged, and made again", flush=True)
+    print(f"{notebook.name}: its executed copy is damaged, and is made again", flush=True)
     return None
 
 

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from string import Template
 from typing import NamedTuple
 
 import yaml
@@ -43,7 +44,7 @@ class Repository(NamedTuple):
 
 
 def repository(root: Path = ROOT) -> Repository | None:
-    """Read ``book/repository.yml``; None where there is none, and then there is nothing of Colab's."""
+    """Read ``book/repository.yml``; None if there is no such file: notebooks then have no Colab button."""
     path = root / "book" / "repository.yml"
     if not path.exists():
         return None
@@ -60,29 +61,16 @@ def repository(root: Path = ROOT) -> Repository | None:
 
 
 def setup_cell(home: Repository) -> str:
-    """Write the cell that installs the package where it is not there: with open ranges, so that nothing is replaced.
+    """Write the cell that installs the package where it is missing: with open ranges, so that nothing is replaced.
 
     A folder or a wheel in ``GEOLIB_SOURCE`` is installed instead, which is how the notebooks are tried alone.
     """
-    return f"""\
-# @title Set-up: run this first. It installs the book's package where it is missing, as in Colab.
-import importlib, os
-from importlib import metadata
-
-try:
-    metadata.version("{PACKAGE}")
-except metadata.PackageNotFoundError:
-    source = os.environ.get("GEOLIB_SOURCE", "{home.requirement}")
-    %pip install --quiet "{{source}}"
-    importlib.invalidate_caches()
-try:
-    print("{PACKAGE}", metadata.version("{PACKAGE}"), "is installed")
-except metadata.PackageNotFoundError:
-    raise SystemExit("{PACKAGE} could not be installed; pip says why above. Then run this cell again.") from None"""
+    cell = Template(Path(__file__).with_name("setup_cell.txt").read_text("utf-8").rstrip())
+    return cell.substitute(package=PACKAGE, requirement=home.requirement)
 
 
 def readme(root: Path, home: Repository) -> dict[Path, str]:
-    """Render the README's lines on Colab: ``{path: text}``; nothing where it has no place for them."""
+    """Render the README's lines on Colab: ``{path: text}``; empty if it has no place for them."""
     path = root / "README.md"
     text = path.read_text("utf-8") if path.exists() else ""
     button = home.button(f"{next(iter(chapters(root)))}.ipynb")
@@ -110,13 +98,17 @@ def move(root: Path, address: str) -> int:
         raise
 
 
-def elsewhere(root: Path) -> str:
-    """Say where this clone comes from if it is on GitHub and the book names another place; else ""."""
+def git(root: Path, *arguments: str) -> str:
+    """Return what git says about a folder; "" if git is missing or fails."""
     if not shutil.which("git"):
         return ""
-    ask = ["git", "-C", root, "remote", "get-url", "origin"]
-    done = subprocess.run(ask, capture_output=True, text=True, check=False)
-    found, home = re.fullmatch(ORIGIN, done.stdout.strip()), repository(root)
+    done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=False)
+    return "" if done.returncode else done.stdout.strip()
+
+
+def elsewhere(root: Path) -> str:
+    """Return a message if this clone comes from another GitHub repository than the book names; else ""."""
+    found, home = re.fullmatch(ORIGIN, git(root, "remote", "get-url", "origin")), repository(root)
     own = f"https://github.com/{found[1]}" if found else ""
     if not own or not home or home.address == own:
         return ""

@@ -5,15 +5,14 @@ folded is open (but for the code of figures, which is left out), and what a figu
 Chromium prints that page; pandoc turns it into an EPUB whose equations are MathML.
 """
 
-import html
-import json
 import posixpath
 import subprocess
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from . import check
-from .toc import ROOT, BookError, chapters, parts, read_yaml
+from .stage import pictures
+from .toc import ROOT, BookError, chapters, parts, read_yaml, template
 
 STYLE = Path(__file__).with_name("print.css")
 NAME = "geometry-of-reasoning"
@@ -22,12 +21,6 @@ LEFT_OUT = (
     " details.above-input, details.below-input, .cell.tag_hide-input > .cell_input, a[target=_blank].colab,"
     " img.only-dark"
 )
-MATHJAX = """
-window.MathJax = {
-  options: {ignoreHtmlClass: "mathjax_ignore", processHtmlClass: "math|output_area"},
-  svg: {scale: 0.92},
-};
-"""
 
 
 def _place(page: str, fragment: str) -> str:
@@ -46,7 +39,7 @@ def read(path: Path):
 
 
 def prepare(text, name: str, tops: dict[str, str]) -> None:
-    """Make a page a chapter: nothing that is for a screen, every id and link in terms of the whole book."""
+    """Turn a page into a chapter: remove what is for screens, and make its ids and links those of the whole book."""
     from bs4 import BeautifulSoup
 
     for tag in text.select(LEFT_OUT):
@@ -84,14 +77,8 @@ def prepare(text, name: str, tops: dict[str, str]) -> None:
 
 
 def put_stills(text, notebook: Path) -> None:
-    """Put the stills of figures that move in their places; a reader of EPUBs may know no scripts and no drawings."""
-    cells = json.loads(notebook.read_text("utf-8"))["cells"] if notebook.exists() else []
-    stills = {
-        cell["metadata"]["mystnb"]["figure"]["name"]: output["data"]["image/png"]
-        for cell in cells
-        for output in cell.get("outputs", ())
-        if "figure" in cell["metadata"].get("mystnb", {}) and "image/png" in output.get("data", {})
-    }
+    """Replace figures that move by their stills: readers of EPUBs may support neither scripts nor drawings."""
+    stills = pictures(notebook) if notebook.exists() else {}
     for drawing in text.select("figure .geolib-figure"):
         figure = drawing.find_parent("figure")
         label = drawing.svg["aria-label"]
@@ -115,35 +102,8 @@ def whole(root: Path, stills: bool) -> str:
         if stills:
             put_stills(text, build / "stage" / f"{name}.ipynb")
         prepare(text, name, tops)
-    contents = []
-    for part in parts(root):
-        lines = (
-            f'<li><a href="#{_place(name, tops[name])}">{html.escape(texts[name].h1.get_text())}</a></li>'
-            for name in part.pages
-        )
-        heading = f"<p>{html.escape(part.title)}</p>" if part.title else ""
-        contents.append(f"{heading}<ul>{''.join(lines)}</ul>")
-    title = html.escape(config["title"])
-    return f"""\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{title}</title>
-<meta name="author" content="{html.escape(config["author"])}">
-<link rel="stylesheet" href="../html/_static/pygments.css">
-<link rel="stylesheet" href="{STYLE.as_uri()}">
-<script>{MATHJAX}</script>
-<script src="../html/_static/mathjax/{script.name}"></script>
-</head>
-<body>
-<div class="title"><p class="name">{title}</p><p>An executable companion to <em>Reasoning in Large Language Models: A
-Geometric Perspective</em> (arXiv 2407.02678)</p></div>
-<nav>{"".join(contents)}</nav>
-{"".join(text.decode_contents() for text in texts.values())}
-</body>
-</html>
-"""
+    given = {"config": config, "texts": texts, "tops": tops, "parts": parts(root), "place": _place}
+    return template("print.html").render(given, style=STYLE.as_uri(), mathjax=script.name)
 
 
 def pdf(page: Path, target: Path) -> None:
@@ -161,7 +121,7 @@ def pdf(page: Path, target: Path) -> None:
         tab.wait_for_function("window.MathJax.startup && MathJax.startup.promise.then(() => true)")
         if failed := tab.locator("mjx-merror").count():
             raise BookError(f"{failed} equations could not be set")
-        margin = {"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"}
+        margin = dict.fromkeys(("top", "bottom", "left", "right"), "18mm")
         tab.pdf(
             path=target, format="A4", margin=margin, outline=True, tagged=True, print_background=True,
             display_header_footer=True, header_template="<span></span>", footer_template=footer,
@@ -169,38 +129,24 @@ def pdf(page: Path, target: Path) -> None:
         browser.close()
 
 
-def epub(page: Path, target: Path, config: dict) -> None:
-    """Let pandoc make the EPUB: a file for each chapter, MathML, a table of contents."""
+def epub(page: Path, target: Path) -> None:
+    """Let pandoc make the EPUB: a file for each chapter, MathML, contents; title and author are in the page's head."""
     import pypandoc
 
     command = [pypandoc.get_pandoc_path(), page.name, "--from", "html+tex_math_single_backslash", "--to", "epub3"]
-    command += ["--mathml", "--split-level=1", "--toc-depth=2"]
-    command += ["--metadata", f"title={config['title']}", "--metadata", f"author={config['author']}"]
-    command += ["--metadata", "lang=en", "--output", str(target)]
+    command += ["--mathml", "--split-level=1", "--toc-depth=2", "--output", str(target)]
     done = subprocess.run(command, cwd=page.parent, capture_output=True, text=True, check=False)
     if done.returncode or done.stderr.strip():
         raise BookError(f"pandoc: {done.stderr.strip()[:2000]}")
 
 
-def make_pdf(root: Path = ROOT) -> None:
-    """Make ``book/_build/print/geometry-of-reasoning.pdf``."""
-    _make(root, "pdf")
-
-
-def make_epub(root: Path = ROOT) -> None:
-    """Make ``book/_build/print/geometry-of-reasoning.epub``."""
-    _make(root, "epub")
-
-
-def _make(root: Path, kind: str) -> None:
+def make(root: Path = ROOT, kind: str = "pdf") -> None:
+    """Make ``book/_build/print/geometry-of-reasoning``, a ``"pdf"`` or an ``"epub"``."""
     folder = root / "book" / "_build" / "print"
     folder.mkdir(parents=True, exist_ok=True)
     page, target = folder / "book.html", folder / f"{NAME}.{kind}"
     part = target.with_stem(f"{target.stem}-part")
     page.write_text(whole(root, stills=kind == "epub"), encoding="utf-8")
-    if kind == "pdf":
-        pdf(page, part)
-    else:
-        epub(page, part, read_yaml(root / "book" / "_config.yml"))
+    {"pdf": pdf, "epub": epub}[kind](page, part)
     part.replace(target)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")

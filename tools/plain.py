@@ -9,14 +9,13 @@ addresses, and those in the README, come from ``book/repository.yml``.
 
 import ast
 import hashlib
+import json
 import posixpath
 import re
 from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
-
-import yaml
 
 from geolib.dimension.rules import RULES
 
@@ -25,13 +24,7 @@ from .home import SETUP, readme, repository, setup_cell
 from .toc import ROOT, BookError, chapters, files, read, read_yaml
 
 ADMONITIONS = ("note", "tip", "hint", "important", "warning", "caution", "attention", "danger", "error", "seealso")
-PROOFS = [
-    f"prf:{kind}"
-    for kind in (
-        *("axiom", "theorem", "lemma", "algorithm", "definition", "remark", "conjecture", "corollary"),
-        *("criterion", "example", "property", "observation", "proposition", "assumption", "notation"),
-    )
-]
+TITLES = {"seealso": "See also", "prf:proof": "Proof"}  # of the others it is the name
 DIRECTIVE = re.compile(r"\{([^}\s]+)\}\s*(.*)")
 # Escapes, code spans and mathematics come first: what looks like a role or a link inside them is neither.
 INLINE = re.compile(
@@ -42,8 +35,6 @@ INLINE = re.compile(
     r"|\[(?P<text>[^\[\]]*)\]\((?P<target>[^()\s]+)\)",
     re.DOTALL,
 )
-
-
 CHOICES = {"profile": ["quick", "full"], "rule": list(RULES)}
 
 
@@ -57,7 +48,7 @@ class Label(NamedTuple):
 
 
 def form(source: str) -> str:
-    """Turn assignments into fields of a Colab form; what is no plain value on one line stays as it is."""
+    """Turn assignments into fields of a Colab form; other statements stay as they are."""
     lines, kinds = source.split("\n"), {bool: "boolean", int: "integer", float: "number", str: "string"}
     for node in reversed(ast.parse(source).body):
         if not isinstance(node, ast.Assign) or len(node.targets) > 1 or node.lineno != node.end_lineno:
@@ -68,9 +59,7 @@ def form(source: str) -> str:
             name, literal = node.targets[0].id, ast.literal_eval(node.value)
         except (AttributeError, ValueError):
             continue
-        kind = f'{{type:"{kinds.get(type(literal), "raw")}"}}'
-        if name in CHOICES:
-            kind = str(CHOICES[name]).replace("'", '"')
+        kind = json.dumps(CHOICES[name]) if name in CHOICES else f'{{type:"{kinds.get(type(literal), "raw")}"}}'
         field = f"{value}  # @param {kind}"
         lines[node.lineno - 1 : node.lineno] = [f"# @markdown `{name}`: {comment}", field] if comment else [field]
     return "\n".join(["# @title Settings: change them here, then run the cell", *lines])
@@ -83,19 +72,28 @@ class Pairs:
         from markdown_it.renderer import RendererHTML
         from myst_parser.config.main import MdParserConfig
         from myst_parser.parsers.mdit import create_md_parser
+        from sphinx_proof.proof_type import PROOF_TYPES
 
         config = read_yaml(root / "book" / "_config.yml")
         extensions = set(config["parse"]["myst_enable_extensions"])
         self.parse = cache(create_md_parser(MdParserConfig(enable_extensions=extensions), RendererHTML).parse)
         self.root, self.chapters, self.citations = root, chapters(root), _citations(root)
         self.home = repository(root)
-        names = {path.relative_to(root).with_suffix("").as_posix() for path in files(root, ".md")}
+        names = {
+            path.relative_to(root).with_suffix("").as_posix()
+            for path in files(root / "notebooks")
+            if path.suffix == ".md"
+        }
         in_toc = [name for name in self.chapters if name in names]
         self.docs = in_toc + sorted(names - set(in_toc))  # the order in which the book numbers its figures
         self.labels, self.titles = {}, {}
-        for page in (root / "book").glob("*.md"):
-            self._read_page(page)
+        for page in (root / "book").glob("*.md"):  # notebooks may refer to them and to their labelled sections
+            self.doc = page.stem
+            headings = re.findall(r"^(?:\((.+)\)=\n+)?(#+) (.+)$", page.read_text("utf-8"), re.MULTILINE)
+            for label, level, title in reversed(headings):  # the first is the title, and code may hold other #
+                self._heading(title, f"h{len(level)}", label)
         self.doc, self.final = "", False
+        self.numbered = {f"prf:{kind}" for kind in PROOF_TYPES} | {"exercise", "exercise-start"}
 
     def render(self) -> dict[Path, str]:
         """Render every source: ``{path of the .ipynb: its text}``."""
@@ -116,8 +114,7 @@ class Pairs:
             if token.type == "dd_open":  # a definition list, which plain Markdown lacks, becomes a bullet list
                 lines[token.map[0]] = lines[token.map[0]].replace(":", " ", 1)
             if token.type == "myst_target":
-                target = token.content
-                self._label(target, "", "", "")
+                self._label(token.content, "", "", "")
             start, end = token.map or (0, 0)
             end = max(end, start + 1)
             if token.type in ("myst_target", "myst_line_comment"):
@@ -134,8 +131,7 @@ class Pairs:
                     new = f"- **{new}**"
             else:
                 continue
-            if token.type != "myst_target":
-                target = None
+            target = token.content if token.type == "myst_target" else None
             edits[start] = (end, new)
         for start, (end, new) in sorted(edits.items(), reverse=True):
             if new is None and not "".join(lines[max(start - 1, 0) : start]).strip():
@@ -154,17 +150,25 @@ class Pairs:
         cells = []
         for cell in read(self.root / f"{self.doc}.md").cells:
             if cell.cell_type == "code":
-                source, metadata = cell.source, _code_metadata(cell)
-                if "parameters" in metadata.get("tags", ()):
-                    source, metadata = form(source), metadata | {"cellView": "form"}
+                tags = cell.metadata.get("tags", [])
+                metadata = {"tags": tags} if tags else {}
+                if "hide-input" in tags:  # what the book folds is folded in Jupyter and Colab too
+                    metadata |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
+                if "parameters" in tags:
+                    metadata |= {"cellView": "form"}
+                source = form(cell.source) if "parameters" in tags else cell.source
                 cells.append(new_code_cell(source, metadata=metadata))
                 figure = cell.metadata.get("mystnb", {}).get("figure", {})
                 if "caption" in figure:
                     cells.append(new_markdown_cell(self._caption("Fig.", figure["caption"], figure.get("name"))))
             elif source := self.plain(cell.source):
                 cells.append(new_markdown_cell(source))
-        if self.home:
-            self._add_setup(cells)
+        if self.home:  # a button under the title, and the cell that installs before all other code
+            if not cells or cells[0].cell_type != "markdown":
+                cells.insert(0, new_markdown_cell(""))
+            title, _, rest = cells[0].source.partition("\n")
+            cells[0].source = f"{title}\n\n{self.home.button(f'{self.doc}.ipynb')}\n{rest}".strip()
+            cells.insert(1, new_code_cell(setup_cell(self.home), metadata={"tags": [SETUP], "cellView": "form"}))
         seen = Counter()
         for cell in cells:
             content = f"{cell.cell_type}\n{cell.source}"
@@ -173,31 +177,22 @@ class Pairs:
         kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
         return nbformat.writes(new_notebook(cells=cells, metadata={"kernelspec": kernel})) + "\n"
 
-    def _add_setup(self, cells) -> None:
-        """Put a button under the title, and the cell that installs before all other code."""
-        from nbformat.v4 import new_code_cell, new_markdown_cell
-
-        if not cells or cells[0].cell_type != "markdown":
-            cells.insert(0, new_markdown_cell(""))
-        title, _, rest = cells[0].source.partition("\n")
-        cells[0].source = f"{title}\n\n{self.home.button(f'{self.doc}.ipynb')}\n{rest}".strip()
-        cells.insert(1, new_code_cell(setup_cell(self.home), metadata={"tags": [SETUP], "cellView": "form"}))
-
     # Blocks
 
     def _directive(self, name: str, argument: str, content: str) -> str | None:
         """Render one directive; ``content`` still begins with its options."""
-        options, body = _options(content)
+        from docutils.parsers.rst.directives.misc import TestDirective  # MyST lets it have any option
+        from myst_parser.parsers.directives import parse_directive_text
+
+        found = parse_directive_text(TestDirective, "", content)
+        options, body = found.options, "\n".join(found.body)
         folded = "dropdown" in str(options.get("class", "")).split()
         label = options.get("label") or options.get("name")
-        if name in ADMONITIONS:
-            title = "See also" if name == "seealso" else name.capitalize()
-            return _box(f"{title}.", self.plain(f"{argument}\n{body}"), folded)
+        if name in (*ADMONITIONS, "prf:proof"):
+            return _box(f"{TITLES.get(name, name.capitalize())}.", self.plain(f"{argument}\n{body}"), folded)
         if name in ("admonition", "dropdown"):
             return _box(self._inline(argument), self.plain(body), folded or name == "dropdown")
-        if name == "prf:proof":
-            return _box("Proof.", self.plain(body), folded)
-        if name in PROOFS or name in ("exercise", "exercise-start"):
+        if name in self.numbered:
             kind = name.removeprefix("prf:").removesuffix("-start").capitalize()
             number = "" if "nonumber" in options else self._number(kind)
             heading, title = f"{kind} {number}".strip(), self._inline(argument)
@@ -224,7 +219,7 @@ class Pairs:
         raise self._error(f"directive {{{name}}} has no plain Markdown rendering in tools/plain.py")
 
     def _quiz(self, body: str) -> str:
-        """Each question with its options in a list, and what is said of them in a fold."""
+        """Render each question with its options as a list, and the explanations in a fold."""
         try:
             questions = quiz.read(body)
         except BookError as error:
@@ -276,10 +271,8 @@ class Pairs:
             return self._role(match["role"], text, target, content)
         if match["target"] is None:
             return match[0]
-        text, target = match["text"], match["target"]
-        if target.startswith("#"):
-            return self._reference("ref", target[1:], text or None)
-        return f"[{text or self._title(target)}]({self._path(target)})"
+        role = "ref" if match["target"].startswith("#") else "doc"
+        return self._role(role, match["text"] or None, match["target"].removeprefix("#"), "")
 
     def _role(self, role: str, text: str | None, target: str, content: str) -> str:
         if role in ("eq", "ref", "numref", "prf:ref"):
@@ -295,11 +288,9 @@ class Pairs:
         raise self._error(f"role {{{role}}} has no plain Markdown rendering in tools/plain.py")
 
     def _reference(self, role: str, target: str, text: str | None) -> str:
-        label = self.labels.get(target)
-        if label is None:
-            if self.final:
-                raise self._error(f"reference to {target!r}, which no source and no page defines")
-            label = Label(self.doc, "", "", "?")
+        if self.final and target not in self.labels:
+            raise self._error(f"reference to {target!r}, which no source and no page defines")
+        label = self.labels.get(target, Label(self.doc, "", "", "?"))
         named = f"{label.kind} {label.number}".strip()
         if text is None:
             by_title = role == "ref" and label.kind in ("", "Fig.", "Table")
@@ -351,15 +342,6 @@ class Pairs:
             raise self._error(f"link to {target!r}, which has no title")
         return self.titles.get(name, "?")
 
-    def _read_page(self, page: Path) -> None:
-        """Note the title and the labelled sections of a page of the book, which notebooks may refer to."""
-        text = page.read_text(encoding="utf-8")
-        self.doc = page.stem
-        for label, level, title in re.findall(r"^(?:\((.+)\)=\n+)?(#+) (.+)$", text, re.MULTILINE):
-            self._label(label, "", "", title)
-            if level == "#":
-                self.titles.setdefault(self.doc, title)
-
     # Refusals
 
     def _refuse(self, token) -> None:
@@ -377,17 +359,6 @@ class Pairs:
 
     def _error(self, message: str) -> BookError:
         return BookError(f"{self.doc}.md: {message}")
-
-
-def _options(content: str) -> tuple[dict, str]:
-    """Split a directive's content into its options (``:key: value`` lines, or a ``---`` block) and its body."""
-    if block := re.match(r"---\n(.*?)^---\n?", content, re.DOTALL | re.MULTILINE):
-        return yaml.safe_load(block[1]) or {}, content[block.end() :]
-    lines, options = content.split("\n"), {}
-    while lines and (option := re.fullmatch(r":([\w-]+):\s*(.*)", lines[0])):
-        options[option[1]] = option[2]
-        del lines[0]
-    return options, "\n".join(lines)
 
 
 def _box(title: str, body: str, folded: bool) -> str:
@@ -412,13 +383,6 @@ def _placed(new: str | None, lines: list[str], start: int, end: int) -> str | No
     return "\n".join(placed)
 
 
-def _code_metadata(cell) -> dict:
-    """Keep a code cell's tags; one that the book folds is folded in Jupyter and Colab too."""
-    tags = list(cell.metadata.get("tags", ()))
-    hidden = {"jupyter": {"source_hidden": True}, "cellView": "form"} if "hide-input" in tags else {}
-    return ({"tags": tags} if tags else {}) | hidden
-
-
 def _citations(root: Path) -> dict[str, tuple[str, str, str]]:
     """Read references.bib: ``{key: (authors, year, address)}``."""
     bibliography = root / "book" / "references.bib"
@@ -426,17 +390,12 @@ def _citations(root: Path) -> dict[str, tuple[str, str, str]]:
         return {}
     from pybtex.database import parse_file
 
-    cited = {}
+    cited, links = {}, {"doi": "https://doi.org/{}", "eprint": "https://arxiv.org/abs/{}", "url": "{}"}
     for key, entry in parse_file(str(bibliography), "bibtex").entries.items():
         names = [" ".join(person.prelast_names + person.last_names) for person in entry.persons["author"]]
         authors = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
-        fields = entry.fields
-        url = fields.get("url", "")
-        if "eprint" in fields:
-            url = f"https://arxiv.org/abs/{fields['eprint']}"
-        if "doi" in fields:
-            url = f"https://doi.org/{fields['doi']}"
-        cited[key] = (authors, fields["year"], url)
+        url = next((link.format(entry.fields[name]) for name, link in links.items() if name in entry.fields), "")
+        cited[key] = (authors, entry.fields["year"], url)
     return cited
 
 
@@ -447,11 +406,11 @@ def stale(root: Path = ROOT) -> tuple[dict[Path, str], list[Path]]:
     if home := repository(root):
         texts |= readme(root, home)
     old = {path: text for path, text in texts.items() if not path.exists() or path.read_text("utf-8") != text}
-    return old, sorted(set(files(root, ".ipynb")) - notebooks)
+    return old, [path for path in files(root / "notebooks") if path.suffix == ".ipynb" and path not in notebooks]
 
 
 def pair(root: Path = ROOT, check: bool = False) -> int:
-    """Write the paired notebooks that are missing or stale, or only name them; say with 1 that something is wrong."""
+    """Write the paired notebooks that are missing or stale, or only name them; return 1 if something is wrong."""
     old, orphans = stale(root)
     for path, text in old.items():
         print(f"{path.relative_to(root)}: {'stale' if check else 'written'}")

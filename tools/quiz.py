@@ -1,6 +1,6 @@
 """Self-test questions that work on a page without a kernel: each option opens, and says whether it is right and why.
 
-A directive for Sphinx. Questions follow one another, each with its options, each of these with what it says::
+A directive for Sphinx. Questions follow one another, each with its options, each of these with its explanation::
 
     ```{quiz}
     How many regions do three lines make of the plane, at most?
@@ -19,11 +19,13 @@ from typing import NamedTuple
 
 from .toc import BookError
 
-OPTION = re.compile(r"- \[([ x])\] (.+)")
+WHY = r"(?:  .*\n|[^\S\n]*\n)*"  # lines that are indented, and empty ones
+OPTION = re.compile(rf"^- \[([ x])\] (.+)\n({WHY})", re.MULTILINE)
+LIST = re.compile(rf"^((?:- \[[ x]\] .+\n{WHY})+)", re.MULTILINE)
 
 
 class Option(NamedTuple):
-    """What can be chosen: whether it is right, its text, and what is said of it."""
+    """An option: whether it is right, its text, and its explanation."""
 
     right: bool
     text: str
@@ -39,31 +41,21 @@ class Question(NamedTuple):
 
 def read(content: str) -> list[Question]:
     """Read the questions of a directive's body."""
-    found: list[tuple[list[str], list[list]]] = []
-    for line in content.splitlines():
-        if option := OPTION.match(line):
-            if not found:
-                raise BookError(f"{line!r} comes before any question")
-            found[-1][1].append([option[1] == "x", option[2].strip(), []])
-        elif not line.strip():
-            continue
-        elif found and found[-1][1] and line.startswith("  "):
-            found[-1][1][-1][2].append(line.strip())
-        elif found and not found[-1][1]:
-            found[-1][0].append(line.strip())
-        else:
-            found.append(([line.strip()], []))
-    questions = [
-        Question(" ".join(lines), [Option(right, text, " ".join(why)) for right, text, why in options])
-        for lines, options in found
-    ]
+    questions, parts = [], [*LIST.split(f"{content}\n"), ""]  # a text, its options, a text, its options, and so on
+    for text, listed in zip(parts[::2], parts[1::2], strict=True):
+        if listed and not text.strip():
+            raise BookError(f"{listed.splitlines()[0]!r} comes before any question")
+        options = [
+            Option(mark == "x", said.strip(), " ".join(why.split())) for mark, said, why in OPTION.findall(listed)
+        ]
+        questions += [Question(" ".join(text.split()), options)] if text.strip() else []
     if not questions:
         raise BookError("holds no question")
     for question in questions:
         if sum(option.right for option in question.options) != 1 or len(question.options) < 2:
             raise BookError(f"{question.text!r}: two options or more were expected, one of them right")
         if unsaid := [option.text for option in question.options if not option.why]:
-            raise BookError(f"{question.text!r}: nothing is said of {unsaid[0]!r}")
+            raise BookError(f"{question.text!r}: option {unsaid[0]!r} has no explanation, but one was expected")
     return questions
 
 
@@ -87,8 +79,7 @@ def setup(app):
                 for option in question.options:
                     verdict = "Right" if option.right else "No"
                     box += _html(f'<details class="quiz-option quiz-{verdict.lower()}"><summary>')
-                    box += nodes.inline("", "", *self._words(option.text))
-                    box += _html("</summary>")
+                    box += [nodes.inline("", "", *self._words(option.text)), _html("</summary>")]
                     box += nodes.paragraph("", "", nodes.strong("", f"{verdict}. "), *self._words(option.why))
                     box += _html("</details>")
             return [box]

@@ -1,8 +1,7 @@
 """Render the stage into pages, whole or not at all."""
 
 import base64
-import io
-import json
+import hashlib
 import os
 import re
 import shutil
@@ -13,23 +12,42 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from .execute import ANSI, code_cells, digest_of, execute, find_notebooks, last_seconds
+from .execute import ANSI, Notebook, common_files, digest_of, execute, find_notebooks, last_seconds
 from .home import elsewhere
-from .stage import stage
-from .toc import ROOT, BookError
+from .stage import few_colors, mathjax, pictures, stage
+from .toc import ROOT, BookError, files
 
 README_FIGURE = "fig-mosaic"
 LOADED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//[^\s\"'>]+")
 LINKED = re.compile(r"<link\b(?=[^>]*\brel=[\"']?(?:stylesheet|preload|preconnect|icon))[^>]*(?:https?:)?//[^>]+")
+NO_MATHJAX = "equations load MathJax from its CDN; for an offline book: npm ci --prefix book (Node 18 or newer)"
+# Variables that geolib, Sphinx and its extensions read.
+VARIABLES = ("GEOLIB_", "LANG", "LC_", "READTHEDOCS", "SOURCE_DATE_EPOCH")
 
 
-def render(staged: Path, build: Path) -> bool:
-    """Render the stage into ``build/html``, unless that is what it already shows; say whether it was needed."""
-    html, stamp = build / "html", build / "html.stamp"
-    files = {str(path.relative_to(staged)): path for path in sorted(staged.rglob("*")) if path.is_file()}
-    digest = digest_of(files)
-    if stamp.exists() and stamp.read_text("utf-8") == digest and (html / "index.html").exists():
-        return False
+def sources(root: Path, profile: str) -> tuple[str, list[int]]:
+    """Digest everything that the pages are made from; also return the files' times, since an edit may be undone."""
+    folders = [root / "book", root / "notebooks", ROOT / "geolib", ROOT / "tools"]
+    named = {os.path.relpath(path, root): path for folder in folders for path in files(folder)} | common_files(root)
+    if script := mathjax(root):
+        named["mathjax"] = script
+    # The names of these folders hold the versions of what is installed.
+    installed = sorted(folder.name for place in sys.path for folder in Path(place).glob("*.dist-info"))
+    variables = sorted(item for item in os.environ.items() if item[0].startswith(VARIABLES))
+    digest = repr([digest_of(named), profile, os.cpu_count(), sys.version, installed, variables])
+    return digest, [path.stat().st_mtime_ns for path in named.values()]
+
+
+def stamp(made_from: str, build: Path, profile: str) -> str:
+    """Digest what the pages are made from and what was made: while the digest stays, there is nothing to do."""
+    made = [path for folder in (f"executed/{profile}", "stage", "html") for path in files(build / folder)]
+    digest = digest_of({str(path.relative_to(build)): path for path in made})
+    return hashlib.sha256(f"{made_from}{digest}".encode()).hexdigest()
+
+
+def render(staged: Path, build: Path) -> None:
+    """Render the stage into ``build/html``."""
+    html = build / "html"
     shutil.rmtree(build / "render", ignore_errors=True)
     fresh = build / "render" / str(os.getpid())  # of its own: the processes of a build that was killed may still write
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
@@ -43,12 +61,9 @@ def render(staged: Path, build: Path) -> bool:
         raise BookError("pages ask for what is not in the book:\n" + "\n".join(asked))
     for source in (pages / "_sources" / "notebooks").rglob("*.ipynb"):  # what the download button gives
         shutil.copy(build.parent.parent / source.relative_to(pages / "_sources"), source)
-    stamp.unlink(missing_ok=True)
     shutil.rmtree(html, ignore_errors=True)
     pages.rename(html)
-    stamp.write_text(digest, encoding="utf-8")
     shutil.rmtree(build / "render", ignore_errors=True)
-    return True
 
 
 def outside_requests(pages: Path) -> list[str]:
@@ -62,18 +77,12 @@ def outside_requests(pages: Path) -> list[str]:
 
 
 def readme_figure(root: Path, staged: Path) -> None:
-    """Make the README's figure from its page, unless it is there: delete the file to have it made anew."""
+    """Make the README's figure from its page, unless it exists: delete the file to have it made again."""
     path = root / "book" / "readme.png"
     if path.exists():
         return
-    for page in staged.rglob("*.ipynb"):
-        for cell in code_cells(json.loads(page.read_text("utf-8"))):
-            if cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") == README_FIGURE:
-                from PIL import Image  # matplotlib brings it
-
-                (image,) = (output["data"]["image/png"] for output in cell["outputs"] if "data" in output)
-                picture = Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB")
-                picture.quantize(64).save(path, optimize=True)  # a fraction of the bytes, and nobody sees it
+    for image in (found[README_FIGURE] for found in map(pictures, staged.rglob("*.ipynb")) if README_FIGURE in found):
+        path.write_bytes(base64.b64decode(few_colors(image, 64)))
 
 
 def build_book(root: Path = ROOT, profile: str = "quick", jobs: int = 2) -> None:
@@ -81,20 +90,28 @@ def build_book(root: Path = ROOT, profile: str = "quick", jobs: int = 2) -> None
     started = time.perf_counter()
     build = root / "book" / "_build"
     build.mkdir(exist_ok=True)
+    kept, pages = build / "html.stamp", "unchanged"
     with FileLock(build / ".lock"):  # of two builds at once one waits
-        notebooks = find_notebooks(root, profile)
-        executed = execute(notebooks, build, jobs)
-        staged = stage(root, notebooks, profile)
-        rendered = render(staged, build)
-        readme_figure(root, staged)
-    for notebook in notebooks:
-        seconds = f"{last_seconds(notebook):.1f} s"
-        if notebook.lacking:
-            print(f"{notebook.name}: left out, for want of the runs {', '.join(notebook.lacking)}")
-            continue
-        print(f"{notebook.name}: {seconds if notebook.name in executed else f'cached ({seconds} when run)'}")
-    pages = "rendered" if rendered else "unchanged"
-    first = build / "html" / "index.html"
-    if said := elsewhere(root):
-        print(said)
-    print(f"total: {time.perf_counter() - started:.1f} s, pages {pages}; open {first}")
+        made_from, times = sources(root, profile)
+        before, *said = kept.read_text("utf-8").splitlines() if kept.exists() else [""]
+        if before != stamp(made_from, build, profile):
+            notebooks = find_notebooks(root, profile)
+            executed = execute(notebooks, build, jobs)
+            render(stage(root, notebooks, profile), build)
+            if sources(root, profile) == (made_from, times):  # nothing was written while the pages were made
+                said = [_report(notebook, cached=True) for notebook in notebooks]
+                kept.write_text("\n".join([stamp(made_from, build, profile), *said]), encoding="utf-8")
+            said = [_report(notebook, cached=notebook.name not in executed) for notebook in notebooks]
+            pages = "rendered"
+        readme_figure(root, build / "stage")
+    said += filter(None, ["" if mathjax(root) else NO_MATHJAX, elsewhere(root)])
+    taken = f"{time.perf_counter() - started:.1f} s"
+    print("\n".join([*said, f"total: {taken}, pages {pages}; open {build / 'html' / 'index.html'}"]))
+
+
+def _report(notebook: Notebook, *, cached: bool) -> str:
+    """Say of a notebook how long it took, or that it was left out."""
+    if notebook.lacking:
+        return f"{notebook.name}: left out, for want of the runs {', '.join(notebook.lacking)}"
+    seconds = f"{last_seconds(notebook):.1f} s"
+    return f"{notebook.name}: {f'cached ({seconds} when run)' if cached else seconds}"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from .execute import find_notebooks, is_added
 from .stage import MATHJAX
-from .toc import ROOT, BookError, parts, read
+from .toc import ROOT, BookError, parts, read, template
 
 CAPTION = re.compile(r"\*(Fig\. [\d.]+ .*?)\*(?:\n\n|$)", re.DOTALL)
 LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\([^()\s]+\)")
@@ -48,14 +48,12 @@ def slides_of(name: str, executed: dict, source) -> list[Slide]:
     shown = iter(cell for cell in source.cells if cell.cell_type == "code")
     found, title, heading, before, points = [], name, "", "", []
     waiting = None  # a figure whose caption comes next
-    for cell in executed["cells"]:
+    for cell in (cell for cell in executed["cells"] if not is_added(cell)):
         text = "".join(cell["source"])
         if cell["cell_type"] == "code":
-            if is_added(cell):
-                continue
             image = next((o["data"]["image/png"] for o in cell["outputs"] if "image/png" in o.get("data", {})), None)
             alt = next(shown).metadata.get("mystnb", {}).get("image", {}).get("alt", "")
-            waiting = (image, alt) if image else None
+            waiting = ("".join(image), alt) if image else None
             for said in (o["data"]["text/markdown"] for o in cell["outputs"] if "text/markdown" in o.get("data", {})):
                 if heading == POINTS:
                     points.append(Slide(f"{title}: key points", to_html("".join(said))))
@@ -63,8 +61,7 @@ def slides_of(name: str, executed: dict, source) -> list[Slide]:
                     found.append(Slide(heading, to_html("".join(said)), to_html(before)))
             continue
         if waiting and (caption := CAPTION.match(text)):
-            image, alt = waiting
-            found.append(Slide(heading or title, to_html(caption[1]), to_html(before), "".join(image), alt))
+            found.append(Slide(heading or title, to_html(caption[1]), to_html(before), *waiting))
             text = text[caption.end() :]
         waiting = None
         for block in re.split(r"^(?=#{1,2} )", text, flags=re.MULTILINE):
@@ -89,22 +86,17 @@ def slides_of(name: str, executed: dict, source) -> list[Slide]:
 
 def write(root: Path, folder: Path) -> list[Path]:
     """Write the slides of every numbered part, with what they load beside them."""
-    import jinja2
-
     book = root / "book"
     reveal = book / "node_modules" / "reveal.js"
     mathjax = book / "node_modules" / "mathjax" / MATHJAX
     if missing := [path for path in (reveal / "dist" / "reveal.js", mathjax) if not path.is_file()]:
         raise BookError(f"there is no {missing[0]}; run: npm ci --prefix book")
     notebooks = {notebook.name: notebook for notebook in find_notebooks(root, "quick")}
-    look = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    template = look.from_string(Path(__file__).with_name("slides.html").read_text("utf-8"))
     fresh = folder.with_name(f"{folder.name}-part")
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(reveal / "dist", fresh / "reveal", ignore=shutil.ignore_patterns("*.map", "*.esm.js"))
     shutil.copytree(reveal / "plugin" / "notes", fresh / "reveal" / "notes")
     shutil.copy(mathjax, fresh / "reveal")
-    pages = []
     for number, part in enumerate((part for part in parts(root) if part.numbered), 1):
         chapters = []
         for name in (page for page in part.pages if page in notebooks):
@@ -112,12 +104,11 @@ def write(root: Path, folder: Path) -> list[Path]:
             if not executed.exists():
                 raise BookError(f"{name} is not executed; run make book first")
             chapters.append(slides_of(name, json.loads(executed.read_text("utf-8")), read(notebooks[name].source)))
-        text = template.render(title=part.title, chapters=chapters, mathjax=mathjax.name)
+        text = template("slides.html").render(title=part.title, chapters=chapters, mathjax=mathjax.name)
         (fresh / f"part-{number}.html").write_text(text, encoding="utf-8")
-        pages.append(folder / f"part-{number}.html")
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
-    return pages
+    return sorted(folder.glob("part-*.html"))
 
 
 def slides(root: Path = ROOT) -> None:

@@ -1,4 +1,4 @@
-"""What no setting of the theme can put right in built pages: an extension of Sphinx, at the end of a build."""
+"""Correct in built pages what no setting of the theme can: an extension of Sphinx, at the end of a build."""
 
 import re
 import shutil
@@ -40,32 +40,32 @@ def _finish(app, failed):
 
 
 def show_dark(dark: Path, pages: Path) -> None:
-    """Put, beside each picture of which there is a dark one, that one: the theme shows what goes with the reader's."""
+    """Add the dark version beside each picture that has one: the theme shows the one that fits the reader's choice."""
     for picture in dark.glob("*.*"):
         shutil.copy(picture, pages / "_images" / f"dark-{picture.name}")
-    for page in pages.rglob("*.html") if dark.exists() else ():
-        old = page.read_text("utf-8")
-        new = IMAGE.sub(lambda found: _both(found[0]) if (dark / found[1]).exists() else found[0], old)
-        if new != old:
-            page.write_text(new, encoding="utf-8")
+    _change(pages, [(IMAGE, lambda found: _both(found[0]) if (dark / found[1]).exists() else found[0])])
 
 
 def _both(tag: str) -> str:
-    """Write the tag of a picture twice, for either theme; what is lazy and not shown is not fetched."""
+    """Write the tag of a picture twice, once for each theme; a lazy picture that is not shown is not fetched."""
     own = '<img loading="lazy" class="only-'
     light, dark = (tag.replace("<img ", f'{own}{theme}" ', 1) for theme in ("light", "dark"))
     return light + re.sub(r"([0-9a-f]{64}\.)", r"dark-\1", dark, count=1)
 
 
 def mend(pages: Path) -> None:
-    """Put right, in built pages, what no setting of the theme can."""
+    """Correct in built pages what no setting of the theme can."""
+    _change(pages, MENDED)
+    name_theorems(pages)
+
+
+def _change(pages: Path, changes) -> None:
     for page in pages.rglob("*.html"):
         old = new = page.read_text("utf-8")
-        for pattern, put in MENDED:
+        for pattern, put in changes:
             new = pattern.sub(put, new)
         if new != old:
             page.write_text(new, encoding="utf-8")
-    name_theorems(pages)
 
 
 def name_theorems(pages: Path) -> None:

@@ -1,6 +1,7 @@
 """What is in the book, and where: its table of contents, parts and chapters, and the sources of its notebooks."""
 
 import copy
+import os
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -8,10 +9,11 @@ from typing import NamedTuple
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+MADE = {"_build", "node_modules", "__pycache__", ".ipynb_checkpoints", "readme.png"}
 
 
 class BookError(ValueError):
-    """What stops a command, said so that it can be acted on."""
+    """An error that stops a command; its message is for the user."""
 
 
 class Part(NamedTuple):
@@ -38,7 +40,7 @@ def parts(root: Path = ROOT) -> list[Part]:
 
 
 def chapters(root: Path = ROOT) -> dict[str, str]:
-    """Every page of the table of contents, in order, with its chapter number ("" where it has none)."""
+    """Return every page of the table of contents, in order, with its chapter number ("" where it has none)."""
     pages, last = {}, 0
     for part in parts(root):
         for chapter in part.chapters:
@@ -64,12 +66,24 @@ def _parsed(text: str):
     return jupytext.reads(text, fmt="md:myst")
 
 
-def files(root: Path, suffix: str) -> list[Path]:
-    """List the files under notebooks/ with a suffix, without the copies that Jupyter makes while one edits."""
-    found = (root / "notebooks").rglob(f"*{suffix}")
-    return [path for path in found if ".ipynb_checkpoints" not in path.parts]
+def files(folder: Path) -> list[Path]:
+    """List the files in a folder, in order, without those that npm installs or that builds, Python and Jupyter make."""
+    found = []
+    for place, inner, names in os.walk(folder, followlinks=True):
+        inner[:] = set(inner) - MADE
+        found += [Path(place, name) for name in set(names) - MADE]
+    return sorted(path for path in found if path.is_file())  # an editor's lock may be a link to nothing
+
+
+def template(name: str):
+    """Read a template beside this module; values put into it are escaped."""
+    import jinja2
+
+    beside, strict = jinja2.FileSystemLoader(ROOT / "tools"), jinja2.StrictUndefined
+    look = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=beside, undefined=strict)
+    return look.get_template(name)
 
 
 def read_yaml(path: Path) -> dict:
-    """Read a file of settings; one that is not there sets nothing."""
+    """Read a file of settings; a missing file sets nothing."""
     return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}

@@ -19,7 +19,9 @@ from geolib.dimension.attention import measuring
 from geolib.dimension.lm import device_of, labelled, named, prompts_of, read
 from geolib.dimension.rules import RULES, SHIPPED, Rule, check_eps, check_rule, column
 from geolib.dimension.texts import SLOT, place, render, template_ids, text_ids
-from geolib.store import check_storable, fingerprint, plain, run_in_parts
+from geolib.files import json_lines, whole_file
+from geolib.fingerprint import check_storable, fingerprint, plain
+from geolib.store import run_in_parts
 from geolib.typing import Model, Tokenizer
 
 _MEASURE = 1  # part of every row's key: raise it when the meaning or the computation of a row changes
@@ -51,35 +53,22 @@ def read_prompts(path: str | os.PathLike) -> pd.DataFrame:
         If the file cannot be read.
     """
     path = Path(path)
-    raw = path.read_bytes()
-    try:
-        content = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"read_prompts: {path}, line {line}, is not UTF-8, but UTF-8 was expected") from None
     if path.suffix.lower() not in LINES:
+        content = whole_file("read_prompts", path)
         _check_text(f"read_prompts: {path}", content)
         return pd.DataFrame({"text": [content]}, index=pd.Index([1], name="line"))
-    # Split at "\n" only: JSON may include the other ends of lines that str.splitlines knows.
-    lines = {number: line for number, line in enumerate(content.split("\n"), start=1) if line.strip()}
-    if not lines:
-        raise ValueError(f"read_prompts: {path} is empty, but JSON lines with a text were expected")
-    records = [_parse(f"read_prompts: {path}, line {number}", line) for number, line in lines.items()]
-    frame = pd.DataFrame({"text": [text for text, _ in records]}, index=pd.Index(lines, name="line"))
-    ids = [name for _, name in records]
+    lines, *records = zip(*json_lines("read_prompts", path, '{"text": "..."}'), strict=True)
+    texts, ids = zip(*map(_parse, *records), strict=True)
+    frame = pd.DataFrame({"text": texts}, index=pd.Index(lines, name="line"))
     if any(name is not None for name in ids):
         whole = all(isinstance(name, int) and abs(name) < 2**63 for name in ids)
         frame.insert(0, "id", ids if whole else [None if name is None else str(name) for name in ids])
     return frame
 
 
-def _parse(where: str, line: str) -> tuple[str, Any]:
-    """Return text and id of a line of JSON."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        raise ValueError(f'{where}, is not JSON, but an object like {{"text": "..."}} was expected') from None
-    if not isinstance(record, dict) or not any(key in record for key in _TEXT):
+def _parse(where: str, record: dict) -> tuple[str, Any]:
+    """Return text and id of an object; ``where`` begins the message of an error."""
+    if not any(key in record for key in _TEXT):
         raise ValueError(f'{where}, is {one_line(record)}, but an object with "text" was expected')
     key = next(key for key in _TEXT if key in record)
     if not isinstance(record[key], str):
@@ -186,8 +175,8 @@ def measure_prompts(
     store : path, optional
         Folder in which finished batches are kept (:mod:`geolib.store`). After an interruption, a second call with the
         same arguments gives the rows of an undisturbed run, bit for bit on the same machine. A row's key covers
-        everything that changes the function that the model computes (:func:`geolib.store.fingerprint`); a model with
-        hooks, which a key cannot cover, is refused.
+        everything that changes the function that the model computes (:mod:`geolib.fingerprint`); a model with hooks,
+        which a key cannot cover, is refused.
     progress : bool
         Whether to show a progress bar.
 

@@ -12,22 +12,21 @@ import hashlib
 import json
 import os
 import re
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
 from itertools import zip_longest
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from geolib.checks import above_zero, integer, one_line
+from geolib.checks import above_zero, choice, integer, one_line
 from geolib.models import cache_dir
 from geolib.reasoning.judge import Verdict, judge
+from geolib.reasoning.questions import check_finite
 from geolib.store import Parts, run_in_parts
 
 
@@ -98,10 +97,7 @@ def _cases(function, responses, answers, questions):
         for name, text in (("response", response), ("question", question)):
             if not isinstance(text, str) and not (name == "question" and text is None):
                 raise TypeError(f"{function}: {name} {i} is {one_line(text)}, but text was expected")
-        if isinstance(answer, bool | np.bool) or not isinstance(answer, Real):
-            raise TypeError(f"{function}: answer {i} is {one_line(answer)}, but a finite number was expected")
-        if not abs(answer) <= sys.float_info.max:
-            raise ValueError(f"{function}: answer {i} is {one_line(answer)}, but a finite number was expected")
+        check_finite(f"{function}: answer {i}", answer)
     return cases
 
 
@@ -349,8 +345,7 @@ def agreement(first: Sequence[Verdict], second: Sequence[Verdict], *, of: str = 
     TypeError, ValueError
         The arguments contain something else than verdicts, are empty, or have different lengths.
     """
-    if of not in ("correct", "redundant"):
-        raise ValueError(f'agreement: of is {one_line(of)}, but "correct" or "redundant" was expected')
+    choice("agreement: of", of, "correct", "redundant")
     if not len(first) == len(second) > 0:
         raise ValueError(
             f"agreement: first holds {len(first)} and second {len(second)}, but equal numbers above 0 were expected"
@@ -359,9 +354,8 @@ def agreement(first: Sequence[Verdict], second: Sequence[Verdict], *, of: str = 
         for i, verdict in enumerate(verdicts):
             if not isinstance(verdict, Verdict):
                 raise TypeError(f"agreement: {name}[{i}] is {one_line(verdict)}, but a Verdict was expected")
-    table = np.zeros((2, 2))
-    for a, b in zip(first, second, strict=True):
-        table[int(getattr(a, of)), int(getattr(b, of))] += 1
+    pairs = [2 * getattr(a, of) + getattr(b, of) for a, b in zip(first, second, strict=True)]
+    table = np.bincount(pairs, minlength=4).reshape(2, 2).astype(float)
     n, share = len(first), float(np.trace(table) / len(first))
     if n in table.sum(0) or n in table.sum(1):
         return Agreement(np.nan if share == 1 else 0.0, (np.nan, np.nan), share, n)

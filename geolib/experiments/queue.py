@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 import torch
 
+from geolib.fingerprint import fingerprint
 from geolib.reasoning.answers import Answerer, Settings, room
 from geolib.reasoning.decode import RefusedError
-from geolib.store import fingerprint
 
 _LOOK = 5.0  # seconds between two checks that the cluster is still the same
 PAUSE = 0.5  # seconds between two checks of states that Ray does not announce

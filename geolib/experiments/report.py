@@ -15,6 +15,7 @@ from geolib.reasoning import association, binned_share, id_change
 _EPS = 0.1
 _SHOWN = 4  # questions whose answers are printed
 _LINES = 4  # of a figure, or they hide each other
+_DRAWN: dict = {"x": "layer", "color": "prompt", "panel": "rule", "xlabel": "layer", "ylabel": "ID, summed over heads"}
 # Values are escaped: what a model has answered is shown, never run.
 _PAGES = jinja2.Environment(
     loader=jinja2.PackageLoader("geolib", "."), autoescape=True, undefined=jinja2.StrictUndefined
@@ -46,10 +47,9 @@ def report(rows: pd.DataFrame, about: Mapping[str, object]) -> str:
         expected, given = column(next(iter(RULES)), _EPS), [name for name in rows if name.startswith("id_")]
         raise ValueError(f"report: rows have no column {expected!r}, but {', '.join(given) or 'none'} were recorded")
     if not (rows.shots == 0).any():
-        raise ValueError(
-            f"report: rows has {sorted(rows.shots.unique().tolist())} examples, but 0 was expected among them"
-        )
-    panels = {rule: _profiles(rows, rule) for rule in rules}
+        given = sorted(rows.shots.unique().tolist())
+        raise ValueError(f"report: rows has {given} examples, but 0 was expected among them")
+    profiles = pd.concat([_profiles(rows, rule) for rule in rules])
     changes = {rule: id_change(rows, rule=rule, eps=_EPS) for rule in rules} if rows.shots.any() else {}
     varied = {rule: table for rule, table in changes.items() if table.change.nunique() > 1}
     shares = [binned_share(table).assign(panel=f"{rule} rule") for rule, table in varied.items()]
@@ -59,7 +59,7 @@ def report(rows: pd.DataFrame, about: Mapping[str, object]) -> str:
         about=about,
         n_questions=rows.question.nunique(),
         n_rows=len(rows),
-        profiles=_png(figures.profiles({f"{rule} rule": lines for rule, lines in panels.items()})),
+        profiles=_png(figures.lines(profiles, **_DRAWN)),
         table=_by_shots(rows),
         changes=_png(figures.share_by_change(pd.concat(shares))) if shares else None,
         associations={rule: _association(table) for rule, table in changes.items()},
@@ -72,12 +72,13 @@ def _rules(rows: pd.DataFrame) -> list[str]:
     return [rule for rule in RULES if column(rule, _EPS) in rows]
 
 
-def _profiles(rows: pd.DataFrame, rule: str) -> dict:
+def _profiles(rows: pd.DataFrame, rule: str) -> pd.DataFrame:
     """Median over questions of each layer's ID, by number of examples: the fewest, the most, and some between."""
-    groups = rows.groupby("shots")[column(rule, _EPS)]
-    all_shots = sorted(groups.groups)
-    some = np.unique(np.linspace(0, len(all_shots) - 1, _LINES).round().astype(int))
-    return {f"{all_shots[i]} examples": np.median(np.stack(list(groups.get_group(all_shots[i]))), axis=0) for i in some}
+    ids = rows.groupby("shots")[column(rule, _EPS)].apply(lambda ids: np.median(np.stack(list(ids)), axis=0))
+    some = np.unique(np.linspace(0, len(ids) - 1, _LINES).round().astype(int))
+    table = ids.iloc[some].rename("estimate").reset_index().explode("estimate").astype({"estimate": float})
+    table["layer"] = table.groupby("shots").cumcount() + 1
+    return table.assign(rule=f"{rule} rule", prompt=table["shots"].astype(str) + " examples")
 
 
 def _by_shots(rows: pd.DataFrame) -> pd.DataFrame:
@@ -85,16 +86,14 @@ def _by_shots(rows: pd.DataFrame) -> pd.DataFrame:
     for shots, group in rows.groupby("shots"):
         low, high = proportion_confint(group.correct.sum(), len(group), method="wilson")
         last = {rule: np.stack(list(group[column(rule, _EPS)]))[:, -1].mean() for rule in _rules(rows)}
-        found.append(
-            {
-                "examples": shots,
-                "answers": len(group),
-                "right": f"{group.correct.mean():.0%} [{low:.0%}, {high:.0%}]",
-                "calculates": f"{group.redundant.mean():.0%}",
-                "prompt tokens": f"{group.prompt_tokens.mean():.0f}",
-                **{f"last-layer ID, {rule}": f"{value:.1f}" for rule, value in last.items()},
-            }
-        )
+        row = {
+            "examples": shots,
+            "answers": len(group),
+            "right": f"{group.correct.mean():.0%} [{low:.0%}, {high:.0%}]",
+            "calculates": f"{group.redundant.mean():.0%}",
+            "prompt tokens": f"{group.prompt_tokens.mean():.0f}",
+        }
+        found.append(row | {f"last-layer ID, {rule}": f"{value:.1f}" for rule, value in last.items()})
     return pd.DataFrame(found)
 
 

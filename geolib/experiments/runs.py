@@ -24,17 +24,19 @@ import pandas as pd
 
 from geolib import __version__
 from geolib.checks import integer
-from geolib.experiments import choosing
+from geolib.experiments import choosing, names
+from geolib.files import write_text
+from geolib.fingerprint import fingerprint
 from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition
-from geolib.reasoning.protocol import NAMES as NAMES
-from geolib.reasoning.protocol import SHOTS, check_run, example_sets, split, worked_examples
+from geolib.reasoning.protocol import example_sets, split, worked_examples
 from geolib.reasoning.published import CONTROLS, GROUPS, HINT, LEAD, NEAREST, TEMPERATURE, load_run
 from geolib.reasoning.questions import Question, question_facts
 from geolib.reasoning.sweep import Sweep
-from geolib.store import fingerprint, write_parquet, write_text
+from geolib.store import write_parquet
 from geolib.typing import Model, Tokenizer
 
+NAMES = names.NAMES
 N_WRONG, N_RIGHT, N_SETS = 300, 150, 4
 FACTORS = (0.5, 0.8, 1.25, 2.0)
 # Number of examples that are chosen, and number of questions with whose prompts they are chosen.
@@ -75,8 +77,7 @@ class Part:
     @property
     def labels(self) -> dict:
         """Columns that distinguish the rows of the part, in addition to those of the conditions."""
-        names = ("temperature", "seed", "layers", "sharpness")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("temperature", "seed", "layers", "sharpness")}
 
 
 class Runs:
@@ -171,7 +172,7 @@ class Runs:
 
     def parts(self, name: str) -> list[Part]:
         """List the parts of a run."""
-        check_run(name, self.questions, self.split)
+        names.check_run(name, self.questions, self.split)
         return getattr(self, f"_{name.replace('-', '_')}")()
 
     @property
@@ -193,9 +194,7 @@ class Runs:
 
     def _repeats(self):
         """Ask the same wrong questions again: reworded, and with answers drawn at random."""
-        drawn = [
-            Part(asked="wrong", conditions=[Condition()], temperature=TEMPERATURE, seed=seed) for seed in (1, 2, 3)
-        ]
+        drawn = [Part(asked="wrong", conditions=[Condition()], temperature=TEMPERATURE, seed=s) for s in (1, 2, 3)]
         return [Part(asked="wrong", conditions=[Condition(), Condition(lead=LEAD)]), *drawn]
 
     def _right(self):
@@ -219,11 +218,7 @@ class Runs:
     def _intervention(self):
         """Keep the prompt with five examples fixed, and scale the attention scores of some layers."""
         five = self._examples(range(1), (5,))
-        scaled = [
-            Part(asked="wrong", conditions=five, layers=group, sharpness=factor)
-            for group in GROUPS
-            for factor in FACTORS
-        ]
+        scaled = [Part(asked="wrong", conditions=five, layers=g, sharpness=f) for g in GROUPS for f in FACTORS]
         return [Part(asked="wrong", conditions=[Condition(), *five]), *scaled]
 
     def _choosing(self):
@@ -250,19 +245,17 @@ class Runs:
 
     def _explored_rows(self, parts):
         """Rows with which examples are chosen: the published ones, if they are of this model and these questions."""
-        try:
+        with contextlib.suppress(FileNotFoundError):
             rows, manifest = load_run("choosing")
             if all(manifest[key] == value for key, value in self.hashes.items()):
                 return rows
-        except FileNotFoundError:
-            pass
         if self._explored_cache is None:
             asked = [self._ask(part, self._asked(part.asked)) for part in parts]
             self._explored_cache = pd.concat(asked, ignore_index=True)
         return self._explored_cache
 
-    def _examples(self, sets, shots=SHOTS, kind="examples"):
-        drawn = example_sets(self.questions, min(N_SETS, max(1, len(self.split.pool) // max(SHOTS))))
+    def _examples(self, sets, shots=names.SHOTS, kind="examples"):
+        drawn = example_sets(self.questions, min(N_SETS, max(1, len(self.split.pool) // max(names.SHOTS))))
         sets = [s for s in sets if s < len(drawn)]
         return [Condition(kind=kind, examples=drawn[s][:k], example_set=s) for s in sets for k in shots]
 

@@ -7,13 +7,14 @@ from geolib.reasoning.judge import Verdict, judge
 # needs questions does not wait for torch.
 _NAMES = {
     ".analysis": "Paired association binned_share holm id_change mean_change mean_rises paired_share permutation_test",
-    ".claims": "findings verdicts",
+    ".claims": "findings said_of verdicts",
     ".generated": "generate_questions",
     ".prompts": "Condition Frame build_prompt frame question_ids",
     ".protocol": "Split example_sets exploration_split few_shot_sweep split worked_examples",
     ".published": "add_facts all_sets choice_of load_run",
-    ".questions": "Question available_questions load_questions question_facts",
+    ".questions": "Question question_facts",
     ".regressions": "Effect Mediation layer_profile logistic mediation same_question top_less_bottom",
+    ".sources": "available_questions load_questions",
     ".sweep": "Sweep",
     "geolib.estimates": "Estimate finding tidy",
 }

@@ -6,7 +6,6 @@ because the answers to one question under several conditions are not independent
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,20 +16,8 @@ from statsmodels.stats.proportion import proportion_confint
 
 from geolib.checks import integer, one_line
 from geolib.dimension import rules
-from geolib.reasoning.resampling import (
-    N_BOOT,
-    N_PERM,
-    Estimate,
-    bootstrap,
-    groups_in,
-    mean_of,
-    mean_rhos,
-    numbers_in,
-    partial_rhos,
-    permute,
-    there,
-    true_or_false,
-)
+from geolib.estimates import Estimate
+from geolib.reasoning import columns, resampling
 
 # Columns that distinguish conditions, and columns with a value for every layer.
 _LABELS = ("condition", "example_set", "temperature", "seed", "layers", "sharpness")
@@ -73,17 +60,15 @@ def id_change(
     (eps,) = rules.check_eps("id_change", [eps])
     column = rules.column(rule, eps)
     if column not in rows:
-        raise ValueError(f"id_change: rows have no column {column!r}, but {_listed(rows)} were recorded")
-    there("id_change", rows, verdict=verdict)
+        recorded = ", ".join(name for name in rows if name.startswith("id_")) or "none"
+        raise ValueError(f"id_change: rows have no column {column!r}, but {recorded} were recorded")
+    columns.check("id_change", rows, verdict=verdict)
     layers = len(rows[column].iloc[0])
     layer = integer("id_change: layer", layer, -layers, layers - 1)
-    table = rows[["question", "shots"]].assign(change=_at(rows[column], layer), correct=rows[verdict])
-    for name in (*_LABELS, "prompt_tokens"):
-        if name in rows:
-            table[name] = rows[name]
-    for name in _PER_LAYER:
-        if name in rows and len(rows[name].iloc[0]) == layers:
-            table[name] = _at(rows[name], layer)
+    more = {name: rows[name] for name in (*_LABELS, "prompt_tokens") if name in rows}
+    whole = [name for name in _PER_LAYER if name in rows and len(rows[name].iloc[0]) == layers]
+    more |= {name: _at(rows[name], layer) for name in whole}
+    table = rows[["question", "shots"]].assign(change=_at(rows[column], layer), correct=rows[verdict], **more)
     is_bare = rows.shots == 0
     for name, plain in (("condition", "examples"), ("temperature", 0), ("sharpness", 1)):
         if name in rows:
@@ -127,13 +112,10 @@ def binned_share(table: pd.DataFrame, *, bins: int = 6, level: float = 0.95) -> 
         One row for each bin: ``change`` (mean in the bin), ``n``, ``estimate`` (the share), ``low``, ``high``.
     """
     groups = table.groupby(pd.qcut(table.change, bins, duplicates="drop"), observed=True)
-    return _shares(groups, level).reset_index(drop=True)
-
-
-def _shares(groups: Any, level: float) -> pd.DataFrame:
     found = groups.agg(change=("change", "mean"), n=("correct", "size"), hits=("correct", "sum"))
     low, high = proportion_confint(found.hits, found.n, alpha=1 - level, method="wilson")
-    return found.assign(estimate=found.hits / found.n, low=low, high=high).drop(columns="hits")
+    found = found.assign(estimate=found.hits / found.n, low=low, high=high)
+    return found.drop(columns="hits").reset_index(drop=True)
 
 
 def association(
@@ -144,7 +126,7 @@ def association(
     controls: Sequence[str] = (),
     within: str | Sequence[str] = "shots",
     unit: str = "question",
-    n_boot: int = N_BOOT,
+    n_boot: int = resampling.N_BOOT,
     level: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
@@ -184,15 +166,14 @@ def association(
     ValueError, TypeError
         The table is empty, lacks a column, or has missing values.
     """
-    if isinstance(controls, str):
-        raise TypeError(f"association: controls is {controls!r}, but a sequence of columns was expected")
-    xs, ys = numbers_in("association", table, x=x, y=y)
-    strata, units = groups_in("association", table, within=within, unit=unit)
-    if controls:
-        held = [numbers_in("association", table, controls=name)[0] for name in controls]
-        partial = partial_rhos(xs, ys, held, strata, units)
-        return bootstrap("association", partial, units, n_boot, level, seed)[0]
-    return bootstrap("association", mean_rhos([xs], ys, strata, units), units, n_boot, level, seed)[0]
+    held = columns.controls("association", table, controls)
+    xs, ys = columns.numbers("association", table, x=x, y=y)
+    strata, units = columns.groups("association", table, within=within, unit=unit)
+    if held:
+        statistic = resampling.partial_rhos(xs, ys, held, strata, units)
+    else:
+        statistic = resampling.mean_rhos([xs], ys, strata, units)
+    return resampling.bootstrap("association", statistic, units, n_boot, level, seed)[0]
 
 
 def mean_change(
@@ -200,7 +181,7 @@ def mean_change(
     *,
     x: str = "change",
     unit: str = "question",
-    n_boot: int = N_BOOT,
+    n_boot: int = resampling.N_BOOT,
     level: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
@@ -221,9 +202,9 @@ def mean_change(
     ValueError, TypeError
         As for :func:`association`.
     """
-    (xs,) = numbers_in("mean_change", table, x=x)
-    (units,) = groups_in("mean_change", table, unit=unit)
-    return bootstrap("mean_change", mean_of(xs, units), units, n_boot, level, seed)[0]
+    (xs,) = columns.numbers("mean_change", table, x=x)
+    (units,) = columns.groups("mean_change", table, unit=unit)
+    return resampling.bootstrap("mean_change", resampling.mean_of(xs, units), units, n_boot, level, seed)[0]
 
 
 def permutation_test(
@@ -234,7 +215,7 @@ def permutation_test(
     within: str | Sequence[str] = "shots",
     unit: str = "question",
     alternative: str = "two-sided",
-    n_perm: int = N_PERM,
+    n_perm: int = resampling.N_PERM,
     seed: int = 0,
 ) -> float:
     """p-value of :func:`association` by permuting verdicts among questions; a question's verdicts stay together.
@@ -263,9 +244,9 @@ def permutation_test(
     ValueError, TypeError
         As for :func:`association`, or ``alternative`` is something else.
     """
-    xs, ys = numbers_in("permutation_test", table, x=x, y=y)
-    strata, units = groups_in("permutation_test", table, within=within, unit=unit)
-    return float(permute("permutation_test", [xs], ys, strata, units, alternative, n_perm, seed)[0])
+    xs, ys = columns.numbers("permutation_test", table, x=x, y=y)
+    strata, units = columns.groups("permutation_test", table, within=within, unit=unit)
+    return float(resampling.permute("permutation_test", [xs], ys, strata, units, alternative, n_perm, seed)[0])
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
@@ -325,7 +306,7 @@ def paired_share(
     *,
     y: str = "correct",
     unit: str = "question",
-    n_boot: int = N_BOOT,
+    n_boot: int = resampling.N_BOOT,
     level: float = 0.95,
     seed: int = 0,
 ) -> Paired:
@@ -356,9 +337,9 @@ def paired_share(
     """
     shares, sizes = [], []
     for name, rows in (("first", first), ("second", second)):
-        (answers,) = numbers_in(f"paired_share: {name}", rows, y=y)
-        groups_in(f"paired_share: {name}", rows, unit=unit)
-        true_or_false(f"paired_share: {name}", y, answers)
+        (answers,) = columns.numbers(f"paired_share: {name}", rows, y=y)
+        columns.groups(f"paired_share: {name}", rows, unit=unit)
+        columns.true_or_false(f"paired_share: {name}", y, answers)
         by_question = pd.Series(answers).groupby(rows[unit].to_numpy())
         shares.append(by_question.mean())
         sizes.append(by_question.size().max())
@@ -369,14 +350,10 @@ def paired_share(
     one, other = one[shared], other[shared]
     apart = 100 * (one - other).to_numpy()
     each = np.arange(len(apart))
-    (difference,) = bootstrap("paired_share", mean_of(apart, each), each, n_boot, level, seed)
+    (difference,) = resampling.bootstrap("paired_share", resampling.mean_of(apart, each), each, n_boot, level, seed)
     both = pd.crosstab(one, other).reindex(index=[0, 1], columns=[0, 1], fill_value=0)
     p = mcnemar(both).pvalue if max(sizes) == 1 else np.nan
     return Paired(100 * float(one.mean()), 100 * float(other.mean()), difference, float(p))
-
-
-def _listed(rows: pd.DataFrame) -> str:
-    return ", ".join(column for column in rows if column.startswith("id_")) or "none"
 
 
 def mean_rises(rows: pd.DataFrame, *, layer: int = -2, eps: float = 0.1, rule: str = "relative") -> np.ndarray:

@@ -25,16 +25,16 @@ class Settings:
     ----------
     eps, max_new_tokens, temperature, seed, sharpness, watched
         As for :class:`~geolib.reasoning.Sweep`.
+    ends : sequence of int
+        Tokens that end an answer, of :func:`ends`.
+    stops : sequence of str
+        Texts that end an answer, of :func:`stops`.
     model_sha256 : str
-        :func:`geolib.store.fingerprint` of the model that is expected.
+        :func:`geolib.fingerprint.fingerprint` of the model that is expected.
     probe : tuple of int
         Token ids of a long prompt, on which the measurement is first compared with the model's own attention.
     rules : tuple of str
         Names in :data:`geolib.dimension.RULES`; a worker must know all of them.
-    ends : sequence of int, optional
-        Tokens that end an answer; by default those of the model and of the tokenizer.
-    stops : sequence of str, optional
-        Texts that end an answer; by default those of :func:`stops`.
     """
 
     eps: Sequence[float]
@@ -43,11 +43,11 @@ class Settings:
     seed: int
     sharpness: Mapping[int, float] | None
     watched: Sequence[str]
+    ends: Sequence[int]
+    stops: Sequence[str]
     model_sha256: str
     probe: tuple[int, ...]
     rules: tuple[str, ...] = field(default_factory=lambda: tuple(RULES))
-    ends: Sequence[int] | None = None
-    stops: Sequence[str] | None = None
 
 
 class Answerer:
@@ -75,8 +75,6 @@ class Answerer:
         self.tokenizer, self.settings, self._checked = tokenizer, settings, False
         rules = check_rule("Sweep", settings.rules)
         self._engine = SharedPrefix(model, settings.eps, settings.sharpness, watched, rules)
-        self._ends = ends(model.generation_config, tokenizer) if settings.ends is None else settings.ends
-        self._stops = stops(model.generation_config, tokenizer) if settings.stops is None else settings.stops
 
     def __call__(self, batch: Sequence[dict]) -> list[dict]:
         """Answer prompts that share their beginning.
@@ -105,9 +103,9 @@ class Answerer:
             batch[0]["before"],
             [prompt["rest"] for prompt in batch],
             max_new_tokens=settings.max_new_tokens,
-            ends=self._ends,
+            ends=settings.ends,
             choose=gumbel(settings.temperature, seeds) if settings.temperature else None,
-            stop=self._stopped if self._stops else None,
+            stop=self._stopped if settings.stops else None,
         )
         seconds = (time.perf_counter() - start) / len(batch)
         return [self._row(prompt, answer) | {"seconds": seconds} for prompt, answer in zip(batch, answers, strict=True)]
@@ -134,14 +132,13 @@ class Answerer:
 
     def _stopped(self, tokens: Sequence[int]) -> bool:
         # The longest stop text has at most one token for each byte. A stop text that begins an answer is ignored.
-        end = self._text(tokens[-max(len(stop.encode()) for stop in self._stops) - 1 :])
-        return any(stop in end for stop in self._stops) and any(
-            stop in self._text(tokens).lstrip() for stop in self._stops
-        )
+        stops = self.settings.stops
+        end = self._text(tokens[-max(len(stop.encode()) for stop in stops) - 1 :])
+        return any(stop in end for stop in stops) and any(stop in self._text(tokens).lstrip() for stop in stops)
 
     def _cut(self, text: str) -> str:
         text = text.lstrip()
-        return text[: min([text.find(stop) for stop in self._stops if stop in text], default=None)].strip()
+        return text[: min([text.find(stop) for stop in self.settings.stops if stop in text], default=None)].strip()
 
 
 def ends(config: Any, tokenizer: Tokenizer | None = None) -> list[int]:

@@ -4,7 +4,8 @@ One home for the verdicts, so that a chapter and the page of all claims cannot d
 layer, set of examples and of what is held fixed; all are listed, and none is picked by its result.
 """
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -61,7 +62,9 @@ class Claim:
     readings: Callable[[Callable], Iterator[tuple[str, Callable[..., Estimate]]]]
 
 
-def findings(names: str | tuple[str, ...] = (), *, folder=None, seed: int = 0) -> pd.DataFrame:
+def findings(
+    names: str | tuple[str, ...] = (), *, folder: str | os.PathLike | None = None, seed: int = 0
+) -> pd.DataFrame:
     """Judge claims by the runs of a folder.
 
     Parameters
@@ -93,20 +96,17 @@ def findings(names: str | tuple[str, ...] = (), *, folder=None, seed: int = 0) -
         smallest, _ = SMALLEST[claim.unit]
         said = {"claim": claim.name, "line": line, "text": claim.text, "reported": claim.reported}
         units = {"unit": claim.unit, "smallest": smallest}
-        before = len(rows)
+        found, missing = [], "the runs do not hold what this takes"
         try:
             for reading, estimate in claim.readings(load):
-                e, verdict = _judged(estimate, claim.claimed, smallest, seed)
-                numbers = {"estimate": e.value, "low": e.low, "high": e.high, "n": e.n}
-                rows.append(said | {"reading": reading} | numbers | units | {"verdict": verdict})
-            missing = "the runs do not hold what this takes"
+                found.append((reading, *_judged(estimate, claim.claimed, smallest, seed)))
         except FileNotFoundError as error:
             missing = str(error).partition(": ")[2].partition(" in ")[0]
         except (ValueError, LookupError) as error:  # a run that is there, and incomplete
-            missing = f"the runs do not hold what this takes ({error})"
-        if len(rows) == before:
-            nothing = dict.fromkeys(("estimate", "low", "high"), np.nan) | {"n": 0}
-            rows.append(said | {"reading": missing} | nothing | units | {"verdict": "untested"})
+            missing = f"{missing} ({error})"
+        for reading, e, verdict in found or [(missing, Estimate(np.nan, np.nan, np.nan, 0), "untested")]:
+            numbers = {"estimate": e.value, "low": e.low, "high": e.high, "n": e.n}
+            rows.append(said | {"reading": reading} | numbers | units | {"verdict": verdict})
     return pd.DataFrame(rows)
 
 
@@ -139,6 +139,40 @@ def verdicts(table: pd.DataFrame) -> str:
     return ". ".join(
         f"{word}: {'; '.join(names) if len(names) < 9 else f'{len(names)} readings'}" for word, names in groups
     )
+
+
+def said_of(
+    estimates: Mapping[str, Estimate], claimed: int, smallest: float, measured: str, of: str, *, together: bool = False
+) -> list[str]:
+    """Say what estimates come to, and write them out: what a chapter hands to the page of all claims.
+
+    >>> slopes = {"wide": Estimate(0.3, 0.1, 0.5, 9), "deep": Estimate(0.2, -0.1, 0.5, 9)}
+    >>> said_of(slopes, 1, 0.1, "slope", "toy networks")
+    ['agrees (wide); undecided (deep)', 'slope +0.30 [+0.10, +0.50], +0.20 [-0.10, +0.50]; toy networks']
+
+    Parameters
+    ----------
+    estimates : mapping of str to Estimate
+        By name.
+    claimed, smallest
+        As for :func:`geolib.reasoning.finding`.
+    measured, of : str
+        What the estimates are, before them, and what was measured, after them.
+    together : bool
+        Whether the names of one verdict stand together: "each" where there is only one verdict.
+
+    Returns
+    -------
+    list of str
+        The status, and the evidence.
+    """
+    said = [(finding(e, claimed, smallest), name) for name, e in estimates.items()]
+    if together:
+        words = dict.fromkeys(word for word, _ in said)
+        named = {word: "; ".join(name for one, name in said if one == word) for word in words}
+        said = [(word, names if len(words) > 1 else "each") for word, names in named.items()]
+    evidence = ", ".join(f"{e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]" for e in estimates.values())
+    return ["; ".join(f"{word} ({names})" for word, names in said), f"{measured} {evidence}; {of}"]
 
 
 def _load(name, folder):
@@ -184,45 +218,35 @@ def with_facts(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return table.join(rows.groupby("question")[known].first(), on="question") if known else table
 
 
-def _held(places, what, by_set=True):
+def _places(places):
+    """Name, rule and layer, for every rule and every layer."""
+    return [(f"{rule}, {place}", rule, layer) for rule in RULES for place, layer in places.items()]
+
+
+def _held(places, what, run, load):
     """Rank correlations with what is named held fixed, for every rule and layer."""
-
-    def readings(load):
-        facts, rows = load("shots"), load("all sets")
-        rows = rows if by_set else facts
-        for rule in RULES:
-            for place, layer in places.items():
-                table = with_facts(id_change(rows, rule=rule, layer=layer), facts)
-                if set(what) <= set(table):
-                    yield f"{rule}, {place}", partial(association, table, controls=what, within=SETS)
-
-    return readings
+    for name, rule, layer in _places(places):
+        table = with_facts(id_change(load(run), rule=rule, layer=layer), load("shots"))
+        if set(what) <= set(table):
+            yield name, partial(association, table, controls=what, within=SETS)
 
 
-def _same_question(places, by_set=True):
-    def readings(load):
-        rows = load("all sets" if by_set else "shots")
-        for rule in RULES:
-            for place, layer in places.items():
-                table = id_change(rows, rule=rule, layer=layer)
-                yield f"{rule}, {place}", partial(_exact, same_question(table, within=SETS))
-
-    return readings
+def _same_question(places, run, load):
+    for name, rule, layer in _places(places):
+        table = id_change(load(run), rule=rule, layer=layer)
+        yield name, partial(_exact, same_question(table, within=SETS))
 
 
 def _second_model(load):
-    rows = load("second model")
-    for rule in RULES:
-        for place, layer in LAST.items():
-            yield f"{rule}, {place}", partial(association, id_change(rows, rule=rule, layer=layer))
+    for name, rule, layer in _places(LAST):
+        yield name, partial(association, id_change(load("second model"), rule=rule, layer=layer))
 
 
 def _of_gsm8k(load):
-    for rule in RULES:
-        for place, layer in LAST.items():
-            table = id_change(load("chain"), rule=rule, layer=layer)
-            for kind, name in (("examples", "without steps"), ("worked", "with steps")):
-                yield f"{rule}, {place}, {name}", partial(association, table[table["condition"] == kind])
+    for name, rule, layer in _places(LAST):
+        table = id_change(load("chain"), rule=rule, layer=layer)
+        for kind, steps in (("examples", "without steps"), ("worked", "with steps")):
+            yield f"{name}, {steps}", partial(association, table[table["condition"] == kind])
 
 
 def _over_layers(load):
@@ -252,59 +276,46 @@ def _filling_rise(load):
             yield f"{rule}, {kind}", partial(mean_change, table[table["condition"] == kind])
 
 
-def _filling_association(what):
-    def readings(load):
-        facts = load("shots")
-        for rule in RULES:
-            table = with_facts(id_change(_fillings(load), rule=rule, layer=0), facts)
-            for kind in CONTROLS:
-                if set(what) <= set(table):
-                    one = table[table["condition"] == kind]
-                    yield f"{rule}, {kind}", partial(association, one, controls=what)
-
-    return readings
+def _filling_association(what, load):
+    for rule in RULES:
+        table = with_facts(id_change(_fillings(load), rule=rule, layer=0), load("shots"))
+        for kind in CONTROLS:
+            if set(what) <= set(table):
+                yield f"{rule}, {kind}", partial(association, table[table["condition"] == kind], controls=what)
 
 
 def _more_raised(load):
-    for rule in RULES:
-        for place, layer in LAST.items():
-            table = id_change(_fillings(load), rule=rule, layer=layer)
-            wide = table.pivot(index=["question", "shots"], columns="condition", values="change")
-            for kind in CONTROLS:
-                change = (wide["examples"] - wide[kind]).dropna().reset_index(name="change")
-                for k, cell in change.groupby("shots"):
-                    yield f"k = {k}, {rule}, {place}, {kind}", partial(mean_change, cell)
+    for name, rule, layer in _places(LAST):
+        table = id_change(_fillings(load), rule=rule, layer=layer)
+        wide = table.pivot(index=["question", "shots"], columns="condition", values="change")
+        for kind in CONTROLS:
+            change = (wide["examples"] - wide[kind]).dropna().reset_index(name="change")
+            for k, cell in change.groupby("shots"):
+                yield f"k = {k}, {name}, {kind}", partial(mean_change, cell)
 
 
 def _more_right(load):
     rows = _fillings(load)
     for k in sorted(set(rows["shots"]) - {0}):
-        cell = rows[rows["shots"] == k]
-        examples = cell[cell["condition"] == "examples"]
         for kind in CONTROLS:
-            yield f"k = {k}, {kind}", partial(_points, examples, cell[cell["condition"] == kind])
+            yield f"k = {k}, {kind}", partial(_points, _cell(rows, "examples", k), _cell(rows, kind, k))
 
 
-def _gates(what):
-    def readings(load):
-        table = {p: id_change(load("shots"), layer=at) for p, at in (FIRST | LAST).items()}
-        for place, one in table.items():
-            one = with_facts(one, load("shots"))
-            if {"gates_changed", *what} <= set(one):
-                yield place, partial(association, one, x="gates_changed", controls=what)
-
-    return readings
+def _gates(what, load):
+    for place, layer in (FIRST | LAST).items():
+        table = with_facts(id_change(load("shots"), layer=layer), load("shots"))
+        if {"gates_changed", *what} <= set(table):
+            yield place, partial(association, table, x="gates_changed", controls=what)
 
 
 def _scaled(load):
     rows = load("intervention")
     doses = rows[rows["shots"] > 0]
-    for rule in RULES:
-        for place, layer in LAST.items():
-            for group in GROUPS:
-                sharp, flat = (doses[doses["layers"].eq(group) & doses["sharpness"].eq(f)] for f in (MILD, 1 / MILD))
-                rise = mean_change(_apart(sharp, flat, column(rule, 0.1), layer))
-                yield f"{rule}, {place}, {group}", partial(_where_moved, rise, sharp, flat)
+    for name, rule, layer in _places(LAST):
+        for group in GROUPS:
+            sharp, flat = (doses[doses["layers"].eq(group) & doses["sharpness"].eq(f)] for f in (MILD, 1 / MILD))
+            rise = mean_change(_apart(sharp, flat, column(rule, 0.1), layer))
+            yield f"{name}, {group}", partial(_where_moved, rise, sharp, flat)
 
 
 def _apart(first, second, column, layer):
@@ -332,23 +343,15 @@ def _many(load):
     return {k: (_cell(rows, "examples", k), _cell(rows, "examples", 10)) for k in counts}
 
 
-def _more_id(pairs):
-    def readings(load):
-        for k, pair in pairs(load).items():
-            for rule in RULES:
-                for place, layer in LAST.items():
-                    change = _apart(*pair, column(rule, 0.1), layer)
-                    yield f"k = {k}, {rule}, {place}", partial(mean_change, change)
-
-    return readings
+def _more_id(pairs, load):
+    for k, pair in pairs(load).items():
+        for name, rule, layer in _places(LAST):
+            yield f"k = {k}, {name}", partial(mean_change, _apart(*pair, column(rule, 0.1), layer))
 
 
-def _more_answers(pairs):
-    def readings(load):
-        for k, pair in pairs(load).items():
-            yield f"k = {k}", partial(_points, *pair)
-
-    return readings
+def _more_answers(pairs, load):
+    for k, pair in pairs(load).items():
+        yield f"k = {k}", partial(_points, *pair)
 
 
 def _chosen(load):
@@ -369,37 +372,37 @@ def _chosen(load):
 
 C7 = "a rise of final-layer ID goes with correct answers"
 LENGTH_TOO, TEXT_TOO = "and question length held fixed", "and the numbers in the text and the answer's place"
-SAME = "within the same question"
+SAME, ALL_TOO = "within the same question", "length, numbers, the answer's place and the sink held fixed"
 RHO, POINTS, PER_SD, EDGES = "rank correlation", "points", "points per sd", "edges"
 SAYS_NOTHING = "that rise says nothing about correctness: all sets of examples, set and number held fixed"
 PREREGISTERED = f"{C7}: one set of examples, their number held fixed (preregistered: absolute, second to last)"
 CLAIMS = (
     Claim("C5", "a longer context raises ID", "figures 4, 5", 1, EDGES, _over_layers),
     Claim("C6", "examples raise first-layer ID", "figure 8", 1, EDGES, _first_layer_rise),
-    Claim("C6", SAYS_NOTHING, "figure 8", 0, RHO, _held(FIRST, ())),
-    Claim("C6", f"... {LENGTH_TOO}", "figure 8", 0, RHO, _held(FIRST, LENGTH)),
-    Claim("C6", f"... {TEXT_TOO}", "figure 8", 0, RHO, _held(FIRST, TEXT)),
-    Claim("C6", f"... {SAME}", "figure 8", 0, PER_SD, _same_question(FIRST)),
+    Claim("C6", SAYS_NOTHING, "figure 8", 0, RHO, partial(_held, FIRST, (), "all sets")),
+    Claim("C6", f"... {LENGTH_TOO}", "figure 8", 0, RHO, partial(_held, FIRST, LENGTH, "all sets")),
+    Claim("C6", f"... {TEXT_TOO}", "figure 8", 0, RHO, partial(_held, FIRST, TEXT, "all sets")),
+    Claim("C6", f"... {SAME}", "figure 8", 0, PER_SD, partial(_same_question, FIRST, "all sets")),
     Claim("C6", "text without meaning, of equal length, raises it too", "figure 8", 1, EDGES, _filling_rise),
-    Claim("C6", "that rise says nothing either", "figure 8", 0, RHO, _filling_association(())),
-    Claim("C6", f"... {LENGTH_TOO}", "figure 8", 0, RHO, _filling_association(LENGTH)),
-    Claim("C7", PREREGISTERED, "figure 6", 1, RHO, _held(LAST, (), by_set=False)),
-    Claim("C7", "... over all sets of examples", "figure 6", 1, RHO, _held(LAST, ())),
-    Claim("C7", f"... {LENGTH_TOO}", "not reported", 1, RHO, _held(LAST, LENGTH)),
-    Claim("C7", f"... {TEXT_TOO}", "not reported", 1, RHO, _held(LAST, TEXT)),
-    Claim("C7", "... and the sink's share", "not reported", 1, RHO, _held(LAST, SINK)),
-    Claim("C7", f"... {SAME}", "not reported", 1, PER_SD, _same_question(LAST)),
-    Claim("C7", f"... {SAME}, one set of examples", "not reported", 1, PER_SD, _same_question(LAST, by_set=False)),
+    Claim("C6", "that rise says nothing either", "figure 8", 0, RHO, partial(_filling_association, ())),
+    Claim("C6", f"... {LENGTH_TOO}", "figure 8", 0, RHO, partial(_filling_association, LENGTH)),
+    Claim("C7", PREREGISTERED, "figure 6", 1, RHO, partial(_held, LAST, (), "shots")),
+    Claim("C7", "... over all sets of examples", "figure 6", 1, RHO, partial(_held, LAST, (), "all sets")),
+    Claim("C7", f"... {LENGTH_TOO}", "not reported", 1, RHO, partial(_held, LAST, LENGTH, "all sets")),
+    Claim("C7", f"... {TEXT_TOO}", "not reported", 1, RHO, partial(_held, LAST, TEXT, "all sets")),
+    Claim("C7", "... and the sink's share", "not reported", 1, RHO, partial(_held, LAST, SINK, "all sets")),
+    Claim("C7", f"... {SAME}", "not reported", 1, PER_SD, partial(_same_question, LAST, "all sets")),
+    Claim("C7", f"... {SAME}, one set of examples", "not reported", 1, PER_SD, partial(_same_question, LAST, "shots")),
     Claim("C7", "examples of GSM8K, their number held fixed", "not tried", 1, RHO, _of_gsm8k),
     Claim("C7", "a second model, one set of examples", "figure 6", 1, RHO, _second_model),
     Claim("C7", "answers follow the final ID where scaled attention moves it", "not tried", 1, POINTS, _scaled),
-    Claim("C7", "gates that change sign tell it too", "argued", 1, RHO, _gates(())),
-    Claim("C7", "... length, numbers, the answer's place and the sink held fixed", "argued", 1, RHO, _gates(SINK)),
+    Claim("C7", "gates that change sign tell it too", "argued", 1, RHO, partial(_gates, ())),
+    Claim("C7", f"... {ALL_TOO}", "argued", 1, RHO, partial(_gates, SINK)),
     Claim("C8", "examples raise final-layer ID more than text of equal length", "figure 7", 1, EDGES, _more_raised),
     Claim("C8", "examples answer more questions than text of equal length", "figure 7", 1, POINTS, _more_right),
-    Claim("C9", "steps in the examples raise final-layer ID", "argued", 1, EDGES, _more_id(_steps)),
-    Claim("C9", "steps in the examples answer more questions", "argued", 1, POINTS, _more_answers(_steps)),
-    Claim("C9", "many examples raise final-layer ID beyond ten", "argued", 1, EDGES, _more_id(_many)),
-    Claim("C9", "many examples answer more questions than ten", "argued", 1, POINTS, _more_answers(_many)),
+    Claim("C9", "steps in the examples raise final-layer ID", "argued", 1, EDGES, partial(_more_id, _steps)),
+    Claim("C9", "steps in the examples answer more questions", "argued", 1, POINTS, partial(_more_answers, _steps)),
+    Claim("C9", "many examples raise final-layer ID beyond ten", "argued", 1, EDGES, partial(_more_id, _many)),
+    Claim("C9", "many examples answer more questions than ten", "argued", 1, POINTS, partial(_more_answers, _many)),
     Claim("C10", "one set of examples, chosen by the ID it causes, answers more questions", "open", 1, POINTS, _chosen),
 )  # fmt: skip

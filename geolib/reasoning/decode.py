@@ -20,6 +20,7 @@ The invariants:
 - Before a model is used, `check` compares logits and visible tokens with those of the model's own attention.
 """
 
+import contextlib
 import contextvars
 import hashlib
 import inspect
@@ -33,7 +34,6 @@ import torch
 from transformers import DynamicCache
 from transformers.masking_utils import sdpa_mask
 
-from geolib.checks import integer
 from geolib.dimension.architectures import NOT_ROUTED, UncountableError, check_arguments, check_model
 from geolib.dimension.attention import _counting_attention, measuring
 from geolib.dimension.lm import attending, device_of
@@ -89,10 +89,8 @@ class Answer:
 class _Layer:
     """Keys and values of one layer: those that the batch shares, and each row's own."""
 
-    key: torch.Tensor  # shape=[key-value heads, shared tokens, head_dim]
-    value: torch.Tensor
-    own_key: torch.Tensor | None = None  # shape=[key-value heads, batch, room, head_dim]
-    own_value: torch.Tensor | None = None
+    shared: list[torch.Tensor]  # keys and values, shape=[key-value heads, shared tokens, head_dim] each
+    own: list[torch.Tensor]  # keys and values, shape=[key-value heads, batch, room, head_dim]; empty before a batch
 
 
 @dataclass
@@ -139,8 +137,6 @@ class SharedPrefix:
             raise self._refusal(NOT_ROUTED)
         if any("Linear" in type(layer).__name__ for layer in DynamicCache(config=config).layers):
             raise self._refusal("keeps more of what it has read than keys and values")
-        for layer in self.sharpness or {}:
-            integer("Sweep: layer of sharpness", layer, 0, config.num_hidden_layers - 1)
 
     @torch.no_grad()
     def answer(
@@ -264,15 +260,15 @@ class SharedPrefix:
         same = min(len(self._shared), len(before)) if same is None else same
         same -= same % _STEP
         for layer in self._layers.values():
-            layer.key, layer.value = layer.key[:, :same], layer.value[:, :same]
+            layer.shared = [one[:, :same] for one in layer.shared]
         self._shared = self._shared[:same]
         for start in range(same, len(before), _STEP):
             piece = before[start : start + _STEP]
             self._start([piece], room=len(piece))
             self._pass(torch.tensor([piece], device=device_of(self.model)))
             for layer in self._layers.values():
-                layer.key = torch.cat([layer.key, layer.own_key[:, 0]], dim=1)
-                layer.value = torch.cat([layer.value, layer.own_value[:, 0]], dim=1)
+                pairs = zip(layer.shared, layer.own, strict=True)
+                layer.shared = [torch.cat([known, own[:, 0]], dim=1) for known, own in pairs]
             self._shared += piece
 
     def _start(self, rests, room):
@@ -281,7 +277,7 @@ class SharedPrefix:
         self._padding = torch.tensor([length - len(rest) for rest in rests], device=device_of(self.model))
         self._written, self._room = 0, room
         for layer in self._layers.values():
-            layer.own_key = layer.own_value = None
+            layer.own = []
 
     # The forward pass
 
@@ -312,29 +308,29 @@ class SharedPrefix:
         """Attention output of the new columns, shape=[batch, queries, heads, value_dim]."""
         index, self._order = self._order, self._order + 1
         kv_heads, (batch, heads, n_new, size) = key.shape[1], query.shape
-        layer = self._remember(module, key.float().transpose(0, 1), value.float().transpose(0, 1))
-        n_own, n_shared = self._written + n_new, layer.key.shape[1]
+        new = [one.float().transpose(0, 1) for one in (key, value)]
+        shared_key, shared_value, own_key, own_value = self._remember(module, new)
+        n_own, n_shared = self._written + n_new, shared_key.shape[1]
         scaling = size**-0.5 if scaling is None else scaling
         scaling *= (self.sharpness or {}).get(index, 1.0)
         # Key-value heads come first, so that one product per head serves the queries of the whole batch.
         folded = (query.float() * scaling).unflatten(1, (kv_heads, -1)).transpose(0, 1)
         output = query.new_empty(batch, n_new, heads, value.shape[-1], dtype=torch.float32)
-        own_key, own_value = layer.own_key[:, self._rows, :n_own], layer.own_value[:, self._rows, :n_own]
         at_once = max(1, _BLOCK // (heads * n_new * (n_shared + n_own)))
-        measured = []
+        measured, (hides_own, hides_shared) = [], self._hides(window, n_own, n_shared)
         for start in range(0, batch, at_once):
             part = slice(start, min(start + at_once, batch))
             q, n_rows = folded[:, part].flatten(1, 3), part.stop - start
             shape = (kv_heads, n_rows, heads // kv_heads, n_new)
             own_keys = own_key[:, part].flatten(0, 1).transpose(1, 2)
             own = torch.bmm(folded[:, part].reshape(kv_heads * n_rows, -1, size), own_keys).view(*shape, n_own)
-            shared = torch.bmm(q, layer.key.transpose(1, 2)).view(*shape, n_shared) if n_shared else None
+            shared = torch.bmm(q, shared_key.transpose(1, 2)).view(*shape, n_shared) if n_shared else None
             parts = [own] if shared is None else [shared, own]
             if softcap is not None:
                 parts = [softcap * (scores / softcap).tanh() for scores in parts]
-            parts[-1].masked_fill_(self._hides_own(window, n_own)[part], -torch.inf)
-            if window is not None and n_shared:
-                parts[0].masked_fill_(self._hides_shared(window, n_shared)[part], -torch.inf)
+            parts[-1].masked_fill_(hides_own[part], -torch.inf)
+            if hides_shared is not None:
+                parts[0].masked_fill_(hides_shared[part], -torch.inf)
             peak = parts[-1].amax(-1, keepdim=True)
             if n_shared:
                 peak = torch.maximum(peak, parts[0].amax(-1, keepdim=True))
@@ -348,56 +344,50 @@ class SharedPrefix:
             own_values = own_value[:, part].flatten(0, 1)
             mixed = torch.bmm(parts[-1].view(kv_heads * n_rows, -1, n_own), own_values).view(*shape, -1)
             if n_shared:
-                mixed = mixed + torch.bmm(parts[0].view(kv_heads, -1, n_shared), layer.value).view(*shape, -1)
+                mixed = mixed + torch.bmm(parts[0].view(kv_heads, -1, n_shared), shared_value).view(*shape, -1)
             output[part] = (mixed / total).permute(1, 3, 0, 2, 4).flatten(2, 3)
             if self._measured is not None:
                 last = torch.cat([scores[..., -1, :] for scores in parts], dim=-1) / total[..., -1, :]
-                hidden = self._hides_own(window, n_own)[part, 0, -1].sum(-1)
-                if window is not None and n_shared:
-                    hidden = hidden + self._hides_shared(window, n_shared)[part, 0, -1].sum(-1)
+                hidden = hides_own[part, 0, -1].sum(-1)
+                if hides_shared is not None:
+                    hidden = hidden + hides_shared[part, 0, -1].sum(-1)
                 measured.append((*self._measure(last, part), n_own + n_shared - hidden))
         if self._measured is not None:
             self._measured.append([torch.cat(one, dim=-1) for one in zip(*measured, strict=True)])
         return output.to(query.dtype)
 
-    def _remember(self, module: Any, key: torch.Tensor, value: torch.Tensor) -> _Layer:
-        """Store new columns' keys and values, shape=[key-value heads, batch, new, head_dim], after the old ones."""
+    def _remember(self, module: Any, new: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Store new columns' keys and values, shape=[key-value heads, batch, new, head_dim]; return all that there are.
+
+        Keys and values that are shared, then the own ones of the current rows up to the new columns.
+        """
         if module not in self._layers:
             if self._shared:
                 raise UncountableError("changes the order of its layers from pass to pass")
-            kv_heads, _, _, size = key.shape
-            self._layers[module] = _Layer(
-                key.new_empty(kv_heads, 0, size), value.new_empty(kv_heads, 0, value.shape[3])
-            )
+            self._layers[module] = _Layer([one.new_empty(len(one), 0, one.shape[3]) for one in new], [])
         layer = self._layers[module]
-        if layer.own_key is None:
-            room = len(self._padding), self._room
-            layer.own_key = key.new_empty(key.shape[0], *room, key.shape[3])
-            layer.own_value = value.new_empty(value.shape[0], *room, value.shape[3])
-        columns = slice(self._written, self._written + self._new)
-        layer.own_key[:, self._rows, columns], layer.own_value[:, self._rows, columns] = key, value
-        return layer
+        layer.own = layer.own or [one.new_empty(len(one), len(self._padding), self._room, one.shape[3]) for one in new]
+        now = self._written + self._new
+        for own, one in zip(layer.own, new, strict=True):
+            own[:, self._rows, self._written : now] = one
+        return [*layer.shared, *(own[:, self._rows, :now] for own in layer.own)]
 
-    def _hides_own(self, window, n_own):
-        """Which of a row's own columns are hidden from its new ones, shape=[batch, 1, new, own]."""
-        if ("own", window) not in self._hidden:
-            column = torch.arange(n_own, device=self._padding.device)
-            new = column[self._written :, None]
+    def _hides(self, window, n_own, n_shared):
+        """Mask what is hidden from a row's new columns: of its own columns, and of the shared ones (None if nothing).
+
+        Both have shape=[batch, 1, new, columns].
+        """
+        if window not in self._hidden:
+            column, token = (torch.arange(n, device=self._padding.device) for n in (n_own, n_shared))
+            new, padding = column[self._written :, None], self._padding[self._rows, None, None]
             hidden = column > new
             if window is not None:
                 hidden = hidden | (new - column >= window)
-            padding = self._padding[self._rows, None, None]
             # Only padding sees padding. It must see something, or the softmax over an empty set would be NaN.
             hidden = hidden | ((column < padding) & (new >= padding))
-            self._hidden["own", window] = hidden[:, None]
-        return self._hidden["own", window]
-
-    def _hides_shared(self, window, n_shared):
-        """Which shared tokens are before the sliding window of a new one, shape=[batch, 1, new, shared]."""
-        if ("shared", window) not in self._hidden:
-            token = torch.arange(n_shared, device=self._padding.device)
-            self._hidden["shared", window] = (self._positions[..., None] - token >= window)[:, None]
-        return self._hidden["shared", window]
+            before = self._positions[..., None] - token >= window if window is not None and n_shared else None
+            self._hidden[window] = hidden[:, None], None if before is None else before[:, None]
+        return self._hidden[window]
 
     def _measure(self, weights, part):
         """ID, sink share and number of weights near a threshold, of weights of the last token.
@@ -466,48 +456,41 @@ class SharedPrefix:
         for piece in pieces[:-1]:
             self._pass(piece, rows)
         self._measured = []
-        with _Signs(self.watched) as signs:
+        with _listening(self.watched) as heard:
             logits = self._pass(pieces[-1], rows)
+        signs = np.packbits(np.concatenate(heard, axis=1), axis=1) if heard else np.zeros((len(ids), 0), np.uint8)
         measured, self._measured = self._measured, None
         counts, sinks, near, seen = (torch.stack(one, dim=-1).cpu() for one in zip(*measured, strict=True))
         counts, near = counts.permute(2, 0, 1, 3).numpy(), near.sum(-1).tolist()
-        return logits, zip(counts, sinks.numpy(), near, signs.packed(len(ids)), seen.numpy(), strict=True)
+        return logits, zip(counts, sinks.numpy(), near, signs, seen.numpy(), strict=True)
 
     def _keep(self, places):
         """Keep only the rows at these places; the others are finished."""
         places = torch.tensor(places, device=self._padding.device)
         self._padding = self._padding[places]
         for layer in self._layers.values():
-            layer.own_key, layer.own_value = layer.own_key[:, places], layer.own_value[:, places]
+            layer.own = [one[:, places] for one in layer.own]
 
 
-class _Signs:
-    """Signs of some modules' outputs at the last column, recorded by hooks."""
+@contextlib.contextmanager
+def _listening(modules):
+    """Yield a list that takes the signs of the modules' outputs at the last column, shape=[batch, outputs] each."""
+    heard = []
 
-    def __init__(self, modules):
-        self.modules, self.heard = modules, []
-
-    def __enter__(self):
-        self.hooks = [module.register_forward_hook(self._hear) for module in self.modules]
-        return self
-
-    def __exit__(self, *_):
-        for hook in self.hooks:
-            hook.remove()
-
-    def _hear(self, module, inputs, output):
+    def hear(module, inputs, output):
         if not isinstance(output, torch.Tensor):
             raise RefusedError(
                 f"Sweep: watched holds a {type(module).__name__}, but a module whose output is a tensor was expected"
             )
         if _RUNNING.get() is not None:  # else another thread is calling the model
-            self.heard.append((output[:, -1] > 0).cpu().numpy())
+            heard.append((output[:, -1] > 0).cpu().numpy())
 
-    def packed(self, batch):
-        """One array of packed bits for each row, module after module."""
-        if not self.heard:
-            return [np.zeros(0, dtype=np.uint8)] * batch
-        return list(np.packbits(np.concatenate(self.heard, axis=1), axis=1))
+    hooks = [module.register_forward_hook(hear) for module in modules]
+    try:
+        yield heard
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 _RUNNING: contextvars.ContextVar[SharedPrefix | None] = contextvars.ContextVar("geolib_shared", default=None)

@@ -7,12 +7,12 @@ rest"), and its questions ask for one of the numbers, so that extraction is enou
 
 import json
 import re
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from geolib.checks import integer
 from geolib.reasoning.questions import Question
 
 # Stories, each with questions that ask for one of its numbers, given by its position from 0. "[4-30]" is an integer
@@ -47,12 +47,7 @@ def generate_questions(n: int, *, seed: int = 0) -> list[Question]:
     TypeError, ValueError
         If n is not a positive integer, or seed not a non-negative one.
     """
-    for name, value, least in (("n", n, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, Integral):
-            raise TypeError(f"generate_questions: {name} is {value!r}, but an integer was expected")
-        if value < least:
-            raise ValueError(f"generate_questions: {name} is {value}, but at least {least} was expected")
-    rng = np.random.default_rng(seed)
+    n, rng = integer("generate_questions: n", n, 1), np.random.default_rng(integer("generate_questions: seed", seed, 0))
     answers: dict[str, float] = {}  # by text; a text that is drawn twice changes nothing
     while len(answers) < n:
         text, answer = _draw(rng)

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, pairwise
-from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from geolib.checks import one_line, whole_text
+from geolib.checks import choice, integer, one_line, whole_text
 from geolib.dimension.texts import SLOT, place, render, template_ids, text_ids
 from geolib.reasoning.questions import Question
 from geolib.typing import Tokenizer
@@ -63,8 +62,7 @@ class Condition:
     seed: int = 0
 
     def __post_init__(self):
-        if self.kind not in KINDS:
-            raise ValueError(f"Condition: kind is {self.kind!r}, but one of {', '.join(KINDS)} was expected")
+        choice("Condition: kind", self.kind, *KINDS)
         if not isinstance(self.examples, Sequence) or not all(isinstance(e, Question) for e in self.examples):
             raise TypeError(
                 f"Condition: examples is {one_line(self.examples)}, but a sequence of Question was expected"
@@ -78,9 +76,7 @@ class Condition:
                 raise ValueError(f"Condition: {name} is {line!r}, but one line without outer spaces was expected")
             whole_text(f"Condition: {name}", line)
         for name in ("example_set", "seed"):
-            number = getattr(self, name)
-            if isinstance(number, bool) or not isinstance(number, Integral) or number < 0:
-                raise ValueError(f"Condition: {name} is {number!r}, but an integer of at least 0 was expected")
+            integer(f"Condition: {name}", getattr(self, name), 0)
         if self.worked and not all(example.steps.strip() for example in self.examples):
             raise ValueError("Condition: worked is True, but examples with steps were expected")
 
@@ -254,10 +250,8 @@ def _text_ids(tokenizer: Tokenizer, text: str, where: str = "inside") -> list[in
 
 def _dialog(tokenizer, shown, lead, question, hint):
     """Text of the dialog, as the chat template writes it."""
-    turns = [
-        {"role": ("user", "assistant")[i % 2], "content": text}
-        for i, text in enumerate([*shown, lead + question + hint])
-    ]
+    said = [*shown, lead + question + hint]
+    turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)]
     return render("frame", tokenizer, turns)
 
 

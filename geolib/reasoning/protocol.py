@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geolib.checks import choice
 from geolib.models import cache_dir
 from geolib.reasoning.questions import Question
 from geolib.typing import Model, Tokenizer
@@ -40,10 +41,6 @@ EXAMPLE_POOL = (
 N_ZERO = 2978
 # Characters: ten worked examples within these limits take some 1,100 tokens.
 LONGEST_QUESTION, LONGEST_STEPS = 250, 200
-# The runs of Part III, and how many examples there have to be in the pool, where it is not as many as the most shown.
-NAMES = ("bare", "shots", "ablations", "repeats", "right", "chain", "many", "other-sets", "intervention", "choosing")
-SHOTS = tuple(range(1, 11))
-_LEAST = {"bare": 0, "repeats": 0, "chain": 0, "many": 16, "other-sets": 2 * max(SHOTS)}
 
 
 @dataclass(frozen=True)
@@ -102,31 +99,6 @@ def split(questions: Sequence[Question]) -> Split:
             (repeated if question.text in texts else evaluation).append(question)
             texts.add(question.text)
     return Split(*[*kept, evaluation, repeated])
-
-
-def check_run(name: str, questions: Sequence[Question], parted: Split) -> None:
-    """Refuse an unknown run, or one that needs more questions than there are.
-
-    Parameters
-    ----------
-    name : str
-        One of :data:`NAMES`.
-    questions : sequence of Question
-    parted : Split
-        The split of ``questions``.
-
-    Raises
-    ------
-    ValueError
-        ``name`` is unknown, or the pool of examples is too small.
-    """
-    if name not in NAMES:
-        raise ValueError(f"run: name is {name!r}, but one of {', '.join(NAMES)} was expected")
-    if len(parted.pool) < (least := _LEAST.get(name, max(SHOTS))):
-        raise ValueError(
-            f"run: questions has {len(questions)}, but {5 * least} were expected: {name!r} shows a fifth of them as "
-            "examples (--questions)"
-        )
 
 
 def example_sets(
@@ -297,8 +269,7 @@ def few_shot_sweep(
     """
     from geolib.reasoning.sweep import Sweep
 
-    if profile not in tuple(PROFILES):
-        raise ValueError(f"few_shot_sweep: profile is {profile!r}, but one of {', '.join(PROFILES)} was expected")
+    choice("few_shot_sweep: profile", profile, *PROFILES)
     asked, shown = exploration_split(questions, PROFILES[profile]["n_questions"])
     shots = PROFILES[profile]["shots"]
     settings = {"store": cache_dir() / "sweeps" / profile, "only_wrong": True, "shots": shots} | settings

@@ -3,11 +3,10 @@
 Effects are given in percentage points where possible, before any p-value.
 """
 
-import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ParamSpec
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,22 +18,9 @@ from threadpoolctl import threadpool_limits
 
 from geolib.checks import integer
 from geolib.dimension import rules
+from geolib.estimates import Estimate
+from geolib.reasoning import columns, resampling
 from geolib.reasoning.analysis import holm, id_change
-from geolib.reasoning.resampling import (
-    N_BOOT,
-    N_PERM,
-    Estimate,
-    bootstrap,
-    check_level,
-    groups_in,
-    mean_rhos,
-    numbers_in,
-    permute,
-    standard,
-    true_or_false,
-)
-
-P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -68,29 +54,6 @@ class _NoEstimateError(Exception):
     """There is no finite estimate; the message says why."""
 
 
-def _or_reason(fit: Callable[P, Effect]) -> Callable[P, Effect]:
-    """Wrap a fit so that it returns NaN with the reason if there is no finite estimate."""
-
-    @functools.wraps(fit)
-    def tried(*args: P.args, **kwargs: P.kwargs) -> Effect:
-        # A design of a few thousand rows is too small for several threads, which then wait for each other (3x slower
-        # with two processes at the same time).
-        one_thread = threadpool_limits(1, user_api="blas")
-        with one_thread, np.errstate(over="raise", invalid="raise"), warnings.catch_warnings():
-            warnings.simplefilter("error", ConvergenceWarning)
-            try:
-                return fit(*args, **kwargs)
-            except _NoEstimateError as found:
-                reason = str(found)
-            except (FloatingPointError, ConvergenceWarning):
-                reason = "the coefficients grow out of range"
-        nothing = Estimate(np.nan, np.nan, np.nan, 0)
-        return Effect(nothing, nothing, np.nan, reason)
-
-    return tried
-
-
-@_or_reason
 def logistic(
     table: pd.DataFrame,
     *,
@@ -128,7 +91,22 @@ def logistic(
     ValueError, TypeError
         As for :func:`association`, or y is not a column of booleans.
     """
-    data = _regression("logistic", table, x, y, controls, within, unit, level)
+    # A design of a few thousand rows is too small for several threads, which then wait for each other (3x slower
+    # with two processes at the same time).
+    one_thread = threadpool_limits(1, user_api="blas")
+    try:
+        with one_thread, np.errstate(over="raise", invalid="raise"), warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)
+            return _effect(_regression("logistic", table, x, y, controls, within, unit, level), x, level)
+    except _NoEstimateError as found:
+        reason = str(found)
+    except (FloatingPointError, ConvergenceWarning):
+        reason = "the coefficients grow out of range"
+    nothing = Estimate(np.nan, np.nan, np.nan, 0)
+    return Effect(nothing, nothing, np.nan, reason)
+
+
+def _effect(data, x, level):
     used = data[data.y.groupby(data.strata).transform("nunique") == 2]
     if used.empty:
         raise _NoEstimateError("the answers do not vary")
@@ -141,7 +119,7 @@ def logistic(
     points = 100 * np.array([rise.margeff[-1], *rise.conf_int(alpha)[-1]])
     ratio = np.exp([fit.params[-1], *fit.conf_int(alpha)[-1]])
     n = used.units.nunique()
-    return Effect(Estimate(*[*points.tolist(), n]), Estimate(*[*ratio.tolist(), n, 1.0]), float(fit.pvalues[-1]))
+    return Effect(Estimate(*points.tolist(), n), Estimate(*ratio.tolist(), n, 1.0), float(fit.pvalues[-1]))
 
 
 def same_question(
@@ -176,16 +154,21 @@ def same_question(
         As for :func:`logistic`.
     """
     data = _regression("same_question", table, x, y, controls, within, unit, level)
-    centred, n = data.y - data.y.groupby(data.units).transform("mean"), data.units.nunique()
+    return _least_points(data, data.y - data.y.groupby(data.units).transform("mean"), x, level, by_unit=True)
+
+
+def _least_points(data, y, x, level, *, by_unit=False):
+    """Points per standard deviation of x by least squares, with errors clustered by unit; NaN if none is found."""
+    n = data.units.nunique()
     try:
-        design = _design(data, x, by_unit=True) if centred.any() else None
+        if y.nunique() < 2:
+            raise _NoEstimateError("the answers do not vary")
+        design = _design(data, x, by_unit)
     except _NoEstimateError:
-        design = None
-    if design is None:
         return Estimate(np.nan, np.nan, np.nan, n)
     with threadpool_limits(1, user_api="blas"):
-        linear = sm.OLS(centred.to_numpy(), design).fit(cov_type="cluster", cov_kwds={"groups": data.units})
-    return Estimate(*[*(100 * np.array([linear.params[-1], *linear.conf_int(1 - level)[-1]])).tolist(), n])
+        fit = sm.OLS(y.to_numpy(), design).fit(cov_type="cluster", cov_kwds={"groups": data.units})
+    return Estimate(*(100 * np.array([fit.params[-1], *fit.conf_int(1 - level)[-1]])).tolist(), n)
 
 
 def top_less_bottom(
@@ -223,19 +206,12 @@ def top_less_bottom(
         As for :func:`logistic`, or ``bins`` is wrong.
     """
     data = _regression("top_less_bottom", table, x, y, controls, within, unit, level)
-    if data.y.nunique() < 2:
-        return Estimate(np.nan, np.nan, np.nan, data.units.nunique())
     places = pd.qcut(data.x, integer("top_less_bottom: bins", bins, 2), labels=False, duplicates="drop")
     inner = pd.get_dummies(places[(places > 0) & (places < places.max())], dtype=float).reindex(data.index).fillna(0.0)
     data = data.assign(x=(places == places.max()).astype(float)).join(inner.add_prefix("bin"))
-    try:
-        design = _design(data, x)
-    except _NoEstimateError:
-        return Estimate(np.nan, np.nan, np.nan, data.units.nunique())
-    within_bin = data.x - data.x.groupby(data.strata).transform("mean")
-    fit = sm.OLS(data.y.to_numpy(), design).fit(cov_type="cluster", cov_kwds={"groups": data.units})
-    points = 100 * np.array([fit.params[-1], *fit.conf_int(1 - level)[-1]]) / within_bin.std(ddof=0)
-    return Estimate(*[*points.tolist(), data.units.nunique()])
+    each = _least_points(data, data.y, x, level)
+    sd = float((data.x - data.x.groupby(data.strata).transform("mean")).std(ddof=0)) or 1.0
+    return Estimate(each.value / sd, each.low / sd, each.high / sd, each.n)
 
 
 def layer_profile(
@@ -247,8 +223,8 @@ def layer_profile(
     x: str = "change",
     controls: Sequence[str] = ("prompt_tokens",),
     within: str | Sequence[str] = "shots",
-    n_boot: int = N_BOOT,
-    n_perm: int = N_PERM,
+    n_boot: int = resampling.N_BOOT,
+    n_perm: int = resampling.N_PERM,
     level: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -279,13 +255,14 @@ def layer_profile(
     first = id_change(rows, layer=0, **settings)  # raises if something is wrong with the rows
     layers = range(len(rows[rules.column(rule, eps)].iloc[0]))
     tables = [first, *(id_change(rows, layer=layer, **settings) for layer in layers[1:])]
-    xs = [numbers_in("layer_profile", table, x=x)[0] for table in tables]
-    (ys,) = numbers_in("layer_profile", first, y="correct")
-    strata, units = groups_in("layer_profile", first, within=within, unit="question")
-    estimates = bootstrap("layer_profile", mean_rhos(xs, ys, strata, units), units, n_boot, level, seed)
+    xs = [columns.numbers("layer_profile", table, x=x)[0] for table in tables]
+    (ys,) = columns.numbers("layer_profile", first, y="correct")
+    strata, units = columns.groups("layer_profile", first, within=within, unit="question")
+    statistic = resampling.mean_rhos(xs, ys, strata, units)
+    estimates = resampling.bootstrap("layer_profile", statistic, units, n_boot, level, seed)
     found = pd.DataFrame(estimates).drop(columns="null")
     found = found.rename(columns={"value": "estimate"}).rename_axis("layer").reset_index()
-    found["p"] = permute("layer_profile", xs, ys, strata, units, "two-sided", n_perm, seed)
+    found["p"] = resampling.permute("layer_profile", xs, ys, strata, units, "two-sided", n_perm, seed)
     effects = [logistic(table, x=x, controls=controls, within=within, level=level) for table in tables]
     for column, end in (("points", "value"), ("points_low", "low"), ("points_high", "high")):
         found[column] = [getattr(effect.points, end) for effect in effects]
@@ -365,15 +342,15 @@ def mediation(
     ValueError, TypeError
         As for :func:`logistic`, or the exposure does not vary.
     """
-    a, m, answers = numbers_in("mediation", table, exposure=exposure, mediator=mediator, y=y)
-    true_or_false("mediation", y, answers)
-    given = [standard(c) for column in controls for c in numbers_in("mediation", table, controls=column)]
-    (units,) = groups_in("mediation", table, unit=unit)
+    a, m, answers = columns.numbers("mediation", table, exposure=exposure, mediator=mediator, y=y)
+    columns.true_or_false("mediation", y, answers)
+    given = [columns.standard(column) for column in columns.controls("mediation", table, controls)]
+    (units,) = columns.groups("mediation", table, unit=unit)
     low, high = contrast or (a.min(), a.max())
     if a.min() == a.max() or low == high:
         raise ValueError(f"mediation: exposure is {exposure!r} from {low:g} to {high:g}, but two values were expected")
     a = (a - (low + high) / 2) / (high - low)  # now from -0.5 to 0.5
-    m, ones = standard(m), np.ones(len(a))
+    m, ones = columns.standard(m), np.ones(len(a))
 
     def effects(weights):
         slope = _least_squares(np.column_stack([ones, a, *given]), m, weights)[1]
@@ -389,7 +366,8 @@ def mediation(
         part = np.divide(end - between, end - start, out=np.full_like(end, np.nan), where=end != start)
         return np.stack([end - start, between - start, end - between, part])
 
-    total, direct, indirect, part = bootstrap("mediation", lambda w: effects(w[units]), units, n_boot, level, seed)
+    found = resampling.bootstrap("mediation", lambda w: effects(w[units]), units, n_boot, level, seed)
+    total, direct, indirect, part = found
     signs = [int(part.low > 0) - int(part.high < 0) for part in (total, direct, indirect)]
     if signs[0] == 0 or signs[1] * signs[2] < 0:
         part = Estimate(np.nan, np.nan, np.nan, part.n)
@@ -398,13 +376,11 @@ def mediation(
 
 def _regression(caller, table, x, y, controls, within, unit, level):
     """Check arguments; return a table with columns x, y, strata, units, and a numbered column for each control."""
-    check_level(caller, level)
-    if isinstance(controls, str):
-        raise TypeError(f"{caller}: controls is {controls!r}, but a sequence of columns was expected")
-    xs, ys = numbers_in(caller, table, x=x, y=y)
-    true_or_false(caller, y, ys)
-    strata, units = groups_in(caller, table, within=within, unit=unit)
-    given = {i: standard(*numbers_in(caller, table, controls=column)) for i, column in enumerate(controls)}
+    resampling.check_level(caller, level)
+    xs, ys = columns.numbers(caller, table, x=x, y=y)
+    columns.true_or_false(caller, y, ys)
+    strata, units = columns.groups(caller, table, within=within, unit=unit)
+    given = {i: columns.standard(one) for i, one in enumerate(columns.controls(caller, table, controls))}
     return pd.DataFrame({"x": xs, "y": ys, "strata": strata, "units": units} | given)
 
 
@@ -414,14 +390,14 @@ def _design(data, x, by_unit=False):
     if within.std(ddof=0) <= 1e-9 * data.x.abs().max():
         raise _NoEstimateError(f"{x} does not vary")
     dummies, controls = pd.get_dummies(data.strata, dtype=float), data.drop(columns=["x", "y", "strata", "units"])
-    columns = pd.concat([dummies, controls, within / within.std(ddof=0)], axis=1, ignore_index=True)
+    spanning = pd.concat([dummies, controls, within / within.std(ddof=0)], axis=1, ignore_index=True)
     if by_unit:
-        columns = columns - columns.groupby(data.units).transform("mean")
-    columns = columns.to_numpy()
+        spanning = spanning - spanning.groupby(data.units).transform("mean")
+    spanning = spanning.to_numpy()
     # An orthonormal basis spans the same space, and collinear controls do no harm.
-    basis, sizes, _ = np.linalg.svd(columns[:, :-1], full_matrices=False)
+    basis, sizes, _ = np.linalg.svd(spanning[:, :-1], full_matrices=False)
     basis = basis[:, sizes > 1e-9 * np.sqrt(len(data))]
-    rest = columns[:, -1] - basis @ (basis.T @ columns[:, -1])
+    rest = spanning[:, -1] - basis @ (basis.T @ spanning[:, -1])
     if rest.std() <= 1e-9:
         raise _NoEstimateError(f"{x} is determined by what is held fixed")
     return np.column_stack([np.sqrt(len(data)) * basis, rest])

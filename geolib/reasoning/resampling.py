@@ -1,26 +1,30 @@
-"""Estimates with intervals by bootstrap and permutation over questions, and checks of the tables they come from."""
+"""Estimates with intervals by bootstrap and permutation over questions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
+from geolib.checks import choice, integer
 from geolib.estimates import Estimate
 
 # How many samples an interval and a p-value stand on: enough that another seed changes no verdict (a test).
 N_BOOT, N_PERM = 20_000, 50_000
+Array = np.ndarray
+Arrays = Sequence[np.ndarray]
+Statistic = Callable[[Array], Array]  # of weights, shape=[units, samples], to shape=[numbers, samples]
 
 
 # Bootstrap and permutation. A sample of units is a column of weights: how often each was drawn. So all samples go
 # through NumPy together, and ranks need no sorting anew.
 
 
-def bootstrap(caller, statistic: Callable, units, n_boot, level, seed) -> list[Estimate]:
+def bootstrap(caller: str, statistic: Statistic, units: Array, n_boot: int, level: float, seed: int) -> list[Estimate]:
     """Estimates of a statistic that maps weights, shape=[units, samples], to shape=[numbers, samples]."""
-    _count(caller, "n_boot", n_boot)
+    integer(f"{caller}: n_boot", n_boot, 1)
     check_level(caller, level)
     n = int(units.max()) + 1
     value = statistic(np.ones((n, 1)))[:, 0]
@@ -31,7 +35,7 @@ def bootstrap(caller, statistic: Callable, units, n_boot, level, seed) -> list[E
     return [Estimate(float(v), float(a), float(b), n) for v, (a, b) in zip(value, ends, strict=True)]
 
 
-def _samples(n, n_boot, seed) -> Iterator[np.ndarray]:
+def _samples(n: int, n_boot: int, seed: int) -> Iterator[Array]:
     """Weights of n units in samples with replacement, shape=[units, samples], some samples at a time."""
     keep = isinstance(seed, int) and n * n_boot <= 2**25
     for counts in (_kept if keep else _drawn)(n, n_boot, seed):
@@ -39,11 +43,11 @@ def _samples(n, n_boot, seed) -> Iterator[np.ndarray]:
 
 
 @lru_cache(maxsize=2)  # many statistics of one table are asked of the same samples
-def _kept(n, n_boot, seed) -> list[np.ndarray]:
+def _kept(n: int, n_boot: int, seed: int) -> list[Array]:
     return list(_drawn(n, n_boot, seed))
 
 
-def _drawn(n, n_boot, seed) -> Iterator[np.ndarray]:
+def _drawn(n: int, n_boot: int, seed: int) -> Iterator[Array]:
     rng = np.random.default_rng(seed)
     size = max(1, 2**18 // n)
     for start in range(0, n_boot, size):
@@ -53,11 +57,13 @@ def _drawn(n, n_boot, seed) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(counts.T, dtype=np.min_scalar_type(counts.max()))
 
 
-def permute(caller, xs, y, strata, units, alternative, n_perm, seed) -> np.ndarray:
+def permute(
+    caller: str, xs: Arrays, y: Array, strata: Array, units: Array, alternative: str, n_perm: int, seed: int
+) -> Array:
     """p-value of every x, shape=[xs]."""
-    if alternative not in ("two-sided", "greater", "less"):
-        raise ValueError(f"{caller}: alternative is {alternative!r}, but two-sided, greater or less was expected")
-    _count(caller, "n_perm", n_perm)
+    side = {"two-sided": np.abs, "greater": np.positive, "less": np.negative}
+    choice(f"{caller}: alternative", alternative, *side)
+    integer(f"{caller}: n_perm", n_perm, 1)
     # Moving verdicts within a stratum leaves ranks and their spread alone: the statistic is a product of two vectors.
     left, x_varies = _unit_ranks(xs, strata)
     (right,), y_varies = _unit_ranks([y], strata)
@@ -76,12 +82,12 @@ def permute(caller, xs, y, strata, units, alternative, n_perm, seed) -> np.ndarr
         for start in range(0, n_perm, size):
             shuffled = rng.permuted(np.tile(np.arange(len(group)), (min(size, n_perm - start), 1)), axis=1)
             drawn[:, start : start + size] += what @ verdicts[shuffled].reshape(len(shuffled), -1).T
-    side = {"two-sided": np.abs, "greater": np.positive, "less": np.negative}[alternative]
-    extreme = side(drawn) >= side(found)[:, None] - 1e-9  # equal sums may differ in their last digits
+    drawn, least = side[alternative](drawn), side[alternative](found)[:, None]
+    extreme = drawn >= least - 1e-9  # equal sums may differ in their last digits
     return np.where(np.isnan(found), np.nan, (extreme.sum(axis=1) + 1) / (n_perm + 1))
 
 
-def mean_rhos(xs, y, strata, units) -> Callable:
+def mean_rhos(xs: Arrays, y: Array, strata: Array, units: Array) -> Statistic:
     """Spearman's rho of y with every x within each stratum, averaged with the rows as weights.
 
     A statistic of weights, shape=[xs, samples]; NaN where nothing varies. Weights are whole and ranks halves, so that
@@ -113,13 +119,13 @@ def mean_rhos(xs, y, strata, units) -> Callable:
     return statistic
 
 
-def _sums_to(into, of=None, n=None) -> csr_array:
+def _sums_to(into: Array, of: Array | None = None, n: int | None = None) -> csr_array:
     """Return the matrix that adds row ``of[i]`` to row ``into[i]``; by default every row."""
     of = np.arange(len(into)) if of is None else of
     return csr_array((np.ones(len(into)), (into, of)), shape=(into.max() + 1, n or len(into)))
 
 
-def partial_rhos(x, y, controls, strata, units) -> Callable:
+def partial_rhos(x: Array, y: Array, controls: Arrays, strata: Array, units: Array) -> Statistic:
     """Partial rank correlation within each stratum, averaged with the rows as weights, as a statistic of weights."""
     parts, n_units, k = [], int(units.max()) + 1, 2 + len(controls)
     for rows in (np.flatnonzero(strata == stratum) for stratum in range(strata.max() + 1)):
@@ -145,13 +151,13 @@ def partial_rhos(x, y, controls, strata, units) -> Callable:
     return statistic
 
 
-def mean_of(values, units) -> Callable:
+def mean_of(values: Array, units: Array) -> Statistic:
     """Mean of some values, as a statistic of weights."""
     sums, sizes = np.bincount(units, values), np.bincount(units)
     return lambda weights: (sums @ weights / (sizes @ weights))[None]
 
 
-def _ranks(tied, n) -> tuple[np.ndarray, np.ndarray]:
+def _ranks(tied: Array, n: Array) -> tuple[Array, Array]:
     """Rank of each distinct value less the mean rank, from its weight, and the spread of the ranks."""
     ranks = np.cumsum(tied, axis=0)
     ranks -= tied / 2
@@ -161,7 +167,7 @@ def _ranks(tied, n) -> tuple[np.ndarray, np.ndarray]:
     return ranks, tied.sum(axis=0)
 
 
-def _unit_ranks(columns, strata) -> tuple[np.ndarray, np.ndarray]:
+def _unit_ranks(columns: Arrays, strata: Array) -> tuple[Array, Array]:
     """Ranks within each stratum, centred and of norm 1 there, and where they vary; both shape=[columns, rows]."""
     ranks = pd.DataFrame(np.transpose(columns)).groupby(strata).rank()
     ranks -= ranks.groupby(strata).transform("mean")
@@ -169,66 +175,7 @@ def _unit_ranks(columns, strata) -> tuple[np.ndarray, np.ndarray]:
     return (ranks / norms.where(norms > 0, 1)).to_numpy().T, (norms > 0).to_numpy().T
 
 
-# What is given
-
-
-def numbers_in(caller, table, **columns) -> list[np.ndarray]:
-    """Columns of finite numbers, each named by its argument."""
-    there(caller, table, **columns)
-    found = []
-    for name, column in columns.items():
-        try:
-            values = table[column].to_numpy(dtype=float)
-        except (TypeError, ValueError):
-            raise TypeError(f"{caller}: {name} is {column!r}, which holds no numbers") from None
-        missing = np.count_nonzero(~np.isfinite(values))
-        if missing:
-            raise ValueError(f"{caller}: {name} is {column!r}, which is not finite in {missing} of {len(values)} rows")
-        found.append(values)
-    return found
-
-
-def groups_in(caller, table, **columns) -> list[np.ndarray]:
-    """Rows with the same values share a number, from 0 on, in the order of the values."""
-    found = []
-    for name, given in columns.items():
-        keys = [given] if isinstance(given, str) else list(given)
-        for key in keys:
-            there(caller, table, **{name: key})
-            if table[key].isna().any():
-                raise ValueError(f"{caller}: {name} is {key!r}, which is missing in {table[key].isna().sum()} rows")
-        groups = table.groupby(keys, observed=True).ngroup() if keys else np.zeros(len(table), dtype=int)
-        found.append(np.asarray(groups))
-    return found
-
-
-def there(caller, table, **columns):
-    """Check that the table has rows and the columns."""
-    if len(table) == 0:
-        raise ValueError(f"{caller}: the table has no rows")
-    for name, column in columns.items():
-        if column not in table:
-            raise ValueError(f"{caller}: {name} is {column!r}, but the table's columns are {', '.join(table)}")
-
-
-def true_or_false(caller, name, values):
-    """Check that y holds nothing but 0 and 1."""
-    other = values[~np.isin(values, (0, 1))]
-    if len(other):
-        raise ValueError(f"{caller}: y is {name!r}, which holds {other[0]:g}, but true and false were expected")
-
-
-def _count(caller, name, value):
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{caller}: {name} is {value!r}, but a whole number from 1 on was expected")
-
-
-def check_level(caller, level):
+def check_level(caller: str, level: float) -> None:
     """Check a level of confidence."""
     if not isinstance(level, Real) or not 0 < level < 1:
         raise ValueError(f"{caller}: level is {level!r}, but a number between 0 and 1 was expected")
-
-
-def standard(values) -> np.ndarray:
-    """In standard deviations from the mean; zeros where nothing varies."""
-    return (values - values.mean()) / (values.std() or 1)

@@ -8,24 +8,24 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from geolib.checks import above_zero, integer, one_line
+from geolib.checks import above_zero, integer, integers, one_line
 from geolib.dimension.architectures import check_model, layer_count
 from geolib.dimension.batches import changed_rules
 from geolib.dimension.lm import check_fit
 from geolib.dimension.rules import RULES, SHIPPED, check_eps
 from geolib.dimension.texts import text_ids
+from geolib.fingerprint import check_storable, fingerprint
 from geolib.reasoning.answers import Answerer, Settings, ends, room, stops
 from geolib.reasoning.decode import RefusedError
 from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition, frame_and_place, slot_ids
 from geolib.reasoning.questions import Question
-from geolib.store import check_storable, fingerprint, run_in_parts
+from geolib.store import run_in_parts
 from geolib.typing import Engine, Model, Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Sweep:
     store : path, optional
         Folder of finished batches (Parquet). A run over the same store continues where the last one stopped, and
         computes nothing twice; several processes may share it. A row's key covers everything that changes the function
-        that the model computes (:func:`geolib.store.fingerprint`); a model with hooks, which no key can cover, is
+        that the model computes (:mod:`geolib.fingerprint`); a model with hooks, which no key can cover, is
         refused. Tokenizers that make the same tokens of a prompt, and end answers in the same way, count as equal.
     engine : Engine, optional
         What answers: a :class:`~geolib.experiments.cluster.Cluster` answers with its workers; by default ``model``.
@@ -133,10 +133,12 @@ class Sweep:
         object.__setattr__(self, "seed", integer("Sweep: seed", self.seed, -math.inf))
         check_eps("Sweep", self.eps, distinct=True)
         self._check_sharpness()
-        if len({example.text for example in self.examples}) < len(self.examples):
-            raise ValueError("Sweep: examples holds the same text twice, but distinct ones were expected")
-        if len({question.index for question in self.questions}) < len(self.questions):
-            raise ValueError("Sweep: questions holds the same index twice, but distinct ones were expected")
+        _distinct("Sweep: examples", "text", [example.text for example in self.examples])
+        _distinct("Sweep: questions", "index", [question.index for question in self.questions])
+        if self.only_wrong and Condition() not in self._conditions:
+            raise ValueError(
+                "Sweep: only_wrong is True, but 0 among shots, or Condition() among conditions, was expected with it"
+            )
         shown = {example.text for condition in self._conditions for example in condition.examples}
         both = {question.text for question in self.questions} & shown
         if both:
@@ -155,28 +157,17 @@ class Sweep:
         object.__setattr__(self, "sharpness", factors or None)
 
     def _check_shots(self):
-        if len(self.shots) == 0 or any(isinstance(k, bool) or not isinstance(k, Integral) or k < 0 for k in self.shots):
-            raise ValueError(f"Sweep: shots is {self.shots!r}, but integers of at least 0 were expected")
+        integers("Sweep: shots", self.shots, 0)
         if max(self.shots) > len(self.examples):
             given, most = max(self.shots), len(self.examples)
             raise ValueError(f"Sweep: shots has {given}, but at most {most}, as many as examples, was expected")
-        if len(set(self.shots)) < len(self.shots):
-            raise ValueError(f"Sweep: shots is {self.shots!r}, but distinct numbers were expected")
-        if self.only_wrong and 0 not in self.shots:
-            raise ValueError(f"Sweep: shots is {self.shots!r}, but with only_wrong 0 was expected among them")
+        _distinct("Sweep: shots", "number", self.shots)
 
     def _check_conditions(self):
         if self.examples:
             raise ValueError("Sweep: conditions and examples are both given, but one of them was expected")
         labels = [(c.name, c.example_set, c.shots, c.seed) for c in self.conditions]
-        if len(set(labels)) < len(labels):
-            raise ValueError(
-                "Sweep: conditions holds two of one name, example set, shots and seed, but distinct ones were expected"
-            )
-        if self.only_wrong and Condition() not in self.conditions:
-            raise ValueError(
-                "Sweep: conditions lacks Condition(), without examples, but with only_wrong it was expected"
-            )
+        _distinct("Sweep: conditions", "name, example set, shots and seed", labels)
 
     @property
     def _conditions(self) -> list[Condition]:
@@ -245,14 +236,10 @@ class Sweep:
         return list(check_eps("Sweep", self.eps))
 
     @property
-    def _ends(self) -> list[int]:
-        """Tokens that end an answer."""
-        return ends(getattr(self.model, "generation_config", None), self.tokenizer)
-
-    @property
-    def _stops(self) -> tuple[str, ...]:
-        """Texts that end an answer."""
-        return stops(getattr(self.model, "generation_config", None), self.tokenizer)
+    def _endings(self) -> dict[str, Any]:
+        """Tokens that end an answer, and texts that do."""
+        config = getattr(self.model, "generation_config", None)
+        return {"ends": ends(config, self.tokenizer), "stops": stops(config, self.tokenizer)}
 
     def _prompts(self, condition: Condition, questions: Sequence, model_hash: str, skipped: list) -> list[dict]:
         """Prompt of every question with its key: a hash of everything that determines its row."""
@@ -284,29 +271,22 @@ class Sweep:
         if changed or len(RULES) < len(SHIPPED):
             settings.append({"rules": {name: changed.get(name) for name in sorted(RULES)}})
         # The end tokens of the configuration are already in the model's hash.
-        if self._ends != ends(self.model.config.get_text_config()):
-            settings.append({"ends": self._ends})
+        own_ends, own_stops = self._endings.values()
+        if own_ends != ends(self.model.config.get_text_config()):
+            settings.append({"ends": own_ends})
         # The stop texts that belong to the form of the prompt (turns or plain text) follow from its tokens.
         (plain,) = text_ids("frame", self.tokenizer, ["\nAnswer:"])
-        if self._stops != (_PLAIN if ids[-len(plain) :] == plain else ()):
-            settings.append({"stops": self._stops})
+        if own_stops != (_PLAIN if ids[-len(plain) :] == plain else ()):
+            settings.append({"stops": own_stops})
         return hashlib.sha256(json.dumps(settings, default=lambda number: number.item()).encode()).hexdigest()
 
     def _answer(self, prompts: list[dict], model_hash: str, failed: list[dict]) -> pd.DataFrame:
         """Rows of the prompts, in the order of the prompts, from the store or the model."""
         longest = max(prompts, key=lambda prompt: len(prompt["before"]) + len(prompt["rest"]))
-        settings = Settings(
-            eps=self._thresholds,
-            max_new_tokens=self.max_new_tokens,
-            temperature=self.temperature,
-            seed=self.seed,
-            sharpness=self.sharpness,
-            watched=self.watched,
-            model_sha256=model_hash,
-            probe=(*longest["before"], *longest["rest"]),
-            ends=self._ends,
-            stops=self._stops,
-        )
+        same = ("max_new_tokens", "temperature", "seed", "sharpness", "watched")
+        given = {name: getattr(self, name) for name in same} | self._endings
+        probe = (*longest["before"], *longest["rest"])
+        settings = Settings(eps=self._thresholds, model_sha256=model_hash, probe=probe, **given)
         answer, errors = Answerer(self.model, self.tokenizer, settings), {}
         known = run_in_parts(
             list(self._batches(prompts)),
@@ -370,6 +350,11 @@ def _several(name: str, values: Any, kind: type) -> tuple:
     if wrong := [type(value).__name__ for value in values if not isinstance(value, kind)]:
         raise TypeError(f"{name} holds a {wrong[0]}, but {kind.__name__}s were expected")
     return values
+
+
+def _distinct(name: str, what: str, keys: Sequence) -> None:
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"{name} holds the same {what} twice, but distinct ones were expected")
 
 
 def _number(name: str, value: Any, *, zero: bool = False) -> int | float:

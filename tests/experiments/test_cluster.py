@@ -9,6 +9,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from faults import Node
 from faulty import FAULTS, load_faulty
 from tiny_folder import save_tiny
 
@@ -47,8 +48,16 @@ def loaded(folder):
 
 
 @pytest.fixture(scope="module")
-def cluster(folder):
-    with Cluster(str(folder), workers=2) as cluster:
+def address(one_machine):
+    """A cluster that is there; those who name no address start one of their own."""
+    with Node("--head", cpus=4) as head:
+        yield head.address
+
+
+@pytest.fixture(scope="module")
+def cluster(folder, address):
+    """Two workers, which fail at questions that hold a mark, and at no others."""
+    with Cluster(partial(load_faulty, str(folder)), workers=2, address=address) as cluster:
         yield cluster
     assert not workers()
 
@@ -98,11 +107,11 @@ def test_another_model_is_refused(cluster, tmp_path):
         sweep(save_tiny(tmp_path / "other", seed=1), engine=cluster)
 
 
-def test_questions_that_always_fail_are_set_aside(folder, loaded, tmp_path, caplog):
+def test_questions_that_always_fail_are_set_aside(cluster, loaded, tmp_path, caplog):
     """Also one that takes its worker with it; all others are answered as ever."""
     poisoned = [Question(f"Ann has {mark} pens. Pens?", 1.0, 90 + i) for i, mark in enumerate(FAULTS)]
     settings = {"questions": [*QUESTIONS, *poisoned], "shots": (0,), "store": tmp_path}
-    with Cluster(partial(load_faulty, str(folder)), workers=2) as cluster, caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING):
         rows = sweep(loaded, engine=cluster, **settings)
     errors = {failed["question"]: failed["error"] for failed in rows.attrs["failed"]}
     assert errors == {
@@ -116,14 +125,15 @@ def test_questions_that_always_fail_are_set_aside(folder, loaded, tmp_path, capl
     assert rows.response.tolist() == alone.response.tolist()
 
 
-def test_a_model_that_is_not_there(tmp_path):
+def test_a_model_that_is_not_there(tmp_path, address, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", address)
     with Cluster(str(tmp_path / "none"), workers=1) as cluster, pytest.raises(ClusterError, match="none"):
         cluster.room()
 
 
-def test_more_cores_than_there_are(folder):
-    message = "no worker has started in 3 s"
-    with Cluster(str(folder), threads=10_000, patience=3) as cluster, pytest.raises(ClusterError, match=message):
+def test_more_cores_than_there_are(folder, address):
+    message, settings = "no worker has started in 3 s", {"threads": 10_000, "patience": 3, "address": address}
+    with Cluster(str(folder), **settings) as cluster, pytest.raises(ClusterError, match=message):
         cluster.room()
 
 

@@ -383,7 +383,7 @@ YES = as_verdict(True, True)
         (([], []), {}, ValueError, "first holds 0 and second 0, but equal numbers above 0 were expected"),
         (([YES], [None]), {}, TypeError, "second[0] is None, but a Verdict was expected"),
         (([True], [YES]), {}, TypeError, "first[0] is True, but a Verdict was expected"),
-        (([YES], [YES]), {"of": "kind"}, ValueError, 'of is \'kind\', but "correct" or "redundant" was expected'),
+        (([YES], [YES]), {"of": "kind"}, ValueError, "of is 'kind', but 'correct' or 'redundant' was expected"),
     ],
 )
 def test_errors_of_agreement(arguments, settings, error, message):

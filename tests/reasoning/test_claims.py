@@ -15,6 +15,7 @@ from geolib.reasoning import (
     id_change,
     load_run,
     question_facts,
+    said_of,
     same_question,
     verdicts,
 )
@@ -71,6 +72,40 @@ def test_in_a_line():
     assert verdicts(table) == "absent: a, x; b, x. agrees: a, y"
     assert verdicts(table[:2]) == "absent: all 2 readings"
     assert verdicts(table[:1]) == "absent: a, x"
+
+
+# What a chapter hands to the page of all claims, as the chapters' own three functions wrote it.
+
+FOUR = {
+    "one": Estimate(0.3, 0.1, 0.5, 9),
+    "two": Estimate(-0.2, -0.35, -0.05, 9),
+    "three": Estimate(0.25, 0.004, 0.5, 9),
+    "four": Estimate(0.1, -0.2, 0.4, 9),
+}
+
+
+def test_a_chapter_says_a_word_for_each_estimate():
+    status, evidence = said_of(FOUR, 1, 0.1, "rank correlation", "toy blocks")
+    assert status == "agrees (one); disagrees (two); agrees (three); undecided (four)"
+    assert evidence == (
+        "rank correlation +0.30 [+0.10, +0.50], -0.20 [-0.35, -0.05], +0.25 [+0.00, +0.50], +0.10 [-0.20, +0.40]; "
+        "toy blocks"
+    )
+
+
+def test_a_chapter_names_those_of_one_verdict_together():
+    status, evidence = said_of(FOUR, 1, 0.1, "slope:", "toys", together=True)
+    assert status == "agrees (one; three); disagrees (two); undecided (four)"
+    assert evidence == said_of(FOUR, 1, 0.1, "slope:", "toys")[1]
+    agreed = {name: FOUR[name] for name in ("one", "three")}
+    assert said_of(agreed, 1, 0.1, "slope:", "toys", together=True)[0] == "agrees (each)"
+    assert said_of(FOUR, -1, 0.1, "slope:", "toys", together=True)[0] == (
+        "disagrees (one; three); agrees (two); undecided (four)"
+    )
+
+
+def test_the_smallest_effect_counts_in_what_a_chapter_says():
+    assert said_of({"two": FOUR["two"]}, -1, 0.4, "slope", "toys")[0] == "absent (two)"
 
 
 def test_an_unknown_claim():

@@ -237,15 +237,19 @@ def test_conditions_are_frozen_and_compare():
 @pytest.mark.parametrize(
     ("attributes", "error", "message"),
     [
-        ({"kind": "noise"}, ValueError, "kind is 'noise', but one of examples, random, shuffled, prose was expected"),
+        (
+            {"kind": "noise"},
+            ValueError,
+            "kind is 'noise', but 'examples' or 'random' or 'shuffled' or 'prose' was expected",
+        ),
         ({"examples": ["How many?"]}, TypeError, "examples is ['How many?'], but a sequence of Question was expected"),
         ({"examples": 3}, TypeError, "examples is 3, but a sequence of Question was expected"),
         ({"lead": 3}, TypeError, "lead is a int, but text was expected"),
         ({"hint": "a\nb"}, ValueError, r"hint is 'a\nb', but one line without outer spaces was expected"),
         ({"lead": "a \ud800"}, ValueError, r"lead holds '\ud800', but whole characters were expected"),
-        ({"seed": -1}, ValueError, "seed is -1, but an integer of at least 0 was expected"),
-        ({"seed": 0.5}, ValueError, "seed is 0.5, but an integer of at least 0 was expected"),
-        ({"example_set": True}, ValueError, "example_set is True, but an integer of at least 0 was expected"),
+        ({"seed": -1}, ValueError, "seed is -1, but at least 0 was expected"),
+        ({"seed": 0.5}, TypeError, "seed is 0.5, but an integer was expected"),
+        ({"example_set": True}, TypeError, "example_set is True, but an integer was expected"),
         (
             {"worked": True, "examples": [WORKED[0], EXAMPLES[1]]},
             ValueError,

@@ -224,5 +224,5 @@ def test_profiles(profile, monkeypatch, tmp_path):
 
 def test_no_such_profile():
     for profile in ("slow", "Full", None, ["full"]):
-        with pytest.raises(ValueError, match=r"^few_shot_sweep: profile is .*, but one of quick, full was expected"):
+        with pytest.raises(ValueError, match=r"^few_shot_sweep: profile is .*, but 'quick' or 'full' was expected"):
             few_shot_sweep(None, None, LIKE_GSM8K_ZERO, profile=profile)

@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 
 from geolib.models import MissingFileError
-from geolib.reasoning import questions as module
+from geolib.reasoning import sources as module
 from geolib.reasoning.generated import generate_questions
-from geolib.reasoning.questions import Question, available_questions, load_questions
+from geolib.reasoning.questions import Question
+from geolib.reasoning.sources import available_questions, load_questions
 
 GOOD = '{"question": "How many?", "answer": 48.0}\n{"question": "Wie viele Füße?", "answer": 2}\n'
 HOMES = dict(module.SOURCES)
@@ -77,7 +78,7 @@ def test_worked_solutions(write):
 
 @pytest.mark.parametrize(
     ("answer", "error"),
-    [("4", TypeError), (None, TypeError), (True, ValueError), (math.nan, ValueError), (10**400, ValueError)],
+    [("4", TypeError), (None, TypeError), (True, TypeError), (math.nan, ValueError), (10**400, ValueError)],
 )
 def test_an_answer_is_a_finite_number(answer, error):
     with pytest.raises(error, match=r"^Question: answer is .*, but a finite number was expected$"):
@@ -144,7 +145,7 @@ def test_line_separators_inside_a_text_end_no_line(write):
         ('{"question": "How many?", "answer": 48', "line 2, is not JSON"),
         ("[" * 100_000, "line 2, is not JSON"),
         ("9" * 10_000, "line 2, is not JSON"),
-        ("[1, 2]", 'line 2, is [1, 2], but an object with "question" and "answer" was expected'),
+        ("[1, 2]", 'line 2, is [1, 2], but an object like {"question": "...", "answer": 48} was expected'),
         ('{"answer": 48}', "line 2: question is null, but a text was expected"),
         ('{"question": "  ", "answer": 48}', 'line 2: question is "  ", but a text was expected'),
         ('{"question": 7, "answer": 48}', "line 2: question is 7, but a text was expected"),
@@ -175,7 +176,8 @@ def test_empty_files(write, content):
     path = write(content)
     with pytest.raises(ValueError) as raised:
         load_questions(path)
-    assert str(raised.value) == f"load_questions: {path} is empty, but JSON lines of question and answer were expected"
+    like = '{"question": "...", "answer": 48}'
+    assert str(raised.value) == f"load_questions: {path} is empty, but JSON lines like {like} were expected"
 
 
 def test_a_missing_path_and_a_folder(tmp_path):
@@ -297,7 +299,7 @@ def test_generated_questions_stand_in(caplog):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"source": "a"}, ValueError, """source is 'a', but "gsm8k-zero", "gsm8k-train" or "generated" was expected"""),
+        ({"source": "a"}, ValueError, "source is 'a', but 'gsm8k-zero' or 'gsm8k-train' or 'generated' was expected"),
         ({"path": 3}, TypeError, "path is 3, but a file's name was expected"),
         (
             {"path": "a", "source": "generated"},

@@ -383,9 +383,9 @@ def test_bad_tables(function):
     if function is not permutation_test:
         cases.append((ValueError, "level is 95, but a number between 0 and 1", table, {"level": 95}))
     if function in (association, mediation):
-        cases.append((ValueError, "n_boot is 0, but a whole number from 1 on", table, {"n_boot": 0}))
+        cases.append((ValueError, "n_boot is 0, but at least 1 was expected", table, {"n_boot": 0}))
     if function is permutation_test:
-        cases.append((ValueError, "n_perm is 1.5, but a whole number from 1 on", table, {"n_perm": 1.5}))
+        cases.append((TypeError, "n_perm is 1.5, but an integer was expected", table, {"n_perm": 1.5}))
     for error, message, bad, settings_ in cases:
         with pytest.raises(error, match=f"^{function.__name__}: {message}"):
             function(bad, **settings_)

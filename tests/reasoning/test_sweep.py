@@ -198,12 +198,12 @@ def test_a_killed_sweep_goes_on(tiny, tmp_path, monkeypatch):
     ("settings", "message"),
     [
         ({"questions": []}, "questions is empty"),
-        ({"shots": ()}, r"shots is \(\)"),
-        ({"shots": (-1,)}, r"shots is \(-1,\), but integers of at least 0"),
-        ({"shots": (True,)}, r"shots is \(True,\)"),
-        ({"shots": (1, 1)}, r"shots is \(1, 1\), but distinct"),
+        ({"shots": ()}, "shots is empty, but at least one integer was expected"),
+        ({"shots": (-1,)}, r"shots\[0\] is -1, but at least 0 was expected"),
+        ({"shots": (True,)}, r"shots\[0\] is True, but an integer was expected"),
+        ({"shots": (1, 1)}, "shots holds the same number twice, but distinct"),
         ({"shots": (4,)}, "shots has 4, but at most 3, as many as examples"),
-        ({"shots": (1,), "only_wrong": True}, r"shots is \(1,\), but with only_wrong 0 was expected"),
+        ({"shots": (1,), "only_wrong": True}, "only_wrong is True, but 0 among shots, or"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"examples": QUESTIONS[:2]}, "examples has 2 of the questions, but none"),
@@ -213,15 +213,18 @@ def test_a_killed_sweep_goes_on(tiny, tmp_path, monkeypatch):
         ({"temperature": float("nan")}, "temperature holds nan, but finite"),
         ({"sharpness": {3: 0}}, "sharpness of layer 3 is 0, but a number above 0 was expected"),
         ({"conditions": [Condition()]}, "conditions and examples are both given"),
-        ({"conditions": [Condition()] * 2, "examples": ()}, "conditions holds two of one name"),
+        (
+            {"conditions": [Condition()] * 2, "examples": ()},
+            "conditions holds the same name, example set",
+        ),
         (
             {"conditions": [HINTED], "examples": (), "only_wrong": True},
-            r"conditions lacks Condition\(\), without examples",
+            r"only_wrong is True, but 0 among shots, or Condition\(\) among conditions, was",
         ),
     ],
 )
 def test_bad_settings(settings, message):
-    with pytest.raises(ValueError, match=f"^Sweep: {message}") as info:
+    with pytest.raises((ValueError, TypeError), match=f"^Sweep: {message}") as info:
         small(None, None, **settings)
     assert "\n" not in str(info.value)
 

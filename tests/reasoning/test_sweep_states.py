@@ -40,12 +40,14 @@ from geolib.dimension import (
     mlp_reach,
 )
 from geolib.dimension.rules import Rule
+from geolib.fingerprint import fingerprint
 from geolib.reasoning import Condition, Question, Sweep, build_prompt, generate_questions
 from geolib.reasoning.answers import Answerer, Settings
 from geolib.reasoning.decode import SharedPrefix
-from geolib.store import fingerprint
 from tests.tiny import TINY
 
+# A small model is made and asked in nearly every one.
+pytestmark = pytest.mark.whole
 QUESTIONS = generate_questions(6, seed=3)
 SIZES = TINY | {"vocab_size": 300, "max_position_embeddings": 1024, "bos_token_id": 256, "eos_token_id": 258}
 CHAT = (
@@ -85,7 +87,6 @@ def same(rows, other):
 # What is refused
 
 
-@pytest.mark.whole
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
@@ -366,6 +367,7 @@ def test_an_answer_ends_at_a_stop_of_any_number_of_tokens(said, ends):
     tokens = tokenizer(template=None)
     answerer = Answerer(tiny(), tokens, Settings(
         eps=[0.1], max_new_tokens=40, temperature=0, seed=0, sharpness=None, watched=(), model_sha256="", probe=(),
+        ends=(), stops=("\n\n", "\nQuestion:"),
     ))  # fmt: skip
     ids = tokens(said).input_ids
     seen = [answerer._stopped(ids[:n]) for n in range(1, len(ids) + 1)]

@@ -59,7 +59,7 @@ def test_without_git_two_are_drawn_all_the_same(tmp_path):
 
 def test_no_such_notebook(capsys):
     assert main(["alone", "notebooks/none"]) == 1
-    assert capsys.readouterr().err == "alone: notebooks/none is no notebook of book/_toc.yml\n"
+    assert capsys.readouterr().err == "alone: notebooks/none was given, but a notebook of book/_toc.yml was expected\n"
 
 
 def test_the_list_of_versions_leaves_torch_to_the_constraints():

@@ -111,7 +111,7 @@ def test_says_what_fails_where_it_should_not(tmp_path, old, new, problems):
         ("grade_id: add-check", "grade_id: add", "grade_id is 'add'"),
         ("grade_id: add-check, ", "", "grade_id is None"),
         ("points: 2", "marks: 2", "nbgrader has 'marks'"),
-        ("### BEGIN SOLUTION", "", "add holds no solution"),
+        ("### BEGIN SOLUTION", "", "add has no BEGIN SOLUTION"),
     ],
 )
 def test_refuses_a_source_that_makes_no_assignment(tmp_path, old, new, named):

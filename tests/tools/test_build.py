@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from small_book import FIRST, SECOND, lay_out, write
 
-from geolib import figures, interactive
+from geolib import estimates, figures, interactive
 from tools import check, home, render, stage, theme
 from tools import execute as run
 from tools.__main__ import main
@@ -157,8 +157,12 @@ def test_a_chapter_whose_runs_are_not_there_is_left_out_and_says_so(root, monkey
     monkeypatch.setenv("GEOLIB_RESULTS", str(other))
     write(root, "runs: [bare, ablations]\n", first=FIRST.replace("print(profile", "raise SystemExit(profile"))
     write(root, second=SECOND + "\nSee {numref}`fig-one`.\n")
-    assert main(["build", "--root", str(root)]) == 0, capsys.readouterr().err
-    assert "notebooks/first: left out, for want of the runs ablations" in capsys.readouterr().out
+    for _ in range(2):  # the second finds nothing to do
+        assert main(["build", "--root", str(root)]) == 0, capsys.readouterr().err
+        printed = capsys.readouterr().out
+        assert "notebooks/first: left out, for want of the runs ablations" in printed
+        assert "npm ci --prefix book" in printed, "without MathJax the build says so and goes on"
+    assert "pages unchanged" in printed
     said = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page_of(root)))
     assert "does not hold what this chapter reads (geolib sweep --run ablations makes it)" in said
     assert "A square, as in" in said
@@ -224,9 +228,73 @@ def test_an_interrupted_build_exits_with_130_and_leaves_no_half(root):
     assert copies == ["first"]
 
 
-def test_without_mathjax_the_build_says_so_and_goes_on(root, capsys):
-    assert stage._mathjax(root / "book") is None
-    assert "npm ci --prefix book" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("book/_toc.yml", "book/_static/new.css", "book/repository.yml", "book/results/sweep.parquet"),
+        *("notebooks/first.md", "notebooks/first.ipynb", "notebooks/picture.png", "constraints.txt"),
+        *("geolib/cli.py", "tools/theme.py", "data/gsm8k_zero.jsonl", "other/bare.parquet"),
+        f"book/node_modules/mathjax/{stage.MATHJAX}",
+    ],
+)
+def test_a_change_of_what_pages_are_made_from_is_seen(root, monkeypatch, path):
+    for folder in ("data", "other", "geolib", "tools"):
+        (root / folder).mkdir()
+    monkeypatch.setattr(render, "ROOT", root)
+    monkeypatch.setenv("GEOLIB_DATA", str(root / "data"))
+    monkeypatch.setenv("GEOLIB_RESULTS", str(root / "other"))
+    before, times = render.sources(root, "quick")
+    assert (before, times) == render.sources(root, "quick")
+    old = (root / path).read_text() if (root / path).exists() else ""
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(f"{old}\n")
+    assert render.sources(root, "quick")[0] != before
+    (root / path).write_text(old)
+    assert render.sources(root, "quick") != (before, times), "it was changed and put back while pages were made"
+
+
+def test_what_is_linked_is_seen_and_a_link_to_nothing_is_not(root, tmp_path_factory):
+    before, shared = render.sources(root, "quick"), tmp_path_factory.mktemp("shared")
+    (root / "notebooks" / ".#first.md").symlink_to("nobody@nowhere")
+    assert render.sources(root, "quick") == before
+    (root / "book" / "_static" / "shared").symlink_to(shared)
+    (shared / "new.css").write_text("p {}")
+    assert render.sources(root, "quick") != before
+
+
+def test_what_is_made_and_what_is_set_is_seen_too(root, monkeypatch, tmp_path_factory):
+    before = render.sources(root, "quick")
+    (root / "book" / "readme.png").write_text("made")
+    (root / "book" / "_build").mkdir()
+    assert render.sources(root, "quick") == before
+    assert render.sources(root, "full") != before
+    monkeypatch.setattr(os, "cpu_count", lambda: 99)
+    assert before != (one := render.sources(root, "quick")), "the page of timings names the cores"
+    (tmp_path_factory.mktemp("site") / "sphinx-99.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path_factory.getbasetemp() / "site0")
+    assert one != (two := render.sources(root, "quick")), "another version is installed"
+    monkeypatch.setenv("GEOLIB_CACHE", "elsewhere")
+    assert two != render.sources(root, "quick")
+
+
+def test_the_shells_help_is_the_same_in_any_terminal(monkeypatch):
+    helps = set()
+    for columns in ("60", "200"):
+        monkeypatch.setenv("COLUMNS", columns)
+        helps.add(stage._shell_help())
+    assert len(helps) == 1
+
+
+@pytest.mark.parametrize("path", ["html/notebooks/a.html", "stage/a.ipynb", "executed/quick/notebooks/a.1.ipynb"])
+def test_damage_to_what_was_made_is_seen(tmp_path, path):
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text("a page")
+    before = render.stamp("sources", tmp_path, "quick")
+    assert before != render.stamp("other sources", tmp_path, "quick")
+    (tmp_path / path).write_text("a rage")
+    assert before != render.stamp("sources", tmp_path, "quick")
+    (tmp_path / path).unlink()
+    assert before != render.stamp("sources", tmp_path, "quick")
 
 
 @pytest.mark.parametrize(
@@ -370,7 +438,8 @@ def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):
         shutil.copy(ROOT / "book" / name, root / "book")
     if local:
         (root / "book" / "node_modules").symlink_to(ROOT / "book" / "node_modules")
-    drawn = 'from geolib import figures\nfigures.profiles({"": {"a": [1, 2]}})'
+    drawn = "from geolib import estimates, figures\ntable = estimates.by_layer({'a': [1, 2]}, 'line')\n"
+    drawn += "figures.lines(table, x='layer', color='line', xlabel='', ylabel='')"
     write(root, first=re.sub('import base64.*?CC["]\\)\\)\\n', f"{drawn}\n", FIRST, flags=re.DOTALL))
     assert main(["build", "--root", str(root)]) == 0, capsys.readouterr().err
     html = root / "book" / "_build" / "html"
@@ -411,6 +480,13 @@ def test_renders_a_book_that_asks_nothing_of_the_network(root, capsys):
     said = capsys.readouterr().out
     assert re.search(r"notebooks/first: cached \(\d+\.\d s when run\)", said)
     assert "pages unchanged" in said
+    assert (html / "index.html").stat().st_mtime_ns == before
+    second.unlink()
+    assert main(["build", "--root", str(root)]) == 0
+    assert "pages rendered" in capsys.readouterr().out
+    assert second.exists()
+
+    before = (html / "index.html").stat().st_mtime_ns
     (root / "book" / "bibliography.md").write_text("# Bibliography\n\n{ref}`nowhere`\n\n```{bibliography}\n```\n")
     assert main(["build", "--root", str(root)]) == 1, "a warning is an error"
     assert "bibliography.md:3: WARNING: undefined label: 'nowhere'" in capsys.readouterr().err
@@ -440,7 +516,7 @@ def test_what_is_wider_than_the_screen_is_found(browser, content, widths):
 
 def test_a_slider_that_the_keys_do_not_move_is_found(browser):
     counts = {"absolute": [[9, 3], [0, 1]]}
-    still = figures.profiles({"": {"a": [1, 2]}})
+    still = figures.lines(estimates.by_layer({"a": [1, 2]}, "line"), x="layer", xlabel="layer", ylabel="ID")
     figure = interactive.by_threshold([0.01, 0.1], counts, label="ID", still=still).html
     page = browser.new_page()
     page.set_content(figure)

@@ -40,7 +40,7 @@ def root(tmp_path):
     (pages / "_static" / "mathjax").mkdir(parents=True)
     (book / "_toc.yml").write_text("root: notebooks/a\nparts: [{caption: Part I, chapters: [{file: notebooks/b}]}]\n")
     (book / "_config.yml").write_text(yaml.safe_dump({"title": "A & B", "author": "C"}))
-    script = stage._mathjax(ROOT / "book")
+    script = stage.mathjax(ROOT)
     if script is None and not os.environ.get("CI"):
         pytest.skip("npm has not installed MathJax")
     shutil.copy(script, pages / "_static" / "mathjax")

@@ -47,7 +47,7 @@ def test_reads_what_was_written():
         (TEXT.replace("[x] $7$", "[ ] $7$"), "'How many regions\\?': two options or more were expected, one of them r"),
         (TEXT.replace("[ ] 6", "[x] 6"), "'How many regions\\?': two options or more were expected, one of them right"),
         (TEXT.replace("- [ ] None\n  No.\n", ""), "'And pieces\\?': two options or more"),
-        (TEXT.replace("  Here.\n", ""), "'And pieces\\?': nothing is said of 'As many'"),
+        (TEXT.replace("  Here.\n", ""), "'And pieces\\?': option 'As many' has no explanation"),
     ],
 )
 def test_refuses(text, message):
