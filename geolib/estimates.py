@@ -43,8 +43,7 @@ class Estimate:
             return str(self)
         if digits[:1] == "." and any(float(f"{end:{digits}}") == 0 != end for end in (self.low, self.high)):
             digits = f".{int(digits[1:-1]) + 1}f"  # or nobody sees on which side of 0 the interval ends
-        sign = "" if self.null else "+"
-        shown = [f"{number:{sign}{digits}}" for number in (self.value, self.low, self.high)]
+        shown = [f"{number:{'' if self.null else '+'}{digits}}" for number in (self.value, self.low, self.high)]
         shown = [end.lstrip("+-") if float(end) == 0 else end for end in shown]
         return f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
@@ -181,7 +180,8 @@ def finding(estimate: Any, claimed: int, smallest: float = 0.0, *, slack: float 
     if isinstance(smallest, bool) or not isinstance(smallest, Real) or not 0 <= smallest < np.inf:
         raise ValueError(f"finding: smallest is {smallest!r}, but a finite number from 0 on was expected")
     if isinstance(estimate, pd.DataFrame):
-        return estimate.assign(verdict=[finding(row, claimed, smallest, slack=slack) for _, row in estimate.iterrows()])
+        rows = [finding(row, claimed, smallest, slack=slack) for _, row in estimate.iterrows()]
+        return estimate.assign(verdict=rows)
     try:
         null = getattr(estimate, "null", 0.0)
         low, high = estimate.low - null - slack, estimate.high - null + slack

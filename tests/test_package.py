@@ -324,7 +324,7 @@ BUDGETS = {
     "geolib/partition": 1420,
     "geolib/dimension": 1840,
     "geolib/reasoning": 2151,
-    "geolib/experiments": 850,
+    "geolib/experiments": 848,
     "geolib/figures.py": 317,
     "geolib/interactive.py": 260,
     "geolib/toy.py": 240,

@@ -104,7 +104,6 @@ def assignments(root: Path = ROOT, check: bool = False) -> int:
     target, wrong = root / "book" / "_build" / "assignments.zip", []
     names = write(root, target)
     for name in names if check else ():
-        problems = wrong_in(instructor(root / "book" / "assignments" / f"{name}.md"))
-        wrong += [f"{name}: {problem}" for problem in problems]
+        wrong += [f"{name}: {said}" for said in wrong_in(instructor(root / "book" / "assignments" / f"{name}.md"))]
     print("\n".join([*wrong, f"{', '.join(names)}: {target}"]))
     return int(bool(wrong))

@@ -90,7 +90,6 @@ def whole(root: Path, stills: bool) -> str:
     """Put the built pages together as one."""
     build = root / "book" / "_build"
     pages = build / "html"
-    config = read_yaml(root / "book" / "_config.yml")
     names = list(chapters(root))
     if missing := [name for name in names if not (pages / f"{name}.html").is_file()]:
         raise BookError(f"there is no {missing[0]}.html in {pages}; run make book first")
@@ -102,8 +101,8 @@ def whole(root: Path, stills: bool) -> str:
         if stills:
             put_stills(text, build / "stage" / f"{name}.ipynb")
         prepare(text, name, tops)
-    given = {"config": config, "texts": texts, "tops": tops, "parts": parts(root), "place": _place}
-    return template("print.html").render(given, style=STYLE.as_uri(), mathjax=script.name)
+    given = {"config": read_yaml(root / "book" / "_config.yml"), "texts": texts, "tops": tops, "place": _place}
+    return template("print.html").render(given, parts=parts(root), style=STYLE.as_uri(), mathjax=script.name)
 
 
 def pdf(page: Path, target: Path) -> None:

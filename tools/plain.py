@@ -35,6 +35,7 @@ INLINE = re.compile(
     r"|\[(?P<text>[^\[\]]*)\]\((?P<target>[^()\s]+)\)",
     re.DOTALL,
 )
+FORMS = {"hide-input", "parameters"}
 CHOICES = {"profile": ["quick", "full"], "rule": list(RULES)}
 
 
@@ -79,11 +80,8 @@ class Pairs:
         self.parse = cache(create_md_parser(MdParserConfig(enable_extensions=extensions), RendererHTML).parse)
         self.root, self.chapters, self.citations = root, chapters(root), _citations(root)
         self.home = repository(root)
-        names = {
-            path.relative_to(root).with_suffix("").as_posix()
-            for path in files(root / "notebooks")
-            if path.suffix == ".md"
-        }
+        sources = [path for path in files(root / "notebooks") if path.suffix == ".md"]
+        names = {path.relative_to(root).with_suffix("").as_posix() for path in sources}
         in_toc = [name for name in self.chapters if name in names]
         self.docs = in_toc + sorted(names - set(in_toc))  # the order in which the book numbers its figures
         self.labels, self.titles = {}, {}
@@ -151,11 +149,9 @@ class Pairs:
         for cell in read(self.root / f"{self.doc}.md").cells:
             if cell.cell_type == "code":
                 tags = cell.metadata.get("tags", [])
-                metadata = {"tags": tags} if tags else {}
+                metadata = ({"tags": tags} if tags else {}) | ({"cellView": "form"} if FORMS & set(tags) else {})
                 if "hide-input" in tags:  # what the book folds is folded in Jupyter and Colab too
-                    metadata |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
-                if "parameters" in tags:
-                    metadata |= {"cellView": "form"}
+                    metadata["jupyter"] = {"source_hidden": True}
                 source = form(cell.source) if "parameters" in tags else cell.source
                 cells.append(new_code_cell(source, metadata=metadata))
                 figure = cell.metadata.get("mystnb", {}).get("figure", {})

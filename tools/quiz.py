@@ -45,9 +45,8 @@ def read(content: str) -> list[Question]:
     for text, listed in zip(parts[::2], parts[1::2], strict=True):
         if listed and not text.strip():
             raise BookError(f"{listed.splitlines()[0]!r} comes before any question")
-        options = [
-            Option(mark == "x", said.strip(), " ".join(why.split())) for mark, said, why in OPTION.findall(listed)
-        ]
+        found = OPTION.findall(listed)
+        options = [Option(mark == "x", said.strip(), " ".join(why.split())) for mark, said, why in found]
         questions += [Question(" ".join(text.split()), options)] if text.strip() else []
     if not questions:
         raise BookError("holds no question")

@@ -59,6 +59,9 @@ def cluster(folder, address):
     """Two workers, which fail at questions that hold a mark, and at no others."""
     with Cluster(partial(load_faulty, str(folder)), workers=2, address=address) as cluster:
         yield cluster
+    deadline = time.monotonic() + 30  # the cluster goes on, and ends them when it sees that they are nobody's
+    while workers() and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert not workers()
 
 
