@@ -157,13 +157,11 @@ def above_zero(name: str, value: ArrayLike, *, zero: bool = False) -> np.ndarray
 
 def fraction(name: str, value: Any, *, zero: bool = False) -> float:
     """Return a number between 0 and 1 as a float; `zero` allows 0 itself. `name` prefixes the message."""
-    expected = f"a number {'from 0 to less than' if zero else 'between 0 and'} 1 was expected"
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} is {one_line(value)}, but {expected}")
-    number = float(value)
-    if not (0 < number < 1 or (zero and number == 0)):
-        raise ValueError(f"{name} is {value}, but {expected}")
-    return number
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not (0 < value < 1 or (zero and value == 0)):
+        expected = f"a number {'from 0 to less than' if zero else 'between 0 and'} 1 was expected"
+        raise (ValueError if number else TypeError)(f"{name} is {one_line(value)}, but {expected}")
+    return float(value)
 
 
 def whole_text(name: str, text: str) -> str:

@@ -95,7 +95,7 @@ def _asking(questions, shots):
     """Options of the commands that ask questions; the arguments are parts of their help."""
     options = [
         _model,
-        _option("--questions", "path", type=_PATH, help="JSON lines of question and answer; -n plus --shots of them."),
+        _option("--questions", "path", type=_PATH, help="JSON lines of question and answer, at least -n plus --shots."),
         _option("-n", "n_questions", type=_FROM_1, help=f"Number of questions; by default {questions}."),
         _option("--shots", type=_FROM_0, multiple=True, default=(0, 1, 3, 5), help=f"Numbers of examples{shots}."),
         _option("--max-new-tokens", type=_FROM_1, default=256, help="Longest answer, in tokens."),
@@ -107,13 +107,7 @@ def _asking(questions, shots):
 @_command
 @_model
 @click.option("--text", help="The prompt.")
-@click.option(
-    "--file",
-    "path",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help='File of prompts; in a .jsonl (or .jsonlines, .ndjson, .json) one a line, {"text": "...", "id": ...} (or '
-    '"prompt", or "question"); any other file is one prompt.',
-)
+@click.option("--file", "path", type=click.Path(True, dir_okay=False, path_type=Path), help="File of prompts.")
 @_option("--eps", type=float, multiple=True, default=(0.1,), help="Threshold, or several: 0.1 0.05.")
 @_option(
     "--rule",
@@ -123,26 +117,25 @@ def _asking(questions, shots):
     help="; ".join(f"{name}: {getattr(rule, 'says', 'a rule that was added')}" for name, rule in RULES.items())
     + ". Several take one forward pass too.",
 )
-@_option(
-    "--tokens",
-    type=click.Choice(["last", "all"]),
-    default="last",
-    help="Measure the last token, or all; for a .jsonl the mean over all.",
-)
+@_option("--tokens", type=click.Choice(["last", "all"]), default="last", help="Last token, or all; of files, means.")
 @click.option("--statistics", is_flag=True, help="Sink's share, entropy, effective support and mass above eps too.")
 @click.option("--chat", is_flag=True, help="Put each prompt into the model's chat template, as the user's turn.")
 @click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Parquet file with a row for each prompt; for a .jsonl by default beside it, named *.dimension.parquet. "
-    "Finished batches are kept in a folder beside it, named *.parts, so that the same command continues an interrupted "
-    "one. The folder may be deleted when no more is to be measured.",
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Parquet file, with a row for each prompt."
 )
 @click.option("--per-head", is_flag=True, help="In the Parquet file, all numbers head by head too.")
 @click.option("--per-token", is_flag=True, help="In the Parquet file, all numbers token by token too (--tokens all).")
 @_option("--batch-tokens", type=int, default=2048, help="Largest number of tokens in a batch, which limits memory.")
 def dimension(model, text, path, chat, out, **settings):
-    """ID_eps per layer of a prompt or of a file of prompts: attention entries above eps, over all heads (eq. 8)."""
+    """ID_eps per layer of a prompt or of a file of prompts: attention entries above eps, over all heads (eq. 8).
+
+    Each line of a .jsonl file (or .jsonlines, .ndjson, .json) is a prompt, {"text": "...", "id": ...}; "prompt" or
+    "question" may stand for "text". Any other file is one prompt.
+
+    For a .jsonl file, OUT is by default beside it, named *.dimension.parquet. Finished batches are kept in a folder
+    beside OUT, named *.parts, so that the same command continues an interrupted one. The folder may be deleted when
+    nothing more is to be measured.
+    """
     if (text is None) == (path is None):
         raise click.UsageError("give either --text or --file")
     start, many = time.perf_counter(), path is not None and path.suffix.lower() in LINES
@@ -261,26 +254,20 @@ def regions(neurons, seed, bias, window, line, **checks):
 @_command
 @_asking("48, and with --run all", ", as in 0 1 3")
 @click.option("--only-wrong", is_flag=True, help="After 0 shots, continue with the questions answered wrong.")
-@click.option(
-    "--run",
-    "names",
-    multiple=True,
-    help="Runs of the book, at its scale, in place of all the above: bare, shots, ablations, ...; OUT then gets a "
-    "Parquet file and a manifest of each, without text. Those that show examples need 50 questions (many: 80, "
-    "other-sets: 100).",
-)
+@click.option("--run", "names", multiple=True, help="Runs of the book: bare, shots, ablations, ...")
 @click.option("--out", type=_PATH, required=True, help="Folder of the results; an interrupted sweep continues there.")
 @click.option("--store", type=_PATH, help="Folder of finished batches; by default OUT/batches.")
-@_option(
-    "--engine",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    help="Who answers: this process; or workers of the Ray cluster at RAY_ADDRESS, or of one that is started here.",
-)
+@_option("--engine", type=click.Choice(["local", "ray"]), default="local", help="Answer in this process, or by Ray.")
 @click.option("--workers", type=_FROM_1, help="Ray workers; by default one per GPU, else one per --threads cores.")
 @click.option("--threads", type=_FROM_1, help="Cores of each Ray worker; by default 1.")
 def sweep(path, model, n_questions, shots, only_wrong, names, out, store, engine, workers, threads, **settings):
-    """Ask questions under several numbers of examples; record ID per layer and the verdict."""
+    """Ask questions under several numbers of examples; record ID per layer and the verdict.
+
+    With --run, runs of the book are done at its scale, and OUT gets a Parquet file and a manifest of each, without
+    text. Runs that show examples need 50 questions (many: 80, other-sets: 100).
+
+    With --engine ray, workers of the Ray cluster at RAY_ADDRESS answer, or of a cluster that is started here.
+    """
     if engine == "local" and not (workers is threads is None):
         raise click.UsageError("--workers and --threads are for --engine ray")
     if names and (_given("shots") or _given("only_wrong")):

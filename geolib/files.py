@@ -61,7 +61,7 @@ def json_lines(function: str, path: Path, like: str) -> Iterator[tuple[int, str,
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
-            raise ValueError(f"{where}, is not JSON; an object like {like} was expected") from None
+            raise ValueError(f"{where}, is not JSON, but an object like {like} was expected") from None
         if not isinstance(record, dict):
             raise ValueError(f"{where}, is {one_line(record)}, but an object like {like} was expected")
         yield number, where, record

@@ -2,7 +2,7 @@
 
 from geolib.later import later
 
-# Who reads the rules alone must not wait for torch and transformers.
+# Names are imported on first use: the rules alone must not wait for torch and transformers.
 _NAMES = {
     ".attention": "AttentionDimension attention_dimension attention_edges measuring",
     ".batches": "encode_prompts measure_prompts read_prompts",

@@ -50,6 +50,11 @@ def unfit(function: str, model: Any, found: str, expected: str, kind: type[Excep
     return kind(f"{function}: model is a {type(model).__name__}{found}, but {expected} was expected")
 
 
+def not_finite(function: str, found: str) -> ValueError:
+    """Return the error for a model that gives NaN or infinite values; `found` says which."""
+    return ValueError(f"{function}: model gives {found}, but finite values were expected")
+
+
 @contextlib.contextmanager
 def refusing(function: str, model: Any, expected: str) -> Iterator[None]:
     """Turn an :class:`UncountableError` into a ValueError that names the model and the reason."""

@@ -360,8 +360,7 @@ class _Recorder:
             measured = {name: torch.cat([part[name] for part in parts], dim=-1) for name in parts[0]}
             broken = measured.pop("broken")
         if (broken & (measured["seen"] > 0)[:, None]).any():
-            found = f"NaN attention in layer {layer + 1}"
-            raise ValueError(f"attention_dimension: model gives {found}, but finite values were expected")
+            raise architectures.not_finite("attention_dimension", f"NaN attention in layer {layer + 1}")
         parts_so_far.append({name: value.cpu() for name, value in measured.items()})
 
     def _of_prompts(self, attention, normaliser, n_queries):

@@ -211,13 +211,12 @@ def measure_prompts(
     batch_tokens = integer("measure_prompts: batch_tokens", batch_tokens, 1)
     labels, checked = prompts_of("measure_prompts", prompts, model)
 
-    attrs = {"geolib": __version__, "eps": list(eps), "rule": list(rules), "tokens": tokens}
+    attrs = {"eps": list(eps), "rule": list(rules), "tokens": tokens}
     if store is not None:
         check_storable("measure_prompts", model)  # before every weight is hashed, which takes a while
         attrs["model"] = fingerprint(model)
     what = {"statistics": bool(statistics), "per_head": bool(per_head), "per_token": bool(per_token)}
     settings = {"measure": _MEASURE, "device": device_of(model).type} | attrs | what
-    del settings["geolib"]
     if changed := changed_rules("measure_prompts", rules, stored=store is not None):
         settings["rules"] = changed
     batches, keys = [], {}
@@ -233,7 +232,7 @@ def measure_prompts(
     rows = run_in_parts(batches, compute, folder=store, progress=progress, label="prompts")
     frame = pd.DataFrame([rows[keys[ids]] for ids in checked]).drop(columns="key")
     frame.insert(0, labels.name or "prompt", labels)
-    frame.attrs = attrs
+    frame.attrs = {"geolib": __version__} | attrs
     return frame
 
 

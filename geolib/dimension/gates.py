@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from geolib.checks import above_zero, integer
-from geolib.dimension.architectures import find_gate, layer_count, linear_map
+from geolib.dimension.architectures import find_gate, layer_count, linear_map, not_finite
 from geolib.dimension.lm import check_ids, check_mask, layer_numbers, visit
 from geolib.typing import Model
 
@@ -127,8 +127,7 @@ def gate_regions(
     def count(number, x):
         x = x.reshape(ids.numel(), -1).float()  # some models have flattened it already
         if not x[mask.flatten().to(x.device) == 1].isfinite().all():
-            found = f"NaN or infinite values before the MLP of layer {number}"
-            raise ValueError(f"gate_regions: model gives {found}, but finite values were expected")
+            raise not_finite("gate_regions", f"NaN or infinite values before the MLP of layer {number}")
         W, b = _affine_map(*gates[number])
         directions = np.random.default_rng(seed).standard_normal((n_neighbours, x.shape[1]))
         directions *= radius / np.linalg.norm(directions, axis=1, keepdims=True)

@@ -159,7 +159,7 @@ def _attend(module, query, key, value, attention_mask, **kwargs):
     if not wanted:
         return output, weights
     if not output.isfinite().all():
-        raise ValueError(f"attention_heads: model gives NaN or infinite values in the attention of layer {layer}")
+        raise architectures.not_finite("attention_heads", f"NaN or infinite values in the attention of layer {layer}")
     value = value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
     readers = []  # modules that are given this output, and their outputs
     recorder.layers[layer] = value[0], weights[0], kwargs.get("s_aux") is not None, readers

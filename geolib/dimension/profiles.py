@@ -11,7 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 from geolib.checks import integer, one_line
-from geolib.dimension.architectures import check_model, find_blocks, find_mlps, unfit
+from geolib.dimension.architectures import check_model, find_blocks, find_mlps, not_finite, unfit
 from geolib.dimension.estimators import check_estimators, estimate_dimension
 from geolib.dimension.lm import device_of, evaluating, hearing, prompts_of, read
 from geolib.typing import Model
@@ -126,12 +126,12 @@ def _estimates(row, points, names, n_neighbors, n_boot, seed):
 
 
 def _draw(cloud, n_points, rng):
-    """Choose the tokens of each prompt that are points; count those left out because another prompt begins alike.
+    """Choose the tokens of each prompt that are points; count those left out as repeated beginnings.
 
     >>> [place.tolist() for place in _draw([(5, 6, 7), (5, 6, 8)], None, None)[0]]
     [[1, 2], [2]]
     """
-    known, n_repeated, places = {}, 0, []
+    known, places = {}, []
     for ids in cloud:
         text, fresh = 0, []  # a number for each text that some prompt begins with
         for place, token in enumerate(ids):
@@ -139,10 +139,9 @@ def _draw(cloud, n_points, rng):
             text = known.setdefault((text, token), n_known + 1)
             if place and len(known) > n_known:
                 fresh.append(place)
-            elif place:
-                n_repeated += 1
         places.append(np.array(fresh, dtype=int))
     ends = np.cumsum([len(place) for place in places])
+    n_repeated = sum(len(ids) - 1 for ids in cloud) - int(ends[-1])
     if not ends[-1]:
         raise ValueError("dimension_profile: prompts have no token after the first, but at least one was expected")
     if n_points is not None and n_points < ends[-1]:
@@ -162,8 +161,7 @@ def _spill(model, entrances, cloud, places, folder, bar):
     def enter(entrance, given):
         states = given.reshape(-1, given.shape[-1]).float().cpu().numpy()
         if not np.isfinite(states).all():
-            found = f"NaN or infinite states in layer {entrance[1]}"
-            raise ValueError(f"dimension_profile: model gives {found}, but finite ones were expected")
+            raise not_finite("dimension_profile", f"NaN or infinite states in layer {entrance[1]}")
         if len(states) == len(cloud[running]):
             first[entrance].append(np.linalg.norm(states[0]))
         files[entrance].write(states[places[running]].tobytes())
