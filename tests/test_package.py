@@ -315,7 +315,7 @@ def test_the_rules_are_read_without_torch():
 # Lines of code: what is left without docstrings, comments and empty lines. Past a limit, look for what can go first: a
 # limit is raised in a commit of its own that says what was removed.
 BUDGETS = {
-    "geolib/partition": 1420,
+    "geolib/partition": 1345,
     "geolib/dimension": 1855,
     "geolib/reasoning": 2270,
     "geolib/experiments": 850,
@@ -323,7 +323,7 @@ BUDGETS = {
     "geolib/interactive.py": 260,
     "geolib/toy.py": 241,
     "geolib/cli.py": 420,
-    "geolib/models.py": 285,
+    "geolib/models.py": 284,
     "geolib/store.py": 375,
     "geolib/estimates.py": 65,
     "geolib/statements.py": 80,

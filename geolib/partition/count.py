@@ -286,12 +286,8 @@ def effective_regions(values: ArrayLike) -> float:
         raise ValueError(
             f"effective_regions: values has shape {values.shape}, but [n, n_hyperplanes] with n >= 2 was expected"
         )
-    if not values.shape[1]:
-        return 1.0
-    bits = np.ascontiguousarray(np.packbits(values > 0, axis=1))
-    patterns = bits.view(np.dtype((np.void, bits.shape[1]))).ravel()
-    _, sizes = np.unique(patterns, return_counts=True)
-    together = int((sizes * (sizes - 1)).sum())
+    sizes = Counter(pattern.tobytes() for pattern in np.packbits(values > 0, axis=1)).values()
+    together = sum(size * (size - 1) for size in sizes)
     return len(values) * (len(values) - 1) / together if together else np.inf
 
 

@@ -123,7 +123,8 @@ def line_doubts(partition):
         for at, neurons in (changes, zeros):
             for t, neuron in zip(at.tolist(), neurons.tolist(), strict=True):
                 nodes[t][layer, neuron] = None
-    nodes = {t: values for t, values in nodes.items() if len(values) > 1 or t in (0, 1)}  # one defines the node
+    # Inside the segment, the one value of a node is 0 there by definition.
+    nodes = {t: values for t, values in nodes.items() if len(values) > 1 or t in (0, 1)}
     if len(nodes) > DECIDABLE:
         return len(nodes)
     maps, n_doubts = LineMaps(partition.network, partition.start, partition.end), 0
@@ -148,7 +149,8 @@ class _ExactMaps:
         self._layers, self._readout = [*zip(network.weights, network.biases, strict=True)], network.readout
         slope, one = float(network.negative_slope).as_integer_ratio()
         self._one, self._gains = one, np.array([slope, one], dtype=object)  # integers of any size
-        self._hidden, self._rows, self._integers = {b"": inputs}, {}, {}
+        # By the patterns of the layers before: their outputs, and what the next layer makes of them, with the factors.
+        self._hidden, self._rows, self._matrices = {b"": inputs}, {}, {}
 
     def rows(self, active, neuron=None):
         """Return rows of one neuron, or of all, of the layer that follows on these patterns, and their factor."""
@@ -170,12 +172,13 @@ class _ExactMaps:
         return name
 
     def _apply(self, layer, name, neuron=None):
+        """Apply a layer, or one neuron of it, to the outputs of that name; each is computed once."""
         if (name, neuron) not in self._rows:
-            if (layer, neuron) not in self._integers:
+            if (layer, neuron) not in self._matrices:
                 W, b = [*self._layers, self._readout][layer]
                 some = slice(None) if neuron is None else [neuron]
-                self._integers[layer, neuron] = _integers(np.column_stack([W[some], b[some]]))
-            (rows, factor), (matrix, scale) = self._hidden[name], self._integers[layer, neuron]
+                self._matrices[layer, neuron] = _integers(np.column_stack([W[some], b[some]]))
+            (rows, factor), (matrix, scale) = self._hidden[name], self._matrices[layer, neuron]
             used = np.flatnonzero(rows.any(axis=1))
             self.work += len(matrix) * len(used)
             rows = matrix[:, used] @ rows[used]
@@ -258,7 +261,8 @@ def _positive_side(region, values):
         p, before = region[i - 1], values[i - 1]
         if min(before, after) < 0 < max(before, after):
             point = [abs(after) * x + abs(before) * y for x, y in zip(p, q, strict=True)]
-            side[tuple([x // gcd(*point) for x in point])] = None
+            divisor = gcd(*point)  # a corner is the same numbers whichever region it is found from
+            side[tuple([x // divisor for x in point])] = None
         if after >= 0:
             side[q] = None
     return list(side)

@@ -28,7 +28,7 @@ LARGEST = 1e250  # larger values may overflow when they are divided by the lengt
 
 _ROWS = 512  # rows of values that are processed at a time
 _NOISE = 1 << 25  # multiplications that carrying the noise through a layer may take
-_ROUNDED = 1 / 32  # share of the noise, 16 units: what rounding of the input may have made of an exact 0
+_ROUNDED = 1 / 32  # rounding of the input may have made up to this share of the noise, 16 units, of an exact 0
 _RUN = 32  # longest run of new nodes whose values are computed from the two nodes around the run
 
 
@@ -387,7 +387,7 @@ def _carried(W, b, negative_slope, z, noise, run, bends):
     """Noise of the next layer, given that of this layer: a row for each run of intervals, and the length of a run.
 
     A run is one interval, or several if a row for each interval would take longer than the values themselves. Neurons
-    that are active nowhere on a run carry no errors on.
+    that are active nowhere on a run pass no errors on.
     """
     starts = np.arange(0, len(z) - 1, run)
     end = z[np.minimum(starts + run, len(z) - 1)]

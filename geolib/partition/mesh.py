@@ -126,6 +126,7 @@ class LayerCut:
         self._signs.append(positive)
         cell, neuron = np.nonzero(near[:, self._order])
         neuron = self._order[neuron]
+        # The lines of these cells: the neuron of each, and its slopes, offset and tolerance, shape=[n_lines, 4].
         self._lines = neuron, np.ascontiguousarray(maps[:, cell, neuron].T)
         n_lines = np.bincount(cell, minlength=len(size))
         todo = [_Faces(np.arange(cells.start, cells.stop), loop, size, np.arange(len(cell)), n_lines)]
@@ -234,15 +235,11 @@ class LayerCut:
             raise ValueError(f"plane_partition: limit is {limit}, but more was expected: there are more regions")
         at = _ranges(starts[first], n[first])
         noise = functions[faces.line[first], 3]
-        loops, sizes = self._split(faces.loop[~whole], n[first], value[at], sign[at], neuron, noise)
+        loop, size = self._split(faces.loop[~whole], n[first], value[at], sign[at], neuron, noise)
         n_lines = np.bincount(owner[later], minlength=len(faces.id))[parent]
-        return _Faces(
-            np.concatenate([faces.id[parent], new]),
-            np.concatenate(loops),
-            np.concatenate(sizes),
-            np.concatenate([faces.line[later]] * 2),
-            np.concatenate([n_lines] * 2),
-        )
+        line = faces.line[later]
+        made, lines, n = (np.concatenate(pair) for pair in ((faces.id[parent], new), (line, line), (n_lines, n_lines)))
+        return _Faces(made, loop, size, lines, n)  # both parts of a face inherit its lines
 
     def _split(self, loop, size, value, sign, neuron, noise):
         """Split faces, each by one line, into the sides where the line is >= 0 and where it is <= 0.
@@ -258,8 +255,8 @@ class LayerCut:
 
         Returns
         -------
-        loops, sizes : list of two int arrays
-            Half-edges and numbers of corners of the positive sides, and of the negative sides.
+        loop, size : int array
+            Half-edges and numbers of corners of the positive sides, followed by those of the negative sides.
         """
         face, first, end = np.repeat(np.arange(len(size)), size), _starts(size), np.cumsum(size)
         following = np.arange(1, len(loop) + 1)
@@ -290,11 +287,9 @@ class LayerCut:
         self._add_edges(begin, end)
         positive, negative = loop.copy(), loop
         positive[leaves], negative[enters] = 2 * edge[face[leaves]], 2 * edge[face[enters]] + 1
-        loops, sizes = [], []
-        for side, other in ((positive, NEGATIVE), (negative, POSITIVE)):
-            loops.append(side[sign != other])
-            sizes.append(np.bincount(face[sign != other], minlength=len(size)))
-        return loops, sizes
+        above, below = sign != NEGATIVE, sign != POSITIVE
+        sizes = [np.bincount(face[side], minlength=len(size)) for side in (above, below)]
+        return np.concatenate([positive[above], negative[below]]), np.concatenate(sizes)
 
     def _cut_edges(self, half, value, next_value, neuron, noise):
         """Cut half-edges where a line, with these values at both ends, crosses them; return the two parts of each.
@@ -424,6 +419,6 @@ def _spread(n):
     """Order range(n) by reversed bits.
 
     Neurons that are sorted by position, as along a grid, would cut off one strip after the other from a large face; in
-    this order they halve it.
+    this order they halve it. Zeros at the end of the reversed bits do not change their order as text.
     """
     return np.array(sorted(range(n), key=lambda i: f"{i:b}"[::-1]))

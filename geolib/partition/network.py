@@ -86,7 +86,7 @@ class ReluNetwork:
         """Copy a `torch.nn.Sequential` of Linear and ReLU or LeakyReLU layers, which must alternate.
 
         A final Linear becomes the readout; a Linear without bias gets biases 0. Subclasses and hooks may compute
-        something else than their weights say, so only torch's own layers without hooks are copied, and the copy is
+        something other than their weights say, so only torch's own layers without hooks are copied, and the copy is
         compared with the module at random points.
 
         Parameters
@@ -106,7 +106,7 @@ class ReluNetwork:
             quantised layer), or its weights are not real numbers in memory.
         ValueError
             If layers do not alternate, there is no activation, slopes differ, there are hooks or a replaced `forward`,
-            or the module computes something else than its copy.
+            or the module computes something other than its copy.
         """
         from torch import nn
 

@@ -260,7 +260,6 @@ class _Maps:
         last, blocks = depth + 1 == len(self.network.weights), self.blocks(mesh.n_faces)
         # The maps of the last layer are not needed after the cut, except to see whether the readout overflows.
         results, cut = np.empty((4, blocks[0].stop if last else mesh.n_faces, len(b))), LayerCut(mesh, len(b))
-        largest = 0
         for cells in blocks:
             maps = self._latest
             if depth:
@@ -270,11 +269,11 @@ class _Maps:
             after = results[:, : cells.stop - cells.start] if last else results[:, cells]
             cut.cut(cells, _affine(W, b, maps, f"layer {depth}", after))
             if not last or self.network.readout:
-                largest = np.maximum(largest, _rounded(after)[-1].max(axis=0))
+                _rounded(after)
+            if last and self.network.readout:
+                _carry(*self.network.readout, after[-1].max(axis=0, keepdims=True), "the output")
         self.layers.append(cut.finish())
         self._latest = None if last else results
-        if last and self.network.readout:
-            _carry(*self.network.readout, largest[None], "the output")
 
     def slopes(self, faces):
         """Slopes of the output on faces of the last layer, and their errors, for each of the two directions."""
