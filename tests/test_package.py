@@ -321,7 +321,7 @@ def test_the_rules_are_read_without_torch():
 # Lines of code: what is left without docstrings, comments and empty lines. Past a limit, look for what can go first: a
 # limit is raised in a commit of its own that says what was removed.
 BUDGETS = {
-    "geolib/partition": 1420,
+    "geolib/partition": 1345,
     "geolib/dimension": 1840,
     "geolib/reasoning": 2151,
     "geolib/experiments": 848,
@@ -329,7 +329,7 @@ BUDGETS = {
     "geolib/interactive.py": 260,
     "geolib/toy.py": 240,
     "geolib/cli.py": 335,
-    "geolib/models.py": 285,
+    "geolib/models.py": 284,
     "geolib/store.py": 215,
     "geolib/fingerprint.py": 149,
     "geolib/files.py": 35,

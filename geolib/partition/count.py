@@ -59,16 +59,12 @@ def max_regions(n_hyperplanes: int, dim: int, *, central: bool = False) -> int:
     100
     """
     n, dim = integer("max_regions: n_hyperplanes", n_hyperplanes, 0), integer("max_regions: dim", dim, 0)
-    if dim == 0:
-        return 1
     _refuse_large("max_regions: n_hyperplanes and dim", 1 if n <= dim else dim, [n], dim)
-    if n <= dim:  # every pattern
-        return 2**n
-    if central:
-        # A hyperplane off the origin meets the half of the cone on its side: each half is an arrangement of n - 1
-        # hyperplanes in one dimension less.
+    if central and n and dim:
+        # One hyperplane cuts space into halves. A parallel of it inside a half meets every region of the half, and the
+        # other hyperplanes cut this parallel, which has one dimension less.
         return 2 * max_regions(n - 1, dim - 1)
-    return sum(_binomials(n, dim))
+    return 2**n if n <= dim else sum(_binomials(n, dim))  # with enough dimensions, every pattern occurs
 
 
 def count_arrangement(normals: ArrayLike, offsets: ArrayLike, *, limit: int = 500_000) -> int:
@@ -290,12 +286,8 @@ def effective_regions(values: ArrayLike) -> float:
         raise ValueError(
             f"effective_regions: values has shape {values.shape}, but [n, n_hyperplanes] with n >= 2 was expected"
         )
-    if not values.shape[1]:
-        return 1.0
-    bits = np.ascontiguousarray(np.packbits(values > 0, axis=1))
-    patterns = bits.view(np.dtype((np.void, bits.shape[1]))).ravel()
-    _, sizes = np.unique(patterns, return_counts=True)
-    together = int((sizes * (sizes - 1)).sum())
+    sizes = Counter(pattern.tobytes() for pattern in np.packbits(values > 0, axis=1)).values()
+    together = sum(size * (size - 1) for size in sizes)
     return len(values) * (len(values) - 1) / together if together else np.inf
 
 
@@ -317,14 +309,9 @@ def _hyperplanes(normals, offsets):
     """Distinct hyperplanes as primitive integer rows (normal, offset), in coordinates that suit the count."""
     normals = _exact_array("count_arrangement: normals", normals)
     offsets = _exact_array("count_arrangement: offsets", offsets)
-    _check_shapes("count_arrangement", normals, offsets)
-    table = [[*normal, offset] for normal, offset in zip(normals.tolist(), offsets.tolist(), strict=True)]
-    for i, row in enumerate(table):
-        if not any(row):
-            raise ValueError(f"count_arrangement: row {i} is all 0, but a hyperplane was expected")
-    table = [row for row in table if any(row[:-1])]
+    empty = _empty_sets("count_arrangement", normals, offsets)
     # Rows with few coordinates come first: the other hyperplanes have few different restrictions to them.
-    rows = sorted(_essential(table), key=lambda row: sum(map(bool, row)))
+    rows = sorted(_essential(np.column_stack([normals, offsets])[~empty].tolist()), key=lambda row: sum(map(bool, row)))
     return tuple(dict.fromkeys(_primitive(_whole(row)) for row in rows))
 
 
@@ -383,11 +370,8 @@ def _unit_rows(normals, offsets, radius):
     """Check the arguments of `count_in_ball`, and scale them to unit normals and the unit ball."""
     normals = finite_array("count_in_ball: normals", normals)
     offsets = finite_array("count_in_ball: offsets", offsets)
-    _check_shapes("count_in_ball", normals, offsets)
+    empty = _empty_sets("count_in_ball", normals, offsets)
     radius = above_zero("count_in_ball: radius", radius)
-    empty = ~normals.any(axis=1)
-    if (zero := empty & (offsets == 0)).any():
-        raise ValueError(f"count_in_ball: row {np.argmax(zero)} is all 0, but a hyperplane was expected")
     length = np.where(empty, 1, np.hypot.reduce(normals, axis=1))
     with np.errstate(over="ignore"):
         distance = offsets / length / radius
@@ -402,16 +386,16 @@ class _ExactFlats:
         self._given = normals, offsets, radius
 
     @cached_property
-    def _rows(self):
+    def _hyperplanes(self):
         normals, offsets, radius = (_exact_array("count_in_ball", given) for given in self._given)
-        return [[*normal, offset / radius.item()] for normal, offset in zip(normals, offsets, strict=True)]
+        return normals, offsets / radius.item()
 
     @cached_property
     def _directions(self):
         """A number for each hyperplane; parallel hyperplanes have the same number."""
         known = {}
-        normals = [row[:-1] for row in self._rows]
-        return [known.setdefault(_primitive(_whole(normal)) if any(normal) else (), len(known)) for normal in normals]
+        rows = self._hyperplanes[0].tolist()
+        return np.array([known.setdefault(_primitive(_whole(row)) if any(row) else (), len(known)) for row in rows])
 
     def meet(self, names, members):
         """For each set of hyperplanes whose last one cuts the intersection of the others, return where it does.
@@ -424,30 +408,25 @@ class _ExactFlats:
         """
         if not len(names):
             return {}
-        direction = np.array(self._directions)[members]
+        direction = self._directions[members]
         apart = (direction[:, :-1] != direction[:, -1:]).all(axis=1)
-        found = {name: self._meet(some) for name, some in zip(names[apart], members[apart].tolist(), strict=True)}
+        found = {name: self._meet(some) for name, some in zip(names[apart], members[apart], strict=True)}
         return {name: flat for name, flat in found.items() if flat}
 
     def _meet(self, members):
-        basis, point = [], [Fraction(0)] * (len(self._rows[0]) - 1)
-        for *normal, offset in (self._rows[i] for i in members):
-            value, rest = _dot(normal, point) + offset, normal
+        """Gram-Schmidt without square roots: `rest` is the part of a normal that is orthogonal to those before."""
+        normals, offsets = self._hyperplanes
+        basis, point = [], 0 * normals[0]
+        for i in members:
+            rest, value = normals[i], normals[i] @ point + offsets[i]
             for other in basis:
-                along = _dot(rest, other) / _dot(other, other)
-                rest = [a - along * b for a, b in zip(rest, other, strict=True)]
-            if not any(rest):
+                rest = rest - (rest @ other) / (other @ other) * other
+            if not rest.any():
                 return None
             basis.append(rest)
-            along = value / _dot(rest, rest)
-            point = [a - along * b for a, b in zip(point, rest, strict=True)]
-        largest = max(map(abs, rest))
-        normal = np.array([float(entry / largest) for entry in rest])
-        return normal / np.linalg.norm(normal), [float(min(max(entry, -2), 2)) for entry in point]
-
-
-def _dot(one, other):
-    return sum((a * b for a, b in zip(one, other, strict=True)), Fraction(0))
+            point = point - value / (rest @ rest) * rest
+        normal = (rest / abs(rest).max()).astype(float)
+        return normal / np.linalg.norm(normal), point.clip(-2, 2).astype(float)
 
 
 def _deeper(members, frame, point, noise, normals, offsets, exact):
@@ -528,8 +507,13 @@ def _exact_array(name, value):
     return array
 
 
-def _check_shapes(caller, normals, offsets):
+def _empty_sets(caller, normals, offsets):
+    """Which rows have a zero normal, and so are the empty set; raise if a row is 0 throughout, or shapes are wrong."""
     if normals.ndim != 2:
         raise ValueError(f"{caller}: normals has shape {normals.shape}, but [n, dim] was expected")
     if offsets.shape != normals.shape[:1]:
         raise ValueError(f"{caller}: offsets has shape {offsets.shape}, but {normals.shape[:1]} was expected")
+    empty = (normals == 0).all(axis=1)
+    if (zero := empty & (offsets == 0)).any():
+        raise ValueError(f"{caller}: row {np.argmax(zero)} is all 0, but a hyperplane was expected")
+    return empty

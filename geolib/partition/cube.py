@@ -8,7 +8,7 @@ interpolated between those at the two ends of the edge that is cut.
 import numpy as np
 
 from geolib.checks import above_zero, integer
-from geolib.partition.network import ReluNetwork, gain
+from geolib.partition.network import ReluNetwork, check_network, gain
 from geolib.partition.rounding import carry
 
 # Values up to this, relative to the terms of their sum, are indistinguishable from 0: far above the rounding errors in
@@ -59,8 +59,7 @@ def count_in_cube(network: ReluNetwork, radius: float, *, limit: int = 2_000_000
     >>> count_in_cube(network, 1)
     15
     """
-    if not isinstance(network, ReluNetwork):
-        raise TypeError(f"count_in_cube: network is {type(network).__name__}, but a ReluNetwork was expected")
+    check_network("count_in_cube", network)
     dim = network.input_dim
     if dim > _MAX_DIM:
         raise ValueError(f"count_in_cube: network has input dimension {dim}, but at most {_MAX_DIM} was expected")

@@ -1,13 +1,16 @@
-"""Counts in rational arithmetic: slow, exact, and by another algorithm than the fast counts that they certify.
+"""Counts and decisions in rational arithmetic: slow, exact, and by another algorithm than the counts that they certify.
 
-Every float is treated as the rational number that it is, and nothing is ever rounded. A region is a convex polygon of
-the plane; each neuron of the next layer is affine on it, and cuts it or not. An affine map is a list of rows, one for
-each component: (slope in u, slope in v, offset).
+Every float is treated as the rational number that it is, and nothing is ever rounded. Rational numbers are kept as
+integers, times a positive factor that changes no sign: a point is (coordinates, factor), an affine map has a row
+(slopes, offset) for each component, and the value of a row at a point is the sum of their products. A region is a
+convex part of a plane or of a segment; each neuron of the next layer is affine on it, and cuts it or not.
 """
 
 from collections import defaultdict
 from fractions import Fraction
 from itertools import pairwise
+from math import gcd
+from operator import mul
 
 import numpy as np
 
@@ -48,59 +51,28 @@ def plane_counts(network, window, origin, axes, limit):
     pair of int, or None
         n_regions and n_pieces; None if there are more regions than `limit`.
     """
-    (u0, u1), (v0, v1) = [_fractions(interval) for interval in window]
-    inputs = [list(row) for row in zip(*(_fractions(vector) for vector in (*axes, origin)), strict=True)]
-    slope = Fraction(network.negative_slope)
-    regions = [([(u0, v0), (u1, v0), (u1, v1), (u0, v1)], inputs)]
-    for W, b in _layers(network.weights, network.biases):
+    ((u0, u1), (v0, v1)), factor = _integers(window)
+    corners = [(u0, v0, factor), (u1, v0, factor), (u1, v1, factor), (u0, v1, factor)]
+    return _counts(network, corners, _integers(np.column_stack([*axes, origin])), limit)
+
+
+def line_counts(network, start, end, limit):
+    """Count the regions and the pieces that `line_partition` should find; as `plane_counts`."""
+    return _counts(network, [(0, 1), (1, 1)], _segment(start, end), limit)
+
+
+def _counts(network, corners, inputs, limit):
+    """Cut a convex set by each neuron, layer after layer."""
+    maps, regions = _ExactMaps(network, inputs), [(corners, [])]
+    for _ in network.widths:
         after = []
-        for polygon, inputs in regions:
-            rows = _apply(W, b, inputs)
-            cells = _cut_by_all(polygon, rows, limit - len(after))
+        for region, active in regions:
+            cells = _cut_by_all(region, maps.rows(active)[0].tolist(), limit - len(after))
             if cells is None:
                 return None
-            for part, active in cells:
-                gains = [Fraction(1) if on else slope for on in active]
-                after.append((part, [[gain * x for x in row] for gain, row in zip(gains, rows, strict=True)]))
+            after += [(cell, [*active, np.array(signs)]) for cell, signs in cells]
         regions = after
-    if network.readout is not None:
-        ((W, b),) = _layers(*([part] for part in network.readout))
-        regions = [(polygon, _apply(W, b, rows)) for polygon, rows in regions]
-    return len(regions), _n_pieces(regions)
-
-
-def line_counts(network, start, end):
-    """Count the regions and pieces that `line_partition` should find.
-
-    A region is an interval of t, and rows are (slope in t, offset).
-
-    Parameters
-    ----------
-    network, start, end
-        As in `line_partition`, checked.
-
-    Returns
-    -------
-    pair of int
-        n_regions and n_pieces.
-    """
-    slope = Fraction(network.negative_slope)
-    inputs = [[b - a, a] for a, b in zip(_fractions(start), _fractions(end), strict=True)]
-    regions = [(Fraction(0), Fraction(1), inputs)]
-    for W, b in _layers(network.weights, network.biases):
-        after = []
-        for low, high, rows in regions:
-            rows = _apply(W, b, rows)
-            zeros = {-offset / rise for rise, offset in rows if rise}
-            for left, right in pairwise(sorted({low, high, *(t for t in zeros if low < t < high)})):
-                gains = [1 if rise * (left + right) / 2 + offset > 0 else slope for rise, offset in rows]
-                after.append((left, right, [[gain * x for x in row] for gain, row in zip(gains, rows, strict=True)]))
-        regions = after
-    maps = [rows for _, _, rows in regions]
-    if network.readout is not None:
-        ((W, b),) = _layers(*([part] for part in network.readout))
-        maps = [_apply(W, b, rows) for rows in maps]
-    return len(maps), 1 + sum(left != right for left, right in pairwise(maps))
+    return len(regions), _n_pieces([(region, maps.output(active).tolist()) for region, active in regions])
 
 
 def plane_doubts(partition):
@@ -112,7 +84,7 @@ def plane_doubts(partition):
             zeros[vertex][layer, neuron] = None
     if not zeros or len(zeros) > DECIDABLE:
         return len(zeros)
-    maps = _IntegerMaps(partition.network, _integers(np.column_stack([*partition.axes, partition.origin])))
+    maps = _ExactMaps(partition.network, _integers(np.column_stack([*partition.axes, partition.origin])))
     borders = [_integers([k == 0, k == 1, -end])[0] for k in (0, 1) for end in partition.window[k]]
     corner, face = mesh.ends[mesh.loop], np.repeat(np.arange(mesh.n_faces), mesh.size)
     order = np.argsort(corner, kind="stable")
@@ -125,9 +97,9 @@ def plane_doubts(partition):
         lines += _lines_between(maps, active, around)
         meet = [np.cross(lines[0][1], line) for _, line in lines[1:]]
         meet = next((point for point in meet if point[2]), None)
-        lines += [
-            (value, maps.row([signs[around[0]] for signs in active[: value[0]]], value[1])[0]) for value in values
-        ]
+        for layer, neuron in values:
+            (line,), _ = maps.rows([signs[around[0]] for signs in active[:layer]], neuron)
+            lines.append(((layer, neuron), line))
         n_doubts += len({name for name, line in lines if meet is None or line @ meet})
     return n_doubts
 
@@ -140,7 +112,7 @@ def _lines_between(maps, active, faces):
         layer = next(layer for layer, signs in enumerate(active) if (signs[one] != signs[other]).any())
         before = [signs[one] for signs in active[:layer]]
         neurons = np.flatnonzero(active[layer][one] != active[layer][other])
-        lines += [((layer, neuron), maps.row(before, neuron)[0]) for neuron in neurons.tolist()]
+        lines += [((layer, neuron), maps.rows(before, neuron)[0][0]) for neuron in neurons.tolist()]
     return lines
 
 
@@ -151,65 +123,80 @@ def line_doubts(partition):
         for at, neurons in (changes, zeros):
             for t, neuron in zip(at.tolist(), neurons.tolist(), strict=True):
                 nodes[t][layer, neuron] = None
-    nodes = {t: values for t, values in nodes.items() if len(values) > 1 or t in (0, 1)}  # one defines the node
+    # Inside the segment, the one value of a node is 0 there by definition.
+    nodes = {t: values for t, values in nodes.items() if len(values) > 1 or t in (0, 1)}
     if len(nodes) > DECIDABLE:
         return len(nodes)
     maps, n_doubts = LineMaps(partition.network, partition.start, partition.end), 0
     for t, values in nodes.items():
         region = np.searchsorted(partition.breakpoints, t)
         active = [signs[region] for signs in partition.active]
-        rows = [maps.row(active[:layer], neuron)[0] for layer, neuron in values]
+        rows = [maps.rows(active[:layer], neuron)[0][0] for layer, neuron in values]
         # The neuron of the lowest layer defines the node: it is 0 at -offset / rise.
         point = np.array([int(t), 1]) if t in (0, 1) else np.array([-rows[0][1], rows[0][0]])
         n_doubts += sum(1 for row in rows if row @ point)
     return n_doubts
 
 
-class _IntegerMaps:
-    """Exact affine maps of a network's layers in integers: every map is multiplied by a positive factor."""
+class _ExactMaps:
+    """Exact affine maps of a network's layers, each row times a positive factor.
+
+    The factor of a row of all neurons is the same on all regions, so that maps of different regions can be compared.
+    """
 
     def __init__(self, network, inputs):
-        self._network, self.work = network, 0  # numbers multiplied so far
+        self.work = 0  # numbers multiplied so far
+        self._layers, self._readout = [*zip(network.weights, network.biases, strict=True)], network.readout
         slope, one = float(network.negative_slope).as_integer_ratio()
         self._one, self._gains = one, np.array([slope, one], dtype=object)  # integers of any size
-        self._hidden, self._layers, self._rows = {b"": inputs}, {}, {}
+        # By the patterns of the layers before: their outputs, and what the next layer makes of them, with the factors.
+        self._hidden, self._rows, self._matrices = {b"": inputs}, {}, {}
 
-    def row(self, active, neuron):
-        """Pre-activation of a neuron after layers with these patterns: slopes and offset, and the factor."""
+    def rows(self, active, neuron=None):
+        """Return rows of one neuron, or of all, of the layer that follows on these patterns, and their factor."""
+        return self._apply(len(active), self._visit(active), neuron)
+
+    def output(self, active):
+        """Return the rows of the output, where the layers have these patterns."""
+        name = self._visit(active)
+        return (self._apply(len(active), name) if self._readout else self._hidden[name])[0]
+
+    def _visit(self, active):
+        """Compute the outputs of layers with these patterns, and return the name under which the last ones are kept."""
         name = b""
         for layer, signs in enumerate(active):
             before, name = name, name + signs.tobytes()
             if name not in self._hidden:
-                rows, scale = self._apply(layer, *self._hidden[before])
-                self._hidden[name] = self._gains[signs.astype(int)][:, None] * rows, scale * self._one
+                rows, factor = self._apply(layer, before)
+                self._hidden[name] = self._gains[signs.astype(int)][:, None] * rows, factor * self._one
+        return name
+
+    def _apply(self, layer, name, neuron=None):
+        """Apply a layer, or one neuron of it, to the outputs of that name; each is computed once."""
         if (name, neuron) not in self._rows:
-            (row,), scale = self._apply(len(active), *self._hidden[name], neuron)
-            self._rows[name, neuron] = row, scale
+            if (layer, neuron) not in self._matrices:
+                W, b = [*self._layers, self._readout][layer]
+                some = slice(None) if neuron is None else [neuron]
+                self._matrices[layer, neuron] = _integers(np.column_stack([W[some], b[some]]))
+            (rows, factor), (matrix, scale) = self._hidden[name], self._matrices[layer, neuron]
+            used = np.flatnonzero(rows.any(axis=1))
+            self.work += len(matrix) * len(used)
+            rows = matrix[:, used] @ rows[used]
+            rows[:, -1] += matrix[:, -1] * factor
+            self._rows[name, neuron] = rows, factor * scale
         return self._rows[name, neuron]
 
-    def _apply(self, layer, rows, scale, neuron=None):
-        used = np.flatnonzero(rows.any(axis=1))
-        W, b = self._network.weights[layer], self._network.biases[layer]
-        if neuron is None and layer not in self._layers:
-            self._layers[layer] = _integers(np.column_stack([W, b]))
-        matrix, factor = self._layers[layer] if neuron is None else _integers([[*W[neuron], b[neuron]]])
-        self.work += len(matrix) * len(used)
-        rows = matrix[:, used] @ rows[used]
-        rows[:, -1] += matrix[:, -1] * scale
-        return rows, scale * factor
 
-
-class LineMaps(_IntegerMaps):
+class LineMaps(_ExactMaps):
     """Exact values of a layer's neurons along a segment, for `line_partition`, which extends `flips` layer by layer."""
 
     def __init__(self, network, start, end, flips=()):
-        ends, scale = _integers(np.stack([start, end]))
-        super().__init__(network, (np.stack([ends[1] - ends[0], ends[0]], axis=1), scale))
+        super().__init__(network, _segment(start, end))
         self._flips = flips
 
     def affordable(self):
         """Whether the work done so far leaves room for another value."""
-        return self.work + sum(W.size for W in self._network.weights[: len(self._flips)]) <= AFFORDABLE
+        return self.work + sum(W.size for W, _ in self._layers[: len(self._flips)]) <= AFFORDABLE
 
     def value(self, neuron, t, end):
         """Value of a neuron of the next layer at node t, by its map on the interval between nodes that ends at `end`.
@@ -220,19 +207,19 @@ class LineMaps(_IntegerMaps):
         point = (
             Fraction(t) if t in (0, 1) else next(self.zero(which[0], t, layer) for layer, which in made if len(which))
         )
-        (rise, offset), scale = self._on(neuron, end)
-        return float((rise * point + offset) / scale)
+        ((rise, offset),), factor = self._on(neuron, end)
+        return float((rise * point + offset) / factor)
 
     def zero(self, neuron, end, layer=None):
         """Zero of the map of a neuron of the next layer, or of `layer`, on the interval that ends at `end`."""
-        (rise, offset), _ = self._on(neuron, end, layer)
+        ((rise, offset),), _ = self._on(neuron, end, layer)
         return Fraction(-offset, rise) if rise else Fraction(end)
 
     def _on(self, neuron, end, layer=None):
         flips = self._flips[:layer]
         self.work += 100 + sum(len(at) for _, at, _ in flips)
         active = [first ^ (np.bincount(which[at < end], minlength=len(first)) % 2 == 1) for first, at, which in flips]
-        return self.row(active, neuron)
+        return self.rows(active, neuron)
 
 
 def _integers(floats):
@@ -243,13 +230,19 @@ def _integers(floats):
     return np.array(integers, dtype=object).reshape(np.shape(floats)), factor
 
 
-def _cut_by_all(polygon, rows, limit):
-    """Parts of a polygon on which no row changes sign, each with which rows are > 0; None if there are too many."""
-    cells = [(polygon, [])]
+def _segment(start, end):
+    """Return the inputs along a segment as rows (slope in t, offset), and their factor."""
+    (start, end), factor = _integers(np.stack([start, end]))
+    return np.stack([end - start, start], axis=1), factor
+
+
+def _cut_by_all(region, rows, limit):
+    """Parts of a region on which no row changes sign, each with which rows are > 0; None if there are too many."""
+    cells = [(region, [])]
     for row in rows:
         parts = []
         for part, active in cells:
-            values = [row[0] * u + row[1] * v + row[2] for u, v in part]
+            values = [sum(map(mul, row, corner)) for corner in part]
             if min(values) < 0 < max(values):
                 parts.append((_positive_side(part, values), [*active, True]))
                 parts.append((_positive_side(part, [-value for value in values]), [*active, False]))
@@ -261,28 +254,31 @@ def _cut_by_all(polygon, rows, limit):
     return cells
 
 
-def _positive_side(polygon, values):
-    """Part of a polygon where an affine function, given by its values at the corners, is >= 0."""
-    side = []
-    for i, (q, after) in enumerate(zip(polygon, values, strict=True)):
-        p, before = polygon[i - 1], values[i - 1]
+def _positive_side(region, values):
+    """Part of a region where an affine function, given by its values at the corners, is >= 0."""
+    side = {}  # keeps the order; a segment's one edge is seen from both of its ends, and its new corner counts once
+    for i, (q, after) in enumerate(zip(region, values, strict=True)):
+        p, before = region[i - 1], values[i - 1]
         if min(before, after) < 0 < max(before, after):
-            t = before / (before - after)
-            side.append((p[0] + t * (q[0] - p[0]), p[1] + t * (q[1] - p[1])))
+            point = [abs(after) * x + abs(before) * y for x, y in zip(p, q, strict=True)]
+            divisor = gcd(*point)  # a corner is the same numbers whichever region it is found from
+            side[tuple([x // divisor for x in point])] = None
         if after >= 0:
-            side.append(q)
-    return side
+            side[q] = None
+    return list(side)
 
 
 def _n_pieces(regions):
-    """Count the pieces: regions that share an edge and have equal maps count as one.
+    """Count the pieces: regions that share a facet and have equal maps count as one.
 
-    The lines that cross an edge cross the regions on both sides of it, so neighbours have a whole edge in common.
+    A facet is an edge in a plane, and a point on a segment. A neuron that crosses it crosses the regions on both sides,
+    so neighbours have a whole facet in common.
     """
-    sides, pairs = {}, []
-    for i, (polygon, rows) in enumerate(regions):
-        for k, corner in enumerate(polygon):
-            j = sides.setdefault(frozenset((polygon[k - 1], corner)), i)
+    facets, pairs = {}, []
+    for i, (corners, rows) in enumerate(regions):
+        for k in range(len(corners)):
+            facet = frozenset(corners[k - back] for back in range(len(corners[k]) - 1))
+            j = facets.setdefault(facet, i)
             if rows == regions[j][1]:
                 pairs.append((i, j))
     return n_components(len(regions), pairs)
@@ -299,27 +295,5 @@ def n_components(n, pairs):
         return i
 
     for i, j in pairs:
-        i, j = root(i), root(j)
-        if i != j:
-            parent[i] = j
-            n -= 1
-    return n
-
-
-def _layers(weights, biases):
-    """Matrices and vectors as lists of Fractions."""
-    return [([_fractions(row) for row in W], _fractions(b)) for W, b in zip(weights, biases, strict=True)]
-
-
-def _fractions(numbers):
-    return [Fraction(float(number)) for number in numbers]
-
-
-def _apply(W, b, rows):
-    """Rows of the map W h + b, given the rows of h."""
-    out = []
-    for weights, offset in zip(W, b, strict=True):
-        terms = [(w, row) for w, row in zip(weights, rows, strict=True) if w]
-        out.append([sum((w * row[k] for w, row in terms), Fraction(0)) for k in range(len(rows[0]))])
-        out[-1][-1] += offset
-    return out
+        parent[root(i)] = root(j)
+    return sum(i == above for i, above in enumerate(parent))

@@ -19,16 +19,16 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from geolib.checks import finite_array, integer, one_line
+from geolib.checks import integer, one_line
 from geolib.partition.exact import LineMaps, certified, line_counts, line_doubts
-from geolib.partition.network import Partition, ReluNetwork, gain
+from geolib.partition.network import Partition, ReluNetwork, check_network, check_points, output_slopes
 from geolib.partition.rounding import ROUNDING, carry
 
 LARGEST = 1e250  # larger values may overflow when they are divided by the lengths of two intervals
 
-_ROWS = 256  # rows of values that are processed at a time
+_ROWS = 512  # rows of values that are processed at a time
 _NOISE = 1 << 25  # multiplications that carrying the noise through a layer may take
-_ROUNDED = 1 / 32  # share of the noise, 16 units: what rounding of the input may have made of an exact 0
+_ROUNDED = 1 / 32  # rounding of the input may have made up to this share of the noise, 16 units, of an exact 0
 _RUN = 32  # longest run of new nodes whose values are computed from the two nodes around the run
 
 
@@ -83,12 +83,14 @@ class LinePartition(Partition):
         along the segment, up to rounding: a neuron's contribution to a slope 1e13 times as steep may be lost. `snapped`
         does not count that; `certify` finds it.
         """
-        changes: Any = 0
+        ends, changes = np.stack([self.start, self.end]), 0
+        along = np.diff(np.ldexp(ends, -np.frexp(np.abs(ends).max())[1]), axis=0)  # scaled, so as not to overflow
         for start in range(0, self.n_regions - 1, _ROWS - 1):
-            slopes, noise = self._output_slopes(slice(start, start + _ROWS))
+            patterns = [(slice(None), active[start : start + _ROWS]) for active in self.active]
+            slopes, noise = output_slopes(self.network._rescaled, along, patterns)
             # The output is continuous, so neighbouring maps are equal if their slopes are.
-            changes += np.count_nonzero((np.abs(np.diff(slopes, axis=0)) > noise[1:] + noise[:-1]).any(axis=1))
-        return 1 + int(changes)
+            changes += int((np.abs(np.diff(slopes, axis=0)) > noise[1:] + noise[:-1]).any(axis=1).sum())
+        return 1 + changes
 
     @cached_property
     def midpoints(self) -> np.ndarray:
@@ -110,20 +112,6 @@ class LinePartition(Partition):
             layers.append(np.logical_xor.accumulate(changed, axis=0))
         return tuple(layers)
 
-    def _output_slopes(self, regions):
-        """Slopes of the output on some regions, times a power of 2, and their noise, both shape=[n, n_outputs]."""
-        network, ends = self.network._rescaled, np.stack([self.start, self.end])
-        slopes = np.diff(np.ldexp(ends, -np.frexp(np.abs(ends).max())[1]), axis=0)
-        noise = np.zeros_like(slopes)
-        for W, active in zip(network.weights, self.active, strict=True):
-            slope = gain(network, active[regions])
-            noise = slope * carry(W, np.zeros(1), noise + ROUNDING * np.abs(slopes))
-            slopes = slope * _product(W, slopes)
-        if network.readout is None:
-            return slopes, noise
-        W, _ = network.readout
-        return _product(W, slopes), carry(W, np.zeros(1), noise + ROUNDING * np.abs(slopes))
-
 
 def line_partition(
     network: ReluNetwork, start: ArrayLike, end: ArrayLike, *, limit: int = 2_000_000, certify: bool = False
@@ -143,8 +131,8 @@ def line_partition(
     limit : int
         Largest number of regions that may be made.
     certify : bool
-        Whether to count again in rational arithmetic, and raise if the counts differ. Slow: meant for networks of some
-        dozens of neurons.
+        Whether to count regions and pieces again, in rational arithmetic and by another algorithm, and raise if the
+        counts differ. Meant for small networks: it is slow, and refused above 2,000 regions.
 
     Returns
     -------
@@ -203,9 +191,11 @@ def line_partition(
     >>> partition.n_regions, partition.n_pieces
     (2, 1)
     """
-    if not isinstance(network, ReluNetwork):
-        raise TypeError(f"line_partition: network is {type(network).__name__}, but a ReluNetwork was expected")
-    start, end = _check_segment(network, start, end)
+    check_network("line_partition", network)
+    given, start = start, check_points("line_partition: start", start, network, single=True)
+    end = check_points("line_partition: end", end, network, single=True)
+    if (start == end).all():
+        raise ValueError(f"line_partition: start and end are both {one_line(given)}, but two points were expected")
     limit = integer("line_partition: limit", limit, 1)
     t, blur = np.array([0.0, 1.0]), np.zeros(2)  # positions of the nodes, and bounds on the errors of these positions
     z, flips, zeros, snapped, bends = np.stack([start, end]), [], [], 0, cast(Any, None)
@@ -230,7 +220,7 @@ def line_partition(
     t = bends.insert(t, bends.at)
     partition = LinePartition(network, start, end, t[1:-1], tuple(flips), int(snapped), tuple(zeros))
     if certify:
-        certified("line_partition", partition, lambda _: line_counts(network, start, end))
+        certified("line_partition", partition, lambda most: line_counts(network, start, end, most))
     return partition
 
 
@@ -397,7 +387,7 @@ def _carried(W, b, negative_slope, z, noise, run, bends):
     """Noise of the next layer, given that of this layer: a row for each run of intervals, and the length of a run.
 
     A run is one interval, or several if a row for each interval would take longer than the values themselves. Neurons
-    that are active nowhere on a run carry no errors on.
+    that are active nowhere on a run pass no errors on.
     """
     starts = np.arange(0, len(z) - 1, run)
     end = z[np.minimum(starts + run, len(z) - 1)]
@@ -421,41 +411,31 @@ def _through(W, b, negative_slope, t, z, bends):
     product. In a long run of new nodes, every `_RUN`-th one is computed by a full product, so that few bends lie
     between; in a narrow network a full product is cheaper, and all are computed so.
     """
-    place = np.arange(len(bends.at)) - np.searchsorted(bends.interval, bends.interval)
+    interval, at, node, neuron = bends.interval, bends.at, bends.node, bends.neuron
+    place = np.arange(len(at)) - np.searchsorted(interval, interval)
     full = (place % _RUN == _RUN - 1) | (W.shape[1] <= 2 * _RUN)
-    bent = full[bends.node]  # which zeros lie on a node that is computed by a full product
-    rank = np.where(full, np.cumsum(full), np.cumsum(~full)) - 1
-
-    rows = _between(t, z, bends.interval[full], bends.at[full])
-    rows[rank[bends.node[bent]], bends.neuron[bent]] = 0
-    if len(rows):
-        z = np.insert(z, bends.interval[full] + 1, rows, axis=0)
-        t = np.insert(t, bends.interval[full] + 1, bends.at[full])
+    rank, bent = np.where(full, np.cumsum(full), np.cumsum(~full)) - 1, full[node]
+    if full.any():
+        rows = _between(t, z, interval[full], at[full])
+        rows[rank[node[bent]], neuron[bent]] = 0
+        z, t = np.insert(z, interval[full] + 1, rows, axis=0), np.insert(t, interval[full] + 1, at[full])
     h = np.maximum(z, negative_slope * z if negative_slope else 0, out=z)
     z = _product(W, h)
     z += b
-    at, node = bends.at[~full], rank[bends.node[~bent]]
+
+    at, node, neuron, kink = at[~full], rank[node[~bent]], neuron[~bent], (1 - negative_slope) * bends.slope[~bent]
     interval = np.searchsorted(t, at) - 1
-    rows = _bent(W, t, z, interval, at, node, bends.neuron[~bent], (1 - negative_slope) * bends.slope[~bent])
-    return np.insert(z, interval + 1, rows, axis=0)
-
-
-def _bent(W, t, z, interval, at, node, neuron, kink):
-    """Values of the next layer at positions in intervals where outputs bend: neuron[k] by kink[k] at at[node[k]]."""
-    rows = _between(t, z, interval, at)
+    rows, columns = _between(t, z, interval, at), np.ascontiguousarray(W.T)
+    # Between two nodes, an output that bends lies below the straight line by a hat function that peaks at the bend.
     low, peak, high = t[interval[node]], at[node], t[interval[node] + 1]
     height = kink / (high - low)
-    columns = np.ascontiguousarray(W.T)
-    # Process blocks of whole intervals, of about _RUN nodes each.
-    ends = np.append(np.flatnonzero(np.diff(interval, prepend=-1)), len(at))
-    blocks = np.unique(ends[np.searchsorted(ends, np.append(np.arange(0, len(at), _RUN), len(at)))])
-    for i, j in pairwise(blocks):
-        # Between two nodes, an output that bends lies below the straight line by a hat function that peaks at the bend.
+    step = 1 + _RUN * len(t) // (1 + len(at))  # intervals in a row that have about _RUN new nodes
+    for i, j in pairwise(np.searchsorted(interval, np.arange(0, len(t) + step, step))):
         some = slice(*np.searchsorted(node, [i, j]))
         p, q = at[i:j, None], peak[some]
         hats = (np.minimum(p, q) - low[some]) * (high[some] - np.maximum(p, q))  # negative in all other intervals
         rows[i:j] -= (hats.clip(min=0) * height[some]) @ columns[neuron[some]]
-    return rows
+    return np.insert(z, interval + 1, rows, axis=0)
 
 
 def _between(t, z, interval, at):
@@ -475,16 +455,3 @@ def _product(W, h):
         alive = np.flatnonzero(rows.any(axis=0))
         np.matmul(rows.take(alive, axis=1), W.take(alive, axis=1).T, out=out[start : start + _ROWS])
     return out
-
-
-def _check_segment(network, start, end):
-    ends = []
-    for name, given in (("start", start), ("end", end)):
-        point = finite_array(f"line_partition: {name}", given)
-        if point.shape != (network.input_dim,):
-            shape = f"shape {point.shape}, but the network's input has dimension {network.input_dim}"
-            raise ValueError(f"line_partition: {name} has {shape}")
-        ends.append(point)
-    if (ends[0] == ends[1]).all():
-        raise ValueError(f"line_partition: start and end are both {one_line(end)}, but two points were expected")
-    return ends

@@ -126,7 +126,8 @@ class LayerCut:
         self._signs.append(positive)
         cell, neuron = np.nonzero(near[:, self._order])
         neuron = self._order[neuron]
-        lines = _Lines(neuron, maps[:, cell, neuron])
+        # The lines of these cells: the neuron of each, and its slopes, offset and tolerance, shape=[n_lines, 4].
+        self._lines = neuron, np.ascontiguousarray(maps[:, cell, neuron].T)
         n_lines = np.bincount(cell, minlength=len(size))
         todo = [_Faces(np.arange(cells.start, cells.stop), loop, size, np.arange(len(cell)), n_lines)]
         while todo:
@@ -134,7 +135,7 @@ class LayerCut:
             if len(faces.line) > BATCH and len(faces.id) > 1:
                 todo += faces.halves()
                 continue
-            faces = self._cut_once(faces, lines)
+            faces = self._cut_once(faces)
             if len(faces.id):
                 todo.append(faces)
 
@@ -183,7 +184,7 @@ class LayerCut:
         value += maps[2]
         return value > reach, np.abs(value, out=value) <= reach
 
-    def _compare(self, faces, lines):
+    def _compare(self, faces):
         """Compare the lines of some faces with all corners of their face.
 
         Returns
@@ -196,19 +197,23 @@ class LayerCut:
         owner = np.repeat(np.arange(len(faces.id)), faces.n_lines)
         n = faces.size[owner]
         corner = _ranges(_starts(faces.size)[owner], n)
-        tail = self._ends.rows[faces.loop]
-        value, sign = lines.compare(faces.line, n, self._vertices.rows.take(tail, axis=0).take(corner, axis=0))
+        tail, (neuron, functions) = self._ends.rows[faces.loop], self._lines
+        x, y, blur_x, blur_y = self._vertices.rows.take(tail, axis=0).take(corner, axis=0).T
+        slope_x, slope_y, offset, tolerance = np.repeat(functions.take(faces.line, axis=0), n, axis=0).T
+        value = slope_x * x + slope_y * y + offset
+        noise = tolerance + np.abs(slope_x * blur_x + slope_y * blur_y)
+        sign = (value > noise) * POSITIVE + (value < -noise) * NEGATIVE
         zero = np.flatnonzero(sign == ZERO)
         if len(zero):
             line = faces.line[np.searchsorted(np.cumsum(n), zero, side="right")]
-            names = tail[corner[zero]] * len(self._order) + lines.neuron[line]
+            names = tail[corner[zero]] * len(self._order) + neuron[line]
             self._snapped.append(np.unique(names[value[zero] != 0]))
-            self._zeros.append(np.unique(names[(value[zero] == 0) & (lines.noise[line] > 0)]))
+            self._zeros.append(np.unique(names[(value[zero] == 0) & (tolerance[zero] > 0)]))
         return owner, n, value, sign
 
-    def _cut_once(self, faces, lines):
+    def _cut_once(self, faces):
         """Cut each face by the first line that crosses it; return the parts, with the lines that remain for them."""
-        owner, n, value, sign = self._compare(faces, lines)
+        owner, n, value, sign = self._compare(faces)
         starts = _starts(n)
         signs = np.bitwise_or.reduceat(sign, starts) if len(n) else sign
         above, crossing = np.flatnonzero(signs == POSITIVE), np.flatnonzero(signs == BOTH)
@@ -216,8 +221,9 @@ class LayerCut:
         is_first[1:] = owner[crossing[1:]] != owner[crossing[:-1]]
         first, later = crossing[is_first], crossing[~is_first]
         parent = owner[first]
-        neuron = lines.neuron[faces.line[first]]
-        self._steps.append((faces.id[owner[above]], lines.neuron[faces.line[above]], faces.id[parent], neuron))
+        neurons, functions = self._lines
+        neuron = neurons[faces.line[first]]
+        self._steps.append((faces.id[owner[above]], neurons[faces.line[above]], faces.id[parent], neuron))
         is_cut = np.zeros(len(faces.id), dtype=bool)
         is_cut[parent] = True
         whole = np.repeat(~is_cut, faces.size)
@@ -228,17 +234,12 @@ class LayerCut:
             limit = self._mesh.limit
             raise ValueError(f"plane_partition: limit is {limit}, but more was expected: there are more regions")
         at = _ranges(starts[first], n[first])
-        loops, sizes = self._split(
-            faces.loop[~whole], n[first], value[at], sign[at], neuron, lines.noise[faces.line[first]]
-        )
+        noise = functions[faces.line[first], 3]
+        loop, size = self._split(faces.loop[~whole], n[first], value[at], sign[at], neuron, noise)
         n_lines = np.bincount(owner[later], minlength=len(faces.id))[parent]
-        return _Faces(
-            np.concatenate([faces.id[parent], new]),
-            np.concatenate(loops),
-            np.concatenate(sizes),
-            np.concatenate([faces.line[later]] * 2),
-            np.concatenate([n_lines] * 2),
-        )
+        line = faces.line[later]
+        made, lines, n = (np.concatenate(pair) for pair in ((faces.id[parent], new), (line, line), (n_lines, n_lines)))
+        return _Faces(made, loop, size, lines, n)  # both parts of a face inherit its lines
 
     def _split(self, loop, size, value, sign, neuron, noise):
         """Split faces, each by one line, into the sides where the line is >= 0 and where it is <= 0.
@@ -254,8 +255,8 @@ class LayerCut:
 
         Returns
         -------
-        loops, sizes : list of two int arrays
-            Half-edges and numbers of corners of the positive sides, and of the negative sides.
+        loop, size : int array
+            Half-edges and numbers of corners of the positive sides, followed by those of the negative sides.
         """
         face, first, end = np.repeat(np.arange(len(size)), size), _starts(size), np.cumsum(size)
         following = np.arange(1, len(loop) + 1)
@@ -286,11 +287,9 @@ class LayerCut:
         self._add_edges(begin, end)
         positive, negative = loop.copy(), loop
         positive[leaves], negative[enters] = 2 * edge[face[leaves]], 2 * edge[face[enters]] + 1
-        loops, sizes = [], []
-        for side, other in ((positive, NEGATIVE), (negative, POSITIVE)):
-            loops.append(side[sign != other])
-            sizes.append(np.bincount(face[sign != other], minlength=len(size)))
-        return loops, sizes
+        above, below = sign != NEGATIVE, sign != POSITIVE
+        sizes = [np.bincount(face[side], minlength=len(size)) for side in (above, below)]
+        return np.concatenate([positive[above], negative[below]]), np.concatenate(sizes)
 
     def _cut_edges(self, half, value, next_value, neuron, noise):
         """Cut half-edges where a line, with these values at both ends, crosses them; return the two parts of each.
@@ -372,29 +371,9 @@ class _Faces:
         """Split the faces into two parts with about half of the lines each."""
         lines = np.cumsum(self.n_lines)
         middle = min(max(1, np.searchsorted(lines, lines[-1] / 2)), len(self.id) - 1)
-        corners = self.size[:middle].sum()
-        cuts = (middle, corners, middle, lines[middle - 1], middle)
-        arrays = (self.id, self.loop, self.size, self.line, self.n_lines)
-        return (
-            _Faces(*(array[:cut] for array, cut in zip(arrays, cuts, strict=True))),
-            _Faces(*(array[cut:] for array, cut in zip(arrays, cuts, strict=True))),
-        )
-
-
-class _Lines:
-    """Functions, each on one cell: their neuron, and their slopes, offset and tolerance, shape=[4, n_lines]."""
-
-    def __init__(self, neuron, functions):
-        self.neuron, self.noise = neuron, functions[3]
-        self._functions = np.ascontiguousarray(functions.T)
-
-    def compare(self, line, n, vertices):
-        """Values and signs of lines, each at n vertices."""
-        x, y, blur_x, blur_y = vertices.T
-        slope_x, slope_y, offset, noise = np.repeat(self._functions.take(line, axis=0), n, axis=0).T
-        value = slope_x * x + slope_y * y + offset
-        noise = noise + np.abs(slope_x * blur_x + slope_y * blur_y)
-        return value, (value > noise) * POSITIVE + (value < -noise) * NEGATIVE
+        cuts = (middle, self.size[:middle].sum(), middle, lines[middle - 1], middle)
+        parts = (np.split(array, [cut]) for array, cut in zip(vars(self).values(), cuts, strict=True))
+        return [_Faces(*arrays) for arrays in zip(*parts, strict=True)]
 
 
 class _Table:
@@ -440,8 +419,6 @@ def _spread(n):
     """Order range(n) by reversed bits.
 
     Neurons that are sorted by position, as along a grid, would cut off one strip after the other from a large face; in
-    this order they halve it.
+    this order they halve it. Zeros at the end of the reversed bits do not change their order as text.
     """
-    numbers = np.arange(n)
-    bits = np.arange(max(n - 1, 1).bit_length())
-    return np.argsort((numbers[:, None] >> bits & 1) @ (1 << bits[::-1]), kind="stable")
+    return np.array(sorted(range(n), key=lambda i: f"{i:b}"[::-1]))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from geolib.checks import finite_array, integer, one_line
+from geolib.partition.rounding import ROUNDING, carry
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +86,7 @@ class ReluNetwork:
         """Copy a `torch.nn.Sequential` of Linear and ReLU or LeakyReLU layers, which must alternate.
 
         A final Linear becomes the readout; a Linear without bias gets biases 0. Subclasses and hooks may compute
-        something else than their weights say, so only torch's own layers without hooks are copied, and the copy is
+        something other than their weights say, so only torch's own layers without hooks are copied, and the copy is
         compared with the module at random points.
 
         Parameters
@@ -105,7 +106,7 @@ class ReluNetwork:
             quantised layer), or its weights are not real numbers in memory.
         ValueError
             If layers do not alternate, there is no activation, slopes differ, there are hooks or a replaced `forward`,
-            or the module computes something else than its copy.
+            or the module computes something other than its copy.
         """
         from torch import nn
 
@@ -230,9 +231,7 @@ class ReluNetwork:
         return ReluNetwork(*zip(*layers, strict=True), readout=readout, negative_slope=self.negative_slope)
 
     def _preactivations(self, caller, x):
-        h = finite_array(f"{caller}: x", x)
-        if h.ndim == 0 or h.shape[-1] != self.input_dim:
-            raise ValueError(f"{caller}: x has shape {h.shape}, but the network's input has dimension {self.input_dim}")
+        h = check_points(f"{caller}: x", x, self)
         for W, b in zip(self.weights, self.biases, strict=True):
             z = h @ W.T + b
             yield z
@@ -317,9 +316,47 @@ def _compare(network, sequential):
         raise ValueError("from_torch: sequential computes something else, but what its weights say was expected")
 
 
+def check_network(caller, network):
+    """Raise unless `network` is a ReluNetwork; `caller` opens the message."""
+    if not isinstance(network, ReluNetwork):
+        raise TypeError(f"{caller}: network is {type(network).__name__}, but a ReluNetwork was expected")
+
+
+def check_points(name, x, network, *, single=False):
+    """Return points of a network's input as an array, or with `single` one point; `name` opens the message."""
+    points = finite_array(name, x)
+    if points.shape[-1:] != (network.input_dim,) or (single and points.ndim > 1):
+        raise ValueError(f"{name} has shape {points.shape}, but the network's input has dimension {network.input_dim}")
+    return points
+
+
 def gain(network, active):
     """Slope of the activation: 1 where a neuron is active, `negative_slope` elsewhere; for ReLU `active` itself."""
     return np.where(active, 1.0, network.negative_slope) if network.negative_slope else active
+
+
+def output_slopes(network, slopes, patterns):
+    """Slopes of the output along a direction, and bounds on their rounding errors, both shape=[n, n_outputs].
+
+    Slopes are computed without offsets, so that large offsets cost them no digits.
+
+    Parameters
+    ----------
+    network : ReluNetwork
+    slopes : array, shape=[1, input_dim]
+        The direction.
+    patterns : iterable of pairs
+        For each layer, the rows of the layer before that its rows continue, and which neurons are active on its rows.
+    """
+    errors = np.zeros_like(slopes)
+    for W, (place, active) in zip(network.weights, patterns, strict=True):
+        slope = gain(network, active)
+        slopes, errors = (slope * part[place] for part in _slopes_after(W, slopes, errors))
+    return (slopes, errors) if network.readout is None else _slopes_after(network.readout[0], slopes, errors)
+
+
+def _slopes_after(W, slopes, errors):
+    return slopes @ W.T, carry(W, np.zeros(1), errors + ROUNDING * np.abs(slopes))
 
 
 def map_of(network, pattern):

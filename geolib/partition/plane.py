@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from geolib.checks import finite_array, integer, one_line
 from geolib.partition.exact import certified, n_components, plane_counts, plane_doubts
 from geolib.partition.mesh import LayerCut, Mesh
-from geolib.partition.network import Partition, ReluNetwork, gain
+from geolib.partition.network import Partition, ReluNetwork, check_network, check_points, gain, output_slopes
 from geolib.partition.rounding import ROUNDING, TINY, carry
 
 # Faces times neurons that are processed at a time.
@@ -72,10 +72,11 @@ class PlanePartition(Partition):
         sides, slopes = self._mesh.adjacent_faces(), self._maps.slopes
         # Most neighbours differ, which one linear combination of the outputs shows without comparing all outputs.
         mixed = [_mixed(slopes(np.arange(some.start, some.stop))) for some in self._maps.blocks(self.n_regions)]
-        sides = sides[_equal(*np.moveaxis(np.concatenate(mixed, axis=1)[:, sides], 2, 0))]
+        mixed = np.concatenate(mixed, axis=2)
+        sides = sides[_equal(*(mixed[:, :, faces] for faces in sides.T))]
         equal = np.zeros(len(sides), dtype=bool)
         for some in self._maps.blocks(len(sides)):
-            equal[some] = _equal(*np.split(slopes(sides[some].T.ravel()), 2, axis=1)).all(axis=-1)
+            equal[some] = _equal(*(slopes(faces) for faces in sides[some].T)).all(axis=-1)
         return n_components(self.n_regions, sides[equal].tolist())
 
     @cached_property
@@ -148,8 +149,8 @@ def plane_partition(
     limit : int
         Largest number of regions that may be made.
     certify : bool
-        Whether to count regions and pieces again, in rational arithmetic and by another algorithm. Meant for small
-        networks: it takes milliseconds for each region, and is refused above 2,000 regions.
+        Whether to count regions and pieces again, in rational arithmetic and by another algorithm, and raise if the
+        counts differ. Meant for small networks: it is slow, and refused above 2,000 regions.
 
     Returns
     -------
@@ -210,10 +211,11 @@ def plane_partition(
     >>> partition.areas
     array([1., 1.])
     """
-    if not isinstance(network, ReluNetwork):
-        raise TypeError(f"plane_partition: network is {type(network).__name__}, but a ReluNetwork was expected")
+    check_network("plane_partition", network)
     window = _check_window(window)
-    origin, axes = _check_plane(network.input_dim, origin, axes)
+    axes = _check_axes(network.input_dim, axes)
+    origin = np.zeros(network.input_dim) if origin is None else origin
+    origin = check_points("plane_partition: origin", origin, network, single=True)
     mesh, maps = Mesh(integer("plane_partition: limit", limit, 1)), _Maps(network._rescaled, window, origin, axes)
     for _ in network.widths:
         maps.add_layer(mesh)
@@ -243,7 +245,8 @@ class _Maps:
             inputs = [half[0] * axes[0], half[1] * axes[1], origin + middle @ axes]
             # Relative to the terms, not to the offset: a window far from the origin has lost digits to cancellation.
             noise = ROUNDING * (np.abs(origin) + np.abs(window).max(axis=1) @ np.abs(axes))
-            self._inputs = self._latest = _rounded(np.stack([*inputs, noise])[:, None])
+            self._latest = _rounded(np.stack([*inputs, noise])[:, None])
+        self._directions = self._latest[:2]
 
     def blocks(self, n):
         """Split range(n) into slices of faces that are processed together."""
@@ -257,7 +260,6 @@ class _Maps:
         last, blocks = depth + 1 == len(self.network.weights), self.blocks(mesh.n_faces)
         # The maps of the last layer are not needed after the cut, except to see whether the readout overflows.
         results, cut = np.empty((4, blocks[0].stop if last else mesh.n_faces, len(b))), LayerCut(mesh, len(b))
-        largest = 0
         for cells in blocks:
             maps = self._latest
             if depth:
@@ -267,38 +269,26 @@ class _Maps:
             after = results[:, : cells.stop - cells.start] if last else results[:, cells]
             cut.cut(cells, _affine(W, b, maps, f"layer {depth}", after))
             if not last or self.network.readout:
-                largest = np.maximum(largest, _rounded(after)[-1].max(axis=0))
+                _rounded(after)
+            if last and self.network.readout:
+                _carry(*self.network.readout, after[-1].max(axis=0, keepdims=True), "the output")
         self.layers.append(cut.finish())
         self._latest = None if last else results
-        if last and self.network.readout:
-            _carry(*self.network.readout, largest[None], "the output")
 
     def slopes(self, faces):
-        """Two slopes of the output on faces of the last layer, and the error of each, shape=[4, n_faces, n_outputs].
-
-        Slopes are computed without offsets, each with its own error, so that large offsets cost them no digits.
-        """
-        steps = []
+        """Slopes of the output on faces of the last layer, and their errors, for each of the two directions."""
+        patterns = []
         for cell, signs in reversed(self.layers):
             cells, place = np.unique(cell[faces], return_inverse=True)
-            steps.append((place, signs.dense[faces]))
+            patterns.insert(0, (place, signs.dense[faces]))
             faces = cells
-        maps = self._inputs[[0, 1, 0, 1]] * np.array([1, 1, 0, 0])[:, None, None]
-        for W, (place, active) in zip(self.network.weights, reversed(steps), strict=True):
-            maps = _linear(W, maps)[:, place] * gain(self.network, active)
-        return maps if self.network.readout is None else _linear(self.network.readout[0], maps)
+        return [output_slopes(self.network, along, patterns) for along in self._directions]
 
 
 def _rounded(maps):
     """Add the rounding errors of maps to their errors, the last entry of the first axis, in place."""
     maps[-1] += ROUNDING * np.abs(maps[:-1]).sum(axis=0)
     return maps
-
-
-def _linear(W, maps):
-    """Apply W to two slopes and to the error of each, shape=[4, n, fan_in]."""
-    errors = maps[2:] + ROUNDING * np.abs(maps[:2])
-    return np.stack([*(maps[:2] @ W.T), *(_carry(W, np.zeros(1), error, "the output") for error in errors)])
 
 
 def _affine(W, b, maps, where, after):
@@ -318,15 +308,16 @@ def _carry(W, b, errors, where):
     return errors
 
 
-def _mixed(slopes):
-    """Slopes and errors of one linear combination of the outputs, shape=[4, n]."""
-    mixture = np.cos(np.arange(slopes.shape[-1]))
-    return np.concatenate([slopes[:2] @ mixture, slopes[2:] @ np.abs(mixture)])
+def _mixed(directions):
+    """Slopes of one linear combination of the outputs, and their errors, for each direction: shape=[2, 2, n_faces]."""
+    mixture = np.cos(np.arange(directions[0][0].shape[1]))
+    return np.stack([[slopes @ mixture, errors @ np.abs(mixture)] for slopes, errors in directions])
 
 
 def _equal(left, right):
-    """Whether slopes are equal, up to their errors."""
-    return (np.abs(left[:2] - right[:2]) <= left[2:] + right[2:]).all(axis=0)
+    """Whether slopes are equal in both directions, up to their errors."""
+    u, v = (np.abs(a - b) <= error + other for (a, error), (b, other) in zip(left, right, strict=True))
+    return u & v
 
 
 def _check_window(window):
@@ -339,7 +330,7 @@ def _check_window(window):
     return window
 
 
-def _check_plane(dim, origin, axes):
+def _check_axes(dim, axes):
     if axes is None:
         if dim != 2:
             raise ValueError(f"plane_partition: axes is missing, but the network's input has dimension {dim}, not 2")
@@ -347,13 +338,9 @@ def _check_plane(dim, origin, axes):
     axes = finite_array("plane_partition: axes", axes)
     if axes.shape != (2, dim):
         raise ValueError(f"plane_partition: axes has shape {axes.shape}, but {(2, dim)} was expected for this network")
-    origin = finite_array("plane_partition: origin", np.zeros(dim) if origin is None else origin)
-    if origin.shape != (dim,):
-        shape = f"shape {origin.shape}, but the network's input has dimension {dim}"
-        raise ValueError(f"plane_partition: origin has {shape}")
     lengths = np.abs(axes).max(axis=1, keepdims=True)
     if not lengths.all():
         raise ValueError(f"plane_partition: axes[{int(np.argmin(lengths))}] is zero, but a direction was expected")
     if np.linalg.matrix_rank(axes / lengths, tol=ROUNDING) < 2:
         raise ValueError("plane_partition: axes[0] and axes[1] are parallel, but axes of a plane were expected")
-    return origin, axes
+    return axes
