@@ -14,7 +14,7 @@ Subpackages are imported on first use, so that ``import geolib`` is fast.
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _SUBMODULES = (
     *("cli", "dimension", "estimates", "experiments", "figures", "interactive"),

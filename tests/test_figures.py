@@ -269,6 +269,7 @@ def ground(image):
     return mpl.colors.to_hex(mpl.image.imread(io.BytesIO(image))[0, 0, :3])
 
 
+@pytest.mark.whole
 def test_a_notebook_gets_a_figure_on_a_dark_ground_too(monkeypatch, table):
     """The same drawing: the ground and the inks differ, and what was returned keeps those of the light one."""
     draw = {"x": "x", "color": "line", "panel": "panel", "xlabel": "x", "ylabel": "y"}

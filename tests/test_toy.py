@@ -49,6 +49,7 @@ def test_relu_network_takes_an_mlp_whole():
     assert np.mean((network(X[:, None])[:, 0] - np.sin(X)) ** 2) == pytest.approx(fit.losses[-1, 0])
 
 
+@pytest.mark.whole
 def test_an_mlp_learns_sin_and_more_neurons_learn_it_better():
     few, many = (fit_mlps(X, np.sin(X), width=width, seeds=range(3), n_steps=600).losses for width in (5, 100))
     assert (many[-1] < 1e-2 * np.var(np.sin(X))).all()
@@ -289,6 +290,7 @@ def test_the_fit_is_the_mlp_of_its_inputs_and_the_table_says_what_they_hold():
         )
 
 
+@pytest.mark.whole
 def test_a_block_learns_sin():
     grid = train_grid(heads=[1, 2], contexts=[5], seeds=[0, 1], bins=200, stride=4, n_steps=400)
     assert (grid.table().rmse < 0.05).all()

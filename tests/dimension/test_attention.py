@@ -277,6 +277,7 @@ def test_a_weight_of_exactly_eps_does_not_exceed_it():
         np.testing.assert_array_equal(attention_dimension(model, ids, rule="relative").per_head[..., 0], 10)
 
 
+@pytest.mark.whole
 @settings(max_examples=25, deadline=None)
 @given(length=st.integers(1, 40), seed=st.integers(0, 2**16), eps=st.floats(0.01, 0.99))
 def test_bounds_hold_for_any_prompt(length, seed, eps):

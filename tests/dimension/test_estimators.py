@@ -54,6 +54,7 @@ def skdim_id():
     return estimators
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("points", "dim", "flat"),
     [
@@ -86,6 +87,7 @@ def test_slow_ones_too():
     assert round(estimate_dimension(ball(40, 3), "ESS", n_neighbors=15).value) == 3
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", QUICK)
 def test_equals_scikit_dimension_where_that_is_right(name):
     points = ball(300, 4, 30)
@@ -122,6 +124,7 @@ def test_isometries_and_scale_change_nothing(seed, scale, shift, extra):
     assert {n: after[n].value for n in names} == pytest.approx({n: before[n].value for n in names}, rel=1e-4)
 
 
+@pytest.mark.whole
 def test_duplicates_change_nothing():
     points = ball(400, 5, 20)
     clean = estimate_dimension(points, QUICK, n_boot=4)
@@ -632,6 +635,7 @@ def test_gride_keeps_tied_neighbours():
         assert estimate_dimension(same, "GRIDE").value == pytest.approx((len(ratios) - 1) / ratios.sum(), rel=1e-4)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["TwoNN", "GRIDE"])
 def test_halves_of_small_clouds_are_not_held_to_the_span(name):
     """Of 20 points on a line a half gives up to several dimensions: the spread of all halves makes the interval."""

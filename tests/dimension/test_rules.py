@@ -149,6 +149,7 @@ def sweep(tiny, **settings):
     return Sweep(model=model, tokenizer=tokenizer, progress=False, **(defaults | settings))
 
 
+@pytest.mark.whole
 def test_a_sweep_counts_by_it_and_its_store_knows(tiny, tmp_path, monkeypatch):
     before = sweep(tiny, eps=(0.1, 0.01), store=tmp_path).run()
     monkeypatch.setitem(RULES, "mass", mass)

@@ -14,6 +14,7 @@ from geolib.partition.exact import plane_counts
 PLANE = {"origin": [0, 0], "axes": [[1, 0], [0, 1]], "limit": 10**6}
 
 
+@pytest.mark.whole
 @settings(deadline=None, max_examples=25)
 @given(
     widths=st.lists(st.integers(1, 4), min_size=1, max_size=2),

@@ -86,6 +86,7 @@ def check_against_walk(partition, expected):
     assert partition.n_pieces == 1 + sum(left != right for left, right in pairwise(slopes))
 
 
+@pytest.mark.whole
 @settings(deadline=None, max_examples=300)
 @given(net=integer_networks(), slope=st.sampled_from([0, 0.5]), seed=seeds, run=st.sampled_from([1, 32]))
 def test_agrees_with_rational_arithmetic(net, slope, seed, run):
@@ -423,6 +424,7 @@ def test_errors_are_carried_from_layer_to_layer():
     assert partition.breakpoints[0] == pytest.approx(1 / 4, rel=1e-9)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("shift", [0, 10])
 def test_depth_loses_no_cut(shift):
     ends = [-1, -0.9], [0.8, 1]
@@ -432,6 +434,7 @@ def test_depth_loses_no_cut(shift):
         assert (deep.n_regions, deep.n_pieces, deep.snapped) == (shallow.n_regions, shallow.n_pieces, 0)
 
 
+@pytest.mark.whole
 def test_counts_of_a_deep_network():
     network, ends = ReluNetwork(*he_layers(np.random.default_rng(2), 40, 6, bias=0.1)), [[-1, -0.9], [0.2, 0.1]]
     partition = line_partition(network, *ends)
@@ -489,6 +492,7 @@ def crowded(rng, layers_before, slope):
     return weights, biases, ends
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("layers_before", [0, 1, 3])
 @pytest.mark.parametrize("slope", [0.0, 0.1])
 def test_what_float64_cannot_tell_apart_is_decided_exactly(layers_before, slope):

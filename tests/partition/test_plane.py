@@ -96,6 +96,7 @@ def check_against_exact(net, window, slope, seed):
     check_tiling(partition)
 
 
+@pytest.mark.whole
 @settings(deadline=None, max_examples=150)
 @given(net=integer_networks(max_width=6, max_depth=1), slope=st.sampled_from([0, 0.5]), seed=seeds)
 def test_one_layer_agrees_with_rational_arithmetic(net, slope, seed):
@@ -242,6 +243,7 @@ def test_patterns_and_maps_hold_inside_every_region(seed, dims, slope, readout, 
             np.testing.assert_allclose(found, np.broadcast_to(one, found.shape), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("slope", [0.0, 0.2])
 def test_a_dense_grid_finds_no_other_pattern(slope):
     network = ReluNetwork(*random_layers(np.random.default_rng(3), [2, 12, 10, 8]), negative_slope=slope)
@@ -486,6 +488,7 @@ def test_a_plane_with_a_distant_origin(seed):
     assert plane_partition(network, window, origin=-corner @ axes, axes=axes).n_regions == 13
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("shift", [0, 10])
 def test_depth_loses_no_cut(shift):
     shallow = plane_partition(ReluNetwork(*after_identity(1, shift)), SQUARE, certify=True)
@@ -507,6 +510,7 @@ def test_no_decision_of_a_deep_network_is_in_doubt():
     assert plane_partition(ReluNetwork(*he_layers(np.random.default_rng(0), 60, 8, bias=0.1)), SQUARE).snapped == 0
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("depth", [12, 18])
 def test_a_sawtooth(depth):
     # Each layer doubles values, and what the errors may be by some 3: up to 2^19 teeth are told apart.
@@ -603,6 +607,7 @@ def test_extreme_neurons_neither_overflow_nor_vanish(scale):
     assert layer(factor[:, None] * normals, factor * offsets).n_regions == 18
 
 
+@pytest.mark.whole
 @settings(deadline=None, max_examples=200)
 @given(seed=seeds, n=st.integers(10, 25), gap=st.integers(-14, -12), slope=st.sampled_from([0.0, 0.3]))
 def test_polygons_tile_even_where_every_decision_is_in_doubt(seed, n, gap, slope):

@@ -386,6 +386,7 @@ def test_nothing_held_fixed():
     )
 
 
+@pytest.mark.whole
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 1000), st.permutations(range(20)))
 def test_ranks_alone_count(seed, order):
@@ -407,6 +408,7 @@ def test_many_samples_are_the_first_few_and_more():
     np.testing.assert_allclose([measured.low, measured.high], np.quantile(draws, [0.025, 0.975]))
 
 
+@pytest.mark.whole
 def test_permutations_against_all_of_them():
     """Six questions of one kind, and two that lack a number of shots: those exchange among themselves."""
     rng = np.random.default_rng(5)
@@ -427,6 +429,7 @@ def test_permutations_against_all_of_them():
         assert abs(p - exact) < 0.015  # more than four standard errors
 
 
+@pytest.mark.whole
 def test_permutation_p_values_are_uniform_where_nothing_is():
     """Questions are alike under all shots, in their ID as in their answers; rows are many, questions few."""
     rng, rejected, p_values = np.random.default_rng(6), 0, []
@@ -452,6 +455,7 @@ def test_permutation_test_finds_what_is_there():
         permutation_test(table, alternative="both")
 
 
+@pytest.mark.whole
 def test_holm_in_closed_form():
     np.testing.assert_allclose(holm([0.04, 0.01, 0.03]), [0.06, 0.03, 0.06])  # 1 * 0.04 may not fall below 2 * 0.03
     np.testing.assert_allclose(holm([0.04, np.nan, 0.01]), [0.04, np.nan, 0.02])

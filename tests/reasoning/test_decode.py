@@ -11,6 +11,8 @@ from geolib.reasoning.decode import SharedPrefix, gumbel
 from tests.dimension.architectures import tiny_model
 from tests.tiny import TINY
 
+# A small model answers in each.
+pytestmark = pytest.mark.whole
 EPS = (0.1, 0.03)
 ENDS = (2,)
 # One for each thing that attention may be besides a plain softmax: windows, softcap, sinks, positions that are learned

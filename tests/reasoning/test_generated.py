@@ -85,6 +85,7 @@ def test_judge_reads_the_answer_off(questions):
         assert judge(f"It is {question.answer:g}.", question.answer).kind == "extraction"
 
 
+@pytest.mark.whole
 def test_many_more_than_the_default_can_be_made():
     assert len(generate_questions(20_000, seed=2)) == 20_000
 

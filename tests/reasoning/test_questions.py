@@ -226,6 +226,7 @@ def home(tmp_path, monkeypatch):
         server.shutdown()
 
 
+@pytest.mark.whole
 @BOTH
 def test_download_is_kept_in_the_cache(home, monkeypatch, source, content, loaded):
     change(monkeypatch, source, sha256=hashlib.sha256(content.encode()).hexdigest())

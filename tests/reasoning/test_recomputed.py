@@ -49,6 +49,7 @@ def test_2_the_first_number_of_the_text_as_an_answer():
     assert round(100 * (facts.place == 0).mean(), 1) == 58.8
 
 
+@pytest.mark.whole
 def test_3_the_primary_test(shots):
     """The plan's statistic, and its interval by a bootstrap over questions that draws rows and ranks them."""
     change = change_of(shots, "absolute", -2)
@@ -80,6 +81,7 @@ def test_5_rank_correlations_by_set():
     assert round(mean_rho(change, every, ("example_set", "shots")), 3) == 0.092
 
 
+@pytest.mark.whole
 def test_6_within_a_question():
     """The linear model with question, set and number of examples held fixed, by two-way demeaning until it is done."""
     shots, others = read("shots"), read("other-sets")

@@ -256,6 +256,7 @@ def test_layer_profile_is_layer_by_layer():
     assert profile.survives.tolist() == [False, False, False, True]
 
 
+@pytest.mark.whole
 def test_layer_profile_of_another_column():
     rows = layered(1)
     profile = layer_profile(rows, rule="relative", eps=0.05, x="sink_share", n_boot=10, n_perm=19)
@@ -291,6 +292,7 @@ def true_effects(a_to_m=0.4, m_to_y=0.8, a_to_y=0.2):
     return share(5, 5) - share(1, 1), share(5, 1) - share(1, 1), share(5, 5) - share(5, 1)
 
 
+@pytest.mark.whole
 def test_mediation_intervals_hold_the_truth():
     truth, held = true_effects(), np.zeros(3)
     for seed in range(60):

@@ -17,6 +17,8 @@ from geolib.dimension import attention_dimension
 from geolib.reasoning import Condition, Question, Sweep, build_prompt, generate_questions, judge
 from geolib.reasoning.answers import Answerer
 
+# A small model is asked in each.
+pytestmark = pytest.mark.whole
 QUESTIONS = generate_questions(6, seed=3)
 EXAMPLES = generate_questions(3, seed=4)
 
