@@ -15,6 +15,7 @@ import pandas as pd
 
 from geolib.estimates import Estimate, estimate_of
 
+_NUMBER = r"(?:[+\u2212]?\d[\d,.e\u2212]*(?: ?%)?(?: \[[^\]]*\])?)?"  # also with an interval, or none
 # The hyphen before a number, unless it joins two (a range, a date) or stands in code.
 _MINUS = re.compile(r"(`[^`]*`)|(?<![\w.`-])-(?=\.?\d)")
 
@@ -40,10 +41,12 @@ class Table:
     caption: str = ""
 
     def _repr_html_(self) -> str:
-        # Marks, of which pandas makes nothing else: columns of longer texts, and the ends of their lines.
-        cells = self.cells.apply(lambda one: "\x02" * bool(one.str.len().max() > 40) + one.str.replace("\n", "\v"))
-        shown = cells.to_html(index=False, border=0, justify="left")
-        shown = shown.replace("<td>\x02", '<td style="text-align: left">').replace("\v", "<br>")
+        # A mark, of which pandas makes nothing else, begins the cells and the heading of a column of numbers.
+        cells = self.cells.apply(lambda c: "\x02" * bool(c.str.fullmatch(_NUMBER).all()) + c.str.replace("\n", "\v"))
+        heads = ["\x02" * bool(c.str[:1].eq("\x02").any()) + name for name, c in cells.items()]
+        shown = cells.set_axis(heads, axis=1).to_html(index=False, border=0, justify="left").replace("\v", "<br>")
+        shown = re.sub(r"<(t[hd])>\x02", r'<\1 style="text-align: right">', shown)
+        shown = shown.replace("<td>", '<td style="text-align: left">')
         return shown.replace(">", f"><caption>{html.escape(self.caption)}</caption>", 1) if self.caption else shown
 
     def __str__(self) -> str:
@@ -107,8 +110,7 @@ def _texts(column, digits):
         places = _decimals(np.median(errors), 1, digits) if errors else 0
         texts = column.map(lambda e: ("" if np.isnan(e.value) else f"{e:.{places}f}") if isinstance(e, Estimate) else e)
         return texts.map(lambda value: true_minus(str(value)))
-    whole = digits is None and (column.dropna() % 1 == 0).all()
-    decimals = 0 if whole else _decimals(column.abs().max(), 2, digits)
+    decimals = 0 if digits is None and (column.dropna() % 1 == 0).all() else _decimals(column.abs().max(), 2, digits)
     return column.map(lambda value: "" if np.isnan(value) else true_minus(f"{value:,.{decimals}f}"))
 
 

@@ -121,7 +121,7 @@ def look(browser, home: str, name: str, scheme: str, width: int, axe: str) -> tu
             where = broken["nodes"][0]["html"][:160]
             wrong.append(f"axe, {broken['impact']}, {broken['id']} at {len(broken['nodes'])} places, such as {where}")
     if spilt := page.evaluate(SPILLS):  # last: it opens what is folded
-        wrong.append(f"is wider than the screen of {width} px: {', '.join(spilt[:3])}")
+        wrong.append("; ".join(spilt[:3]))
     context.close()
     if sum(sizes) > LIMIT:
         wrong.append(f"weighs {sum(sizes) / 1e6:.1f} MB, but at most {LIMIT / 1e6} was expected")

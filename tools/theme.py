@@ -47,10 +47,13 @@ def show_dark(dark: Path, pages: Path) -> None:
 
 
 def _both(tag: str) -> str:
-    """Write the tag of a picture twice, once for each theme; a lazy picture that is not shown is not fetched."""
-    own = '<img loading="lazy" class="only-'
-    light, dark = (tag.replace("<img ", f'{own}{theme}" ', 1) for theme in ("light", "dark"))
-    return light + re.sub(r"([0-9a-f]{64}\.)", r"dark-\1", dark, count=1)
+    """Write the tag of a picture twice, once for each theme; a lazy picture that is not shown is not fetched.
+
+    Both are in an element of their own: the theme hides, with a picture, the caption that stands beside it.
+    """
+    light, dark = (tag.replace("<img ", f'<img loading="lazy" class="only-{theme}" ', 1) for theme in ("light", "dark"))
+    dark = re.sub(r"([0-9a-f]{64}\.)", r"dark-\1", dark, count=1)
+    return f'<span class="themes">{light}{dark}</span>'
 
 
 def mend(pages: Path) -> None:
