@@ -68,8 +68,8 @@ def show(table: pd.DataFrame, caption: str = "", *, digits: int | dict | None = 
     """Make a table that a page shows: every number with the digits that it carries, one row of headings.
 
     >>> print(show(pd.DataFrame({"rule": ["absolute"], "estimate": -0.0812, "low": -0.151, "high": 0.014, "n": 90})))
-        rule        95 % interval  n
-    absolute −0.08 [−0.15, +0.01] 90
+        rule estimate [95 % interval]  n
+    absolute     −0.08 [−0.15, +0.01] 90
 
     Estimates may stand side by side:
 
@@ -101,7 +101,7 @@ def show(table: pd.DataFrame, caption: str = "", *, digits: int | dict | None = 
         table = table.assign(estimate=[estimate_of(row) for row in table.itertuples()])
         table = table.drop(columns=["low", "high", "null"], errors="ignore")
     cells = table.apply(lambda column: _texts(column, wanted.get(column.name)))
-    return Table(cells.rename(columns={"estimate": "95 % interval"} if with_ends else {}), caption)
+    return Table(cells.rename(columns={"estimate": "estimate [95 % interval]"} if with_ends else {}), caption)
 
 
 def _texts(column, digits):

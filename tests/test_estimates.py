@@ -80,7 +80,7 @@ def cells(table, **settings):
 
 def test_estimates_have_the_digits_that_their_intervals_carry():
     table = tidy({"a": Estimate(0.1234, 0.0312, 0.2156, 300)}, "reading")
-    assert cells(table) == [["reading", "95 % interval", "n"], ["a", "+0.12 [+0.03, +0.22]", "300"]]
+    assert cells(table) == [["reading", "estimate [95 % interval]", "n"], ["a", "+0.12 [+0.03, +0.22]", "300"]]
     assert cells(table * [1, 100, 100, 100, 1, 1])[1][1] == "+12 [+3, +22]"
     assert cells(table, digits={"estimate": 3})[1][1] == "+0.123 [+0.031, +0.216]"
     nothing = tidy({"a": Estimate(np.nan, np.nan, np.nan, 0), "b": Estimate(1, 0.5, 1.5, 3)}, "reading")

@@ -334,7 +334,7 @@ BUDGETS = {
     "geolib/fingerprint.py": 149,
     "geolib/files.py": 35,
     "geolib/estimates.py": 65,
-    "geolib/statements.py": 80,
+    "geolib/statements.py": 82,
     "tools": 1550,
 }
 
