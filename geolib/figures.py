@@ -236,8 +236,10 @@ def _legend(figure, more=MappingProxyType({})):
 
 
 def _facets(plot, table, panel):
-    room = _room(table, panel)
-    return plot.facet(panel, wrap=2).label(title=lambda title: _wrapped(title, room)) if panel in table else plot
+    if panel not in table:
+        return plot
+    order = [title for title, _ in _parts(table, panel)]  # or seaborn sorts numbers, and what is written beside is not
+    return plot.facet(panel, wrap=2, order=order).label(title=lambda title: _wrapped(title, _room(table, panel)))
 
 
 def _room(table, panel):
@@ -250,7 +252,7 @@ def _wrapped(text, width):
 
 
 def _parts(table, panel):
-    return list(table.groupby(panel, sort=False)) if panel in table else [("", table)]
+    return list(table.groupby(panel, sort=False, observed=True)) if panel in table else [("", table)]
 
 
 def _dashed(figure, table, curves, panel, at):
@@ -486,9 +488,11 @@ def heat_maps(tables: Mapping[str, pd.DataFrame], *, label: str, height: float =
     -------
     matplotlib.figure.Figure
     """
+    every = np.stack([table.to_numpy(float) for table in tables.values()])
+    scale = {} if "norm" in settings else {"vmin": np.nanmin(every), "vmax": np.nanmax(every)}
     figure, axes = panels(len(tables), height=height, sharex=True, sharey=True)
     for ax, (title, table) in zip(axes, tables.items(), strict=True):
-        sns.heatmap(table, ax=ax, cbar=False, **{"annot_kws": {"size": "small"}, "fmt": ".0f"} | settings)
+        sns.heatmap(table, ax=ax, cbar=False, **{"annot_kws": {"size": "small"}, "fmt": ".0f"} | scale | settings)
         ax.set(title=title)
         ax.grid(visible=False)
         ax.tick_params(length=0)

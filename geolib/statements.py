@@ -106,7 +106,7 @@ def show(table: pd.DataFrame, caption: str = "", *, digits: int | dict | None = 
 
 def _texts(column, digits):
     if column.dtype.kind != "f":
-        errors = [abs(one.high - one.low) / 4 for one in column if isinstance(one, Estimate)]
+        errors = [abs(e.high - e.low) / 4 for e in column if isinstance(e, Estimate) and not np.isnan(e.high - e.low)]
         places = _decimals(np.median(errors), 1, digits) if errors else 0
         texts = column.map(lambda e: ("" if np.isnan(e.value) else f"{e:.{places}f}") if isinstance(e, Estimate) else e)
         return texts.map(lambda value: true_minus(str(value)))

@@ -113,6 +113,9 @@ def test_estimates_side_by_side_have_the_digits_of_their_column():
     assert cells(table)[2][2] == "none"
     unknown = Estimate(np.nan, np.nan, np.nan, 0)
     assert cells(pd.DataFrame({"first": [near, unknown]}))[2] == [""]
+    fine = Estimate(0.0812, 0.071, 0.091, 9)  # one that is not known takes no digits from the others
+    assert cells(pd.DataFrame({"first": [fine, unknown]}))[1:] == [["+0.081 [+0.071, +0.091]"], [""]]
+    assert cells(pd.DataFrame({"first": [unknown]}))[1] == [""]
 
 
 def test_the_lines_of_a_text_stay_lines():

@@ -308,3 +308,18 @@ def test_a_chapter_draws_with_seaborn():
 def test_what_cannot_be_drawn_leaves_nothing_open(table):
     with pytest.raises(Exception, match="nothing"):
         figures.lines(table, x="nothing", color="line", xlabel="", ylabel="")
+
+
+def test_panels_of_numbers_and_of_categories_stay_with_what_is_written_beside_them():
+    table = pd.DataFrame({"change": [0.0, 0.0], "estimate": [0.2, 0.9], "low": [0.1, 0.8], "high": [0.3, 1.0]})
+    table = table.assign(n=[30, 10])
+    for names in ([3, 1], [True, False], pd.Categorical(["P", "Q"], categories=["Q", "P", "R"])):
+        figure = figures.share_by_change(table.assign(panel=names))
+        shown = [(ax.get_title(), [text.get_text() for text in ax.texts]) for ax in figure.axes]
+        assert shown == [(str(name), [count]) for name, count in zip(names, ("30", "10"), strict=True)]
+
+
+def test_heat_maps_have_one_scale():
+    table = pd.DataFrame([[1.0, 2.0], [3.0, 4.0]])
+    figure = figures.heat_maps({"A": table, "B": table * 100}, label="l")
+    assert [ax.collections[0].get_clim() for ax in figure.axes[:2]] == [(1, 400)] * 2

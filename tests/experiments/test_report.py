@@ -125,8 +125,8 @@ def test_from_the_shell(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--shots", "1", "3"], "geolib: report: shots is (1, 3), but 0 was expected among them"),
-        (["--out", "."], "geolib: report: out is '.', but a file in a folder that is there was expected"),
-        (["--out", "none/page.html"], "geolib: report: out is 'none/page.html', but a file in a folder"),
+        (["--out", "."], "geolib: report: out is '.', but a file in an existing folder was expected"),
+        (["--out", "none/page.html"], "geolib: report: out is 'none/page.html', but a file in an existing folder"),
     ],
 )
 def test_what_cannot_be_is_said_before_the_model_is_asked(arguments, message, tmp_path, monkeypatch, capsys):

@@ -238,7 +238,8 @@ def test_a_model_that_tells_no_number_of_layers(monkeypatch):
         lambda: sweep(model, sharpness={0: 2.0}),
     ):
         with pytest.raises(
-            ValueError, match=r"^\w+: model is a LlamaForCausalLM, whose number of layers is not known$"
+            ValueError,
+            match=r"^\w+: model is a LlamaForCausalLM, whose number of layers is not known, but num_hidden_layers in its",
         ):
             ask()
 
