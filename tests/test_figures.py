@@ -315,7 +315,7 @@ def test_panels_of_numbers_and_of_categories_stay_with_what_is_written_beside_th
     table = table.assign(n=[30, 10])
     for names in ([3, 1], [True, False], pd.Categorical(["P", "Q"], categories=["Q", "P", "R"])):
         figure = figures.share_by_change(table.assign(panel=names))
-        shown = [(ax.get_title(), [text.get_text() for text in ax.texts]) for ax in figure.axes]
+        shown = [(ax.get_title("left"), [text.get_text() for text in ax.texts]) for ax in figure.axes]
         assert shown == [(str(name), [count]) for name, count in zip(names, ("30", "10"), strict=True)]
 
 
