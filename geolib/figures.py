@@ -61,15 +61,15 @@ _LOOK = (
 )
 
 
-def _ground(paper, ink, axes, grid, palette):
+def _ground(paper, ink, axes, grid, palette, cmap):
     inked = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
-    papers = dict.fromkeys(("figure.facecolor", "axes.facecolor"), paper)
+    papers = dict.fromkeys(("figure.facecolor", "axes.facecolor"), paper) | {"image.cmap": cmap}
     lines = {"axes.edgecolor": axes, "grid.color": grid, "axes.prop_cycle": plt.cycler(color=palette)}
     return _LOOK | dict.fromkeys(inked, ink) | papers | lines
 
 
-_LIGHT = _ground("white", "#14191D", "#3C454C", "#E3E7EA", PALETTE)
-_ON_DARK = _ground("#121212", "#CED6DD", "#8B98A3", "#2B3238", ("#56B4E9", *PALETTE[1:-1], "#9AA5AE"))
+_LIGHT = _ground("white", "#14191D", "#3C454C", "#E3E7EA", PALETTE, "YlGnBu")
+_ON_DARK = _ground("#121212", "#CED6DD", "#8B98A3", "#2B3238", ("#56B4E9", *PALETTE[1:-1], "#9AA5AE"), "YlGnBu_r")
 
 
 def drawn(draw: Callable[P, Any]) -> Callable[P, Figure]:
@@ -287,10 +287,8 @@ def mosaic(partitions: Mapping[str, Any]) -> Figure:
     """
     figure, axes = panels(len(partitions), height=3.5)
     for ax, (title, partition) in zip(axes, partitions.items(), strict=True):
-        cells = PolyCollection(
-            partition.polygons, facecolors=region_colors(partition), edgecolors="#25323B", linewidths=0.25
-        )
-        ax.add_collection(cells)
+        look: dict[str, Any] = {"facecolors": region_colors(partition), "edgecolors": "#25323B", "linewidths": 0.25}
+        ax.add_collection(PolyCollection(partition.polygons, **look))
         ax.autoscale_view()
         ax.margins(0)
         ax.set(title=title, xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
@@ -376,7 +374,10 @@ def lines(
             ax.set_xticks(values, [f"{value:g}" for value in values])
             ax.xaxis.minorticks_off()
         elif "x" not in log and values.dtype.kind == "i":
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ticks = MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]).tick_values(values[0], values[-1])
+            ax.set_xticks(np.unique(ticks[ticks <= values[-1]].clip(values[0])))  # there is no layer 0
+        if "y" not in log and not (table["estimate"] % 1).any():  # counts
+            ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure, references)
     return figure
 
@@ -459,10 +460,9 @@ def estimates(
         for place, n in enumerate(part["n"]):
             at = {"xycoords": ax.get_yaxis_transform(), "va": "center", "fontsize": "small", "color": ink("grey")}
             ax.annotate(f"{n}", (1.01, place), **at)
-        ax.set(
-            title=_wrapped(title, _room(table, panel)), xscale="log" if log else "linear", ylim=(len(part) - 0.5, -0.5)
-        )
+        ax.set(title=_wrapped(title, _room(table, panel)), ylim=(len(part) - 0.5, -0.5))
         if log:  # plain numbers: odds ratios span few powers of ten
+            ax.set_xscale("log")
             plain_log(ax.xaxis, subs=(1, 1.5, 2, 3, 5))
         ax.grid(visible=False, axis="y")
         ax.tick_params(labelleft=not shared or ax.get_subplotspec().is_first_col())
@@ -482,17 +482,20 @@ def heat_maps(tables: Mapping[str, pd.DataFrame], *, label: str, height: float =
     height : float
         Of each row of panels, in inches.
     **settings
-        As for ``seaborn.heatmap``: the scale, and whether numbers are written into the cells.
+        As for ``seaborn.heatmap``: the scale, and whether numbers are written into the cells. The colours are the
+        stronger the more they differ from the ground, unless ``cmap`` is given.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    every = np.stack([table.to_numpy(float) for table in tables.values()])
-    scale = {} if "norm" in settings else {"vmin": np.nanmin(every), "vmax": np.nanmax(every)}
+    defaults = {"annot_kws": {"size": "small"}, "fmt": ".0f", "cmap": plt.rcParams["image.cmap"]}
+    if "norm" not in settings:
+        every = np.stack([table.to_numpy(float) for table in tables.values()])
+        defaults |= {"vmin": np.nanmin(every), "vmax": np.nanmax(every)}
     figure, axes = panels(len(tables), height=height, sharex=True, sharey=True)
     for ax, (title, table) in zip(axes, tables.items(), strict=True):
-        sns.heatmap(table, ax=ax, cbar=False, **{"annot_kws": {"size": "small"}, "fmt": ".0f"} | scale | settings)
+        sns.heatmap(table, ax=ax, cbar=False, **defaults | settings)
         ax.set(title=title)
         ax.grid(visible=False)
         ax.tick_params(length=0)
@@ -526,12 +529,15 @@ def share_by_change(table: pd.DataFrame, *, panel: str | None = "panel", baselin
     plot = _facets(so.Plot(table, x="change", y="estimate"), table, panel)
     plot = plot.label(x="change of ID against 0-shot", y="share correct")
     plot = plot.add(so.Range(color=ink("blue")), ymin="low", ymax="high").add(so.Dot(color=ink("blue"), pointsize=5))
-    figure = _plotted(plot.limit(y=(0, 1)).share(x=False))
+    # Outwards to tenths, with room for the counts below the lowest interval.
+    bottom = np.floor(np.clip(10 * table["low"].min() - 0.3, 0, 8)) / 10
+    top = max(np.ceil(10 * table["high"].max()) / 10, bottom + 0.2)
+    figure = _plotted(plot.limit(y=(bottom, top)).share(x=False))
     for ax, (_, part) in zip(figure.axes, _parts(table, panel), strict=True):
         if baseline is not None:
             ax.axhline(baseline, color=ink("grey"), ls="--", lw=1, zorder=0)
-        for row in part.itertuples():
-            ax.annotate(f"{row.n}", (row.change, 0.02), ha="center", fontsize="small", color=ink("grey"))
+        for change, n in part[["change", "n"]].itertuples(index=False):
+            ax.text(change, 0.02, n, transform=ax.get_xaxis_transform(), ha="center", size="small", color=ink("grey"))
         ax.margins(x=0.08)
     return figure
 
@@ -559,14 +565,11 @@ def attention_graph(
     """
     figure, (ax,) = panels(height=3.6)
     highlight = len(tokens) - 1 if highlight is None else highlight
+    faint = 0.35 if plt.rcParams["figure.facecolor"] == "white" else 0.6
     # Grey first, colour on top.
     for edge in sorted(edges.itertuples(), key=lambda edge: edge.query == highlight):
         own = edge.query == highlight
-        style = {
-            "color": ink("red") if own else ink("grey"),
-            "alpha": 0.95 if own else 0.35,
-            "lw": 0.4 + 2.6 * edge.weight,
-        }
+        style = {"color": ink("red" if own else "grey"), "alpha": 0.95 if own else faint, "lw": 0.4 + 2.6 * edge.weight}
         if edge.query == edge.key:
             ax.plot(edge.query, 0, "o", mfc="none", mec=style["color"], alpha=style["alpha"], ms=6, mew=style["lw"])
             continue

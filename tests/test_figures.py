@@ -262,7 +262,17 @@ def test_share_by_change():
         lines, dots = ax.collections
         assert dots.get_offsets().tolist() == [[-1, 0.2], [2, 0.5]]
         assert [segment[:, 1].tolist() for segment in lines.get_segments()] == [[0.1, 0.4], [0.3, 0.7]]
+        assert ax.get_ylim() == (0, 0.7)  # with room for the counts below the lowest interval
     assert len(figures.share_by_change(binned).axes) == 1
+    (ax,) = figures.share_by_change(binned.assign(low=0.96, high=0.98)).axes
+    assert ax.get_ylim() == (0.8, 1)
+
+
+def test_layers_are_counted_from_one_and_counts_are_whole():
+    ids = {"a": np.tile([10, 28, 13], 10)}
+    (ax,) = figures.lines(by_layer(ids, "line"), x="layer", color="line", xlabel="", ylabel="").axes
+    assert ax.get_xticks().tolist() == [1, 5, 10, 15, 20, 25, 30]
+    assert not (ax.get_yticks() % 1).any()
 
 
 def ground(image):
