@@ -1,5 +1,6 @@
 """The cluster engine, on a real cluster of this machine: the rows of the local engine, whatever dies."""
 
+import contextlib
 import logging
 import time
 from functools import partial
@@ -77,7 +78,11 @@ def assert_same(first, second):
 
 def workers():
     """Processes of the actors."""
-    return [one for one in psutil.Process().children(recursive=True) if "ray::_Worker" in " ".join(one.cmdline())]
+    found = []
+    for one in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # ended, or a zombie, since the list was made
+            found += [one] * ("ray::_Worker" in " ".join(one.cmdline()))
+    return found
 
 
 def test_rows_are_those_of_the_local_engine(cluster, loaded, tmp_path):
