@@ -238,7 +238,7 @@ def _legend(figure, more=MappingProxyType({})):
 def _facets(plot, table, panel):
     if panel not in table:
         return plot
-    order = [title for title, _ in _parts(table, panel)]  # or seaborn sorts numbers, and what is written beside is not
+    order = list(table[panel].dropna().unique())  # or seaborn sorts numbers, and what is written beside is not
     return plot.facet(panel, wrap=2, order=order).label(title=lambda title: _wrapped(title, _room(table, panel)))
 
 
