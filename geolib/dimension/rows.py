@@ -220,15 +220,15 @@ def row_statistics(weights, first, eps, rules):
 
     ``first``, shape=[batch], is the index of the first token that is not padding. If it is none of the keys, because a
     cache has dropped it or it has not been read yet, its weight is 0. The entropies, Shannon's and Rényi's of order 2,
-    are those of the weights divided by their sum, which is 1 unless the model has sinks of its own.
+    are those of the weights divided by their sum, which is 1 unless the model has sinks of its own. Without rules there
+    is no mass.
     """
     shares = weights / weights.sum(-1, keepdim=True)
     return {
         "sink_share": _weight_of(first, weights),
         "entropy": torch.special.entr(shares).sum(-1),
         "renyi2": _renyi2(shares.square()),
-        "mass_above": count_weights(weights, eps, rules, mass=True),
-    }
+    } | ({"mass_above": count_weights(weights, eps, rules, mass=True)} if rules else {})
 
 
 def _weight_of(first, weights):

@@ -30,7 +30,7 @@ from geolib.typing import Engine, Model, Tokenizer
 
 logger = logging.getLogger(__name__)
 
-_MEASURE = 3  # part of each row's key, and so of its draws: raise it when the meaning or the making of a row changes
+_MEASURE = 4  # part of each row's key, and so of its draws: raise it when the meaning or the making of a row changes
 _PLAIN = ("\n\n", "\nQuestion:")  # texts that ended answers in plain text when the first rows were kept
 _MOST_ROWS = {"cpu": 256}  # rows of a batch: each batch waits for its longest answer, so few large batches are best
 
@@ -182,7 +182,9 @@ class Sweep:
         -------
         pandas.DataFrame
             ``question`` (index), ``condition`` (its name), ``example_set``, ``shots``, ``prompt_tokens``,
-            ``id_<rule>_<eps>`` (array, shape=[layers]: ID at the last prompt token, summed over heads), ``sink_share``
+            ``id_<rule>_<eps>`` (array, shape=[layers]: ID at the last prompt token, summed over heads),
+            ``heads_<rule>_<eps>`` (array, shape=[all heads], layer by layer: the same of each head), ``entropy`` and
+            ``renyi2`` (the same shape: Shannon's and Rényi's entropy of each head there, in nats), ``sink_share``
             (array, shape=[layers]: weight on the first token, mean over heads), ``near`` (number of weights within 1e-6
             of a threshold, over all layers, heads, thresholds and rules: with other numbers of threads, or other
             batches, their count may differ), ``signs`` (packed bits, if modules are watched), ``response``,
