@@ -39,6 +39,8 @@ from geolib.typing import Model, Tokenizer
 NAMES = names.NAMES
 N_WRONG, N_RIGHT, N_SETS = 300, 150, 4
 FACTORS = (0.5, 0.8, 1.25, 2.0)
+_PRIVATE = ("response", "expected", "signs")  # texts, and what only `gates_changed` is made from
+_PER_NAT = 64  # entropies are published in steps of 1/64 nat: finer ones would double the files
 # Number of examples that are chosen, and number of questions with whose prompts they are chosen.
 N_SHOWN, N_EXPLORED = 3, 16
 
@@ -342,16 +344,25 @@ def publish(rows: pd.DataFrame, name: str, folder: str | os.PathLike, *, runs: R
     """
     made_by = {**runs.hashes, "settings": runs.settings}
     manifest = manifest_of(rows, name, runs.model, source=source, command=command, **made_by)
-    kept = rows.drop(columns=[c for c in ("response", "expected", "signs") if c in rows])
+    # Of each head, what the first threshold counts: other ones would double the files.
+    heads = [c for c in rows if c.startswith("heads_")]
+    first = {c.rpartition("_")[0]: c for c in reversed(heads)}.values()
+    kept = rows.drop(columns=[*(c for c in _PRIVATE if c in rows), *(c for c in heads if c not in first)])
     lists = [column for column in kept if len(kept) and isinstance(kept[column].iloc[0], np.ndarray)]
-    # Counts are integers; for a share of attention three digits are enough.
-    small = {column: np.float16 if column == "sink_share" else np.int32 for column in lists}
-    kept = kept.assign(**{c: [cell.astype(small[c]) for cell in kept[c]] for c in lists})
+    kept = kept.assign(**{c: [_compact(c, cell) for cell in kept[c]] for c in lists})
     if name == "bare":
         facts = {"run": "questions", "questions": source, "questions_sha256": manifest["questions_sha256"]}
         write(question_facts(runs.questions), facts | {"command": command}, folder)
     kept.attrs = {}
     return write(kept, manifest, folder)
+
+
+def _compact(column: str, cell: np.ndarray) -> np.ndarray:
+    """Return numbers in the type that they are published in."""
+    if column in ("entropy", "renyi2"):
+        return (np.round(cell.astype(float) * _PER_NAT) / _PER_NAT).astype(np.float16)
+    # For a share of attention three digits are enough; everything else is a count.
+    return cell.astype(np.float16 if column == "sink_share" else np.uint16 if column.startswith("heads_") else np.int32)
 
 
 def hashes(model: Model, questions: Sequence[Question]) -> dict:

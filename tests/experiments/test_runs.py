@@ -145,6 +145,13 @@ def test_published_and_read_back(runs, tmp_path):
     for column in ("id_absolute_0.1", "gates_changed"):
         np.testing.assert_array_equal(np.stack(read[column]), np.stack(rows[column]))
     np.testing.assert_allclose(np.stack(read.sink_share), np.stack(rows.sink_share), atol=1e-3)
+    for column in ("entropy", "renyi2"):
+        np.testing.assert_allclose(np.stack(read[column]), np.stack(rows[column]), atol=1 / 100)
+    assert [c for c in read if c.startswith("heads_")] == ["heads_absolute_0.1", "heads_relative_0.1"]
+    for rule in ("absolute", "relative"):  # the heads of a layer add up to it
+        counts = np.stack(read[f"id_{rule}_0.1"])
+        heads = np.stack(read[f"heads_{rule}_0.1"]).reshape(*counts.shape, -1)
+        np.testing.assert_array_equal(heads.sum(-1), counts)
     assert (manifest["failed"], manifest["near_threshold"]) == (0, rows.near.sum())
     # No text of a question or a response, in any encoding that grep would find.
     raw = (tmp_path / "shots.parquet").read_bytes()
