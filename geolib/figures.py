@@ -434,7 +434,7 @@ def estimates(table: pd.DataFrame, *, of: str = "reading", panel: str | None = N
     of, panel : str
         Columns: the names of the lines, and what the panels show (by default "panel", if the table has it).
     xlabel : str
-        Of the axis, which is the same in all panels; with ``n``, where all rows have the same.
+        Of the axis, which is the same in all panels; with ``n``, where all rows of a panel have the same.
 
     Returns
     -------
@@ -447,18 +447,19 @@ def estimates(table: pd.DataFrame, *, of: str = "reading", panel: str | None = N
     height = 0.8 + 0.27 * max(len(part) for _, part in parts)
     # Names that are not shared stand beside each panel, and then there is no room for two.
     figure, axes = panels(len(parts), height=height, wrap=None if shared else 1, sharex=True, sharey=shared)
-    if same := table["n"].nunique() == 1:
-        xlabel = f"{xlabel}, n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{table['n'].iloc[0]:,}"
     for ax, (title, part) in zip(axes, parts, strict=True):
-        places = np.arange(len(part))
+        places, counts = np.arange(len(part)), [f"n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{n:,}" for n in part["n"]]
+        label = xlabel
+        if len(set(counts)) == 1:
+            label, counts = f"{xlabel}, {counts[0]}", []
         ax.hlines(places, part["low"], part["high"], color=ink("blue"))
         ax.scatter(part["estimate"], places, color=ink("blue"), s=25, zorder=2.5)
         ax.axvline(part["null"].iloc[0], color=ink("grey"), ls="--", lw=1, zorder=0)
-        for place, n in () if same else zip(places, part["n"], strict=True):
+        for place, n in enumerate(counts):
             at = {"transform": ax.get_yaxis_transform(), "va": "center", "size": "small", "color": ink("grey")}
-            ax.text(1.01, place, f"n = {n:,}", **at)
+            ax.text(1.01, place, n, **at)
         ax.set_yticks(places, part["of"])
-        ax.set(title=_wrapped(title, len(parts)), ylim=(len(part) - 0.5, -0.5), xlabel=_wrapped(xlabel, len(parts)))
+        ax.set(title=_wrapped(title, len(parts)), ylim=(len(part) - 0.5, -0.5), xlabel=_wrapped(label, len(parts)))
         ax.grid(visible=False, axis="y")
         ax.tick_params(labelbottom=True, labelleft=not shared or ax.get_subplotspec().is_first_col())
     return figure

@@ -240,7 +240,7 @@ def test_estimates_with_their_counts():
     left, right = figures.estimates(tidy(found, "panel", "reading"), xlabel="x").axes
     assert [label.get_text() for label in left.get_yticklabels()] == ["p", "q"]
     assert [label.get_text() for label in right.get_yticklabels()] == ["r"]
-    assert [text.get_text() for text in left.texts] == ["n = 40", "n = 0"]
+    assert [text.get_text() for text in left.texts] == ["n\xa0=\xa040", "n\xa0=\xa00"]
     assert left.get_xlim() == right.get_xlim(), "one unit, one scale"
     for ax, null, value, ends in ((left, 1, 1.5, (1.0, 3.0)), (right, 0, 0.2, (-0.1, 0.4))):
         (line,) = (one for one in ax.lines if one.get_linestyle() == "--")
