@@ -225,9 +225,10 @@ def _legend(figure, more=()):
         figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns)
 
 
-def _wrapped(text, n_panels):
-    """Break a text that stands above or below one of so many panels where it is longer than the panel."""
-    return textwrap.fill(str(text), {1: 70, 3: 22}.get(n_panels, 34), break_long_words=False, break_on_hyphens=False)
+def _wrapped(text, n_panels, beside=0):
+    """Break a text above or below one of so many panels, where it is wider; so many letters stand beside them."""
+    width = max(1, (70 - beside) // min(n_panels, 2 + (n_panels == 3)) - 1)
+    return textwrap.fill(str(text), width, break_long_words=False, break_on_hyphens=False)
 
 
 def _taken(call, table, columns, **names):
@@ -434,7 +435,8 @@ def estimates(table: pd.DataFrame, *, of: str = "reading", panel: str | None = N
     of, panel : str
         Columns: the names of the lines, and what the panels show (by default "panel", if the table has it).
     xlabel : str
-        Of the axis, which is the same in all panels; with ``n``, where all rows of a panel have the same.
+        Of the axis, which is the same in all panels. It is shown with ``n`` where each panel's rows have the same,
+        which otherwise stands beside their names.
 
     Returns
     -------
@@ -442,24 +444,22 @@ def estimates(table: pd.DataFrame, *, of: str = "reading", panel: str | None = N
     """
     columns = {name: name for name in ("estimate", "low", "high", "n", "null")}
     table = _taken("estimates: table", table, columns, of=of, panel=panel or ("panel" if "panel" in table else None))
+    table["count"] = [f", n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{n:,}" for n in table["n"]]
+    if own := (table.groupby("panel")["n"].nunique() > 1).any():
+        table["of"] += table["count"]
     parts = list(table.groupby("panel", sort=False))
     shared = all(list(part["of"]) == list(parts[0][1]["of"]) for _, part in parts)
     height = 0.8 + 0.27 * max(len(part) for _, part in parts)
     # Names that are not shared stand beside each panel, and then there is no room for two.
     figure, axes = panels(len(parts), height=height, wrap=None if shared else 1, sharex=True, sharey=shared)
+    room = (len(parts) if shared else 1, table["of"].str.len().max())
     for ax, (title, part) in zip(axes, parts, strict=True):
-        places, counts = np.arange(len(part)), [f"n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{n:,}" for n in part["n"]]
-        label = xlabel
-        if len(set(counts)) == 1:
-            label, counts = f"{xlabel}, {counts[0]}", []
+        places, label = np.arange(len(part)), xlabel if own else xlabel + part["count"].iloc[0]
         ax.hlines(places, part["low"], part["high"], color=ink("blue"))
         ax.scatter(part["estimate"], places, color=ink("blue"), s=25, zorder=2.5)
         ax.axvline(part["null"].iloc[0], color=ink("grey"), ls="--", lw=1, zorder=0)
-        for place, n in enumerate(counts):
-            at = {"transform": ax.get_yaxis_transform(), "va": "center", "size": "small", "color": ink("grey")}
-            ax.text(1.01, place, n, **at)
         ax.set_yticks(places, part["of"])
-        ax.set(title=_wrapped(title, len(parts)), ylim=(len(part) - 0.5, -0.5), xlabel=_wrapped(label, len(parts)))
+        ax.set(title=_wrapped(title, *room), ylim=(len(part) - 0.5, -0.5), xlabel=_wrapped(label, *room))
         ax.grid(visible=False, axis="y")
         ax.tick_params(labelbottom=True, labelleft=not shared or ax.get_subplotspec().is_first_col())
     return figure
