@@ -27,12 +27,14 @@ from matplotlib.patches import Arc
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from geolib.checks import choice, integer
+from geolib.dimension.rules import RULES
 
 P = ParamSpec("P")
 DARK = "application/vnd.geolib.dark+"  # followed by svg or png
 # Okabe and Ito's palette: told apart with any colour vision, and in grey. On a dark ground two of them are lighter.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#5F6B73")
 _NAMES = ("blue", "orange", "green", "red", "purple", "grey")
+_OTHERS = ("green", "red", "purple", "blue", "orange", "grey")
 _MARKERS = "osD^vP"
 _DASHES = ("--", ":", "-.", (0, (8, 2)), (0, (1, 3)), (0, (6, 1, 1, 1, 1, 1)))
 # A picture of more characters than this has many marks, and is smaller as pixels.
@@ -188,9 +190,7 @@ def draw(plot: so.Plot, *, height: float = 3.4, log: str = "") -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    figure = _plotted(plot, height=height, log=log)
-    _legend(figure)
-    return figure
+    return _legend(_plotted(plot, height=height, log=log))
 
 
 def _plotted(plot, *, height=3.4, log=""):
@@ -219,15 +219,15 @@ def _legend(figure, more=()):
         old = figure.legends.pop()
         handles = dict(zip((text.get_text() for text in old.get_texts()), old.legend_handles, strict=True)) | handles
     if len(handles) > 1:
-        most = min(4, 84 // (6 + max(map(len, handles))))  # names in a line of the figure's width
-        n_lines = -(-len(handles) // max(1, most))
-        columns = -(-len(handles) // n_lines)
-        figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns)
+        most = max(1, min(4, 84 // (6 + max(map(len, handles)))))  # names in a line of the figure's width
+        n_lines = -(-len(handles) // most)
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=-(-len(handles) // n_lines))
+    return figure
 
 
 def _wrapped(text, n_panels, beside=0):
     """Break a text above or below one of so many panels, where it is wider; so many letters stand beside them."""
-    width = max(1, (70 - beside) // min(n_panels, 2 + (n_panels == 3)) - 1)
+    width = max(1, int(70 - 0.8 * beside) // min(n_panels, 2 + (n_panels == 3)) - 1)
     return textwrap.fill(str(text), width, break_long_words=False, break_on_hyphens=False)
 
 
@@ -257,9 +257,11 @@ def _styles(call, names, values):
 
 
 def _begun(call, rows, titles):
-    """Begin a plot of rows: a panel for each title, a colour and a marker for each name in the order of the palette."""
+    """Begin a plot of rows: a panel for each title, a colour and a marker for each name."""
     n, names = len(titles), rows["color"].unique()
-    color, marker = (so.Nominal(_styles(call, names, values)) for values in ([*map(ink, _NAMES)], _MARKERS))
+    # Blue and orange are the two rules' in the whole book: other names begin with other inks.
+    inks = _NAMES if len(names) < 2 or {*RULES} & {*" ".join(names).split()} else _OTHERS
+    color, marker = (so.Nominal(_styles(call, names, values)) for values in ([*map(ink, inks)], _MARKERS))
     # Seaborn would sort the titles, and what is written beside them is not sorted.
     plot = so.Plot(rows, x="x", y="y", color="color").facet("panel", wrap=2 + (n == 3), order=list(titles))
     return plot.label(title=lambda title: _wrapped(title, n)).scale(color=color, marker=marker)
@@ -279,8 +281,7 @@ def _ended(call, plot, table, curves, xlabel, ylabel, *, null=None, **settings):
         for name, line in curves[curves["panel"].isin(["", title])].groupby("color", sort=False):
             style = {"ls": dashes[name], "color": ink("grey"), "lw": 1.2, "label": name}
             (shown[name],) = ax.plot(line["x"], line["y"], **style)
-    _legend(figure, shown)
-    return figure
+    return _legend(figure, shown)
 
 
 @drawn
@@ -297,8 +298,7 @@ def mosaic(partitions: Mapping[str, Any]) -> Figure:
     """
     figure, axes = panels(len(partitions), height=3.5)
     for ax, (title, partition) in zip(axes, partitions.items(), strict=True):
-        look: dict[str, Any] = {"facecolors": region_colors(partition), "edgecolors": "#25323B", "linewidths": 0.25}
-        ax.add_collection(PolyCollection(partition.polygons, **look))
+        ax.add_collection(PolyCollection(partition.polygons, fc=region_colors(partition), ec="#25323B", lw=0.25))
         ax.margins(0)
         ax.set(title=title, xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
         ax.grid(visible=False)
@@ -449,10 +449,11 @@ def estimates(table: pd.DataFrame, *, of: str = "reading", panel: str | None = N
         table["of"] += table["count"]
     parts = list(table.groupby("panel", sort=False))
     shared = all(list(part["of"]) == list(parts[0][1]["of"]) for _, part in parts)
-    height = 0.8 + 0.27 * max(len(part) for _, part in parts)
     # Names that are not shared stand beside each panel, and then there is no room for two.
-    figure, axes = panels(len(parts), height=height, wrap=None if shared else 1, sharex=True, sharey=shared)
     room = (len(parts) if shared else 1, table["of"].str.len().max())
+    n_breaks = _wrapped(xlabel + table["count"].iloc[0], *room).count("\n")
+    height = 0.8 + 0.27 * max(len(part) for _, part in parts) + 0.18 * n_breaks
+    figure, axes = panels(len(parts), height=height, wrap=None if shared else 1, sharex=True, sharey=shared)
     for ax, (title, part) in zip(axes, parts, strict=True):
         places, label = np.arange(len(part)), xlabel if own else xlabel + part["count"].iloc[0]
         ax.hlines(places, part["low"], part["high"], color=ink("blue"))
@@ -532,7 +533,7 @@ def share_by_change(table: pd.DataFrame, *, panel: str | None = None, baseline: 
     top = max(np.ceil(10 * table["high"].max()) / 10, bottom + 0.2)
     plot = _begun(call, table, table["panel"].unique()).limit(y=(bottom, top)).share(x=False)
     plot = plot.add(so.Range(), ymin="low", ymax="high").add(so.Dot(pointsize=5))
-    figure = _ended(call, plot, table, table[:0], "change of ID against 0-shot (edges)", "share correct", null=baseline)
+    figure = _ended(call, plot, table, table[:0], "change of ID from 0-shot (edges)", "share correct", null=baseline)
     for ax, (_, part) in zip(figure.axes, table.groupby("panel", sort=False), strict=True):
         for change, n in part[["x", "n"]].itertuples(index=False):
             ax.text(change, 0.02, n, transform=ax.get_xaxis_transform(), ha="center", size="small", color=ink("grey"))

@@ -79,7 +79,7 @@ def test_lines_in_bands_and_a_reference(table):
     assert [ax.get_title(loc="left") for ax in (left, right)] == ["a", "b"]
     assert [line.get_ydata().tolist() for line in drawn_lines(left)] == [[3, 4], [5, 6], [9, 99]]
     inks = [mpl.colors.to_hex(line.get_color()).upper() for line in drawn_lines(left)]
-    assert inks == [*figures.PALETTE[:2], figures.PALETTE[-1]], "the reference is grey"
+    assert inks == [*figures.PALETTE[2:4], figures.PALETTE[-1]], "the reference is grey"
     assert [line.get_ydata().tolist() for line in drawn_lines(right)] == [[3, 4], [5, 6]]
     bands = [{tuple(corner) for corner in path.vertices} for band in left.patches for path in [band.get_path()]]
     assert bands == [{(1, 2), (1, 4), (2, 3), (2, 5)}, {(1, 4), (1, 6), (2, 5), (2, 7)}]
@@ -107,7 +107,7 @@ def test_a_gap_in_a_line_is_no_reference(table):
     one.loc[1, "estimate"] = np.nan
     (ax,) = figures.lines(one, x="x", color="line", xlabel="n", ylabel="m").axes
     inks = [mpl.colors.to_hex(line.get_color()).upper() for line in drawn_lines(ax)]
-    assert inks == list(figures.PALETTE[:2])
+    assert inks == list(figures.PALETTE[2:4])
 
 
 def test_numbers_name_lines_too(table):
@@ -116,7 +116,17 @@ def test_numbers_name_lines_too(table):
                            panel="panel", xlabel="n", ylabel="m")  # fmt: skip
     assert named(figure) == ["8", "1", "2"]
     colors = [line.get_color() for line in drawn_lines(figure.axes[1])]
-    assert [mpl.colors.to_hex(color).upper() for color in colors] == list(figures.PALETTE[:2])
+    assert [mpl.colors.to_hex(color).upper() for color in colors] == list(figures.PALETTE[2:4])
+
+
+@pytest.mark.parametrize(
+    ("names", "inks"),
+    [("absolute rule,relative rule", (0, 1)), ("p,q", (2, 3)), ("p", (0,)), ("a,b,c,d,e,f", (2, 3, 4, 0, 1, 5))],
+)
+def test_blue_and_orange_are_the_rules(table, names, inks):
+    each = pd.concat([table[table["line"] == "p"].assign(line=name) for name in names.split(",")])
+    lines = drawn_lines(draw("lines", each).axes[0])
+    assert [mpl.colors.to_hex(line.get_color()).upper() for line in lines] == [figures.PALETTE[i] for i in inks]
 
 
 def test_full_markers_where_it_is_true():
