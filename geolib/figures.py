@@ -376,7 +376,8 @@ def lines(
             ax.set_xticks(values, [f"{value:g}" for value in values])
             ax.xaxis.minorticks_off()
         elif "x" not in log and values.dtype.kind == "i":
-            ticks = MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]).tick_values(values[0], values[-1])
+            n = 4 if len(figure.axes) == 3 else 7
+            ticks = MaxNLocator(n, integer=True, steps=[1, 2, 5, 10]).tick_values(values[0], values[-1])
             ax.set_xticks(np.unique(ticks[ticks <= values[-1]].clip(values[0])))  # there is no layer 0
         if "y" not in log and not (table["y"] % 1).any():  # counts
             ax.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -325,7 +325,7 @@ BUDGETS = {
     "geolib/dimension": 1840,
     "geolib/reasoning": 2151,
     "geolib/experiments": 848,
-    "geolib/figures.py": 321,
+    "geolib/figures.py": 322,
     "geolib/interactive.py": 260,
     "geolib/toy.py": 240,
     "geolib/cli.py": 335,
