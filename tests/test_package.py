@@ -256,7 +256,7 @@ ALLOWED = {
     "partition": {"partition", "checks", "later"},
     "toy": {"dimension.rules", "checks"},
     "interactive": {"figures", "dimension.rules"},
-    "figures": {"dimension.rules"},
+    "figures": {"dimension.rules", "checks"},
     "statements": {"estimates"},
     **{part: {"typing"} for part in ("models", "fingerprint")},
     "store": {"files"},
