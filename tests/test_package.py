@@ -257,11 +257,11 @@ ALLOWED = {
     "toy": {"dimension.rules", "checks"},
     "interactive": {"figures", "dimension.rules"},
     "figures": {"dimension.rules"},
-    "statements": {"estimates"},
+    "statements": {"estimates", "checks"},
     **{part: {"typing"} for part in ("models", "fingerprint")},
     "store": {"files"},
-    "files": {"checks"},
-    **{part: set() for part in ("estimates", "checks", "later", "typing")},
+    **{part: {"checks"} for part in ("files", "estimates")},
+    **{part: set() for part in ("checks", "later", "typing")},
 }
 # Of the modules in a folder each stands on those before it.
 ORDER = {
@@ -323,7 +323,7 @@ def test_the_rules_are_read_without_torch():
 BUDGETS = {
     "geolib/partition": 1345,
     "geolib/dimension": 1840,
-    "geolib/reasoning": 2151,
+    "geolib/reasoning": 2150,
     "geolib/experiments": 848,
     "geolib/figures.py": 322,
     "geolib/interactive.py": 260,
