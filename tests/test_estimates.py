@@ -124,6 +124,36 @@ def test_estimates_have_the_digits_that_their_intervals_carry():
     assert [row[1] for row in cells(nothing)[1:]] == ["", "+1.0 [+0.5, +1.5]"]
 
 
+def test_what_is_missing_is_empty_and_what_is_infinite_is_said():
+    numbers = pd.DataFrame({"x": [1.25, np.inf, -np.inf, np.nan, -0.01]})
+    assert [row[0] for row in cells(numbers)[1:]] == ["1.2", "inf", "−inf", "", "0.0"]
+    assert '<td style="text-align: left' not in show(numbers)._repr_html_(), "all are numbers"
+    absent = pd.DataFrame({"whole": pd.array([1, None], "Int64"), "x": pd.array([1.25, None], "Float64")})
+    absent = absent.assign(
+        word=pd.Categorical(["a", None]), any=pd.Series(["a", pd.NA], dtype=object), none=["a", None]
+    )
+    assert cells(absent)[1:] == [["1", "1.2", "a", "a", "a"], [""] * 5]
+    for dtype in (object, "Float64"):
+        ends = pd.DataFrame({"estimate": [1, 2, None], "low": [None, 1, None], "high": [2, 3, None]}).astype(dtype)
+        assert cells(ends)[1:] == [["+1.0 [nan, +2.0]"], ["+2.0 [+1.0, +3.0]"], [""]]
+    wide = pd.DataFrame({"x": [Estimate(1, -np.inf, 2, 3), Estimate(1, 0.5, 1.5, 3)]})
+    assert cells(wide)[1:] == [["+1.0 [−inf, +2.0]"], ["+1.0 [+0.5, +1.5]"]]
+
+
+@pytest.mark.parametrize("digits", [-1, 1.5, True, "2"])
+def test_digits_are_a_whole_number(digits):
+    for column in ([1.5], [Estimate(1, 0.5, 1.5, 3)]):
+        for wanted in (digits, {"x": digits}):
+            with pytest.raises((TypeError, ValueError), match=r"^show: digits is .*, but .* expected$"):
+                show(pd.DataFrame({"x": column}), digits=wanted)
+
+
+@pytest.mark.parametrize("table", [[1, 2], {"a": 1}, np.eye(2), 3, None])
+def test_only_a_table_is_shown(table):
+    with pytest.raises(TypeError, match=r"^show: table is .*, but a DataFrame or a Series was expected$"):
+        show(table)
+
+
 def test_a_ratio_is_shown_without_a_sign():
     assert cells(tidy({"a": Estimate(1.4, 1.1, 1.9, 50, null=1.0)}, "of"))[1][1] == "1.4 [1.1, 1.9]"
 
