@@ -268,7 +268,7 @@ def test_interrupted_then_two_at_once(capsys, tmp_path, tiny):
             b'{"text": "a"}\n{"text": "' + b"b" * 256 + b'"}',
             [],
             1,
-            "line 2 has 257 tokens, but the model's window is 256",
+            "line 2 has 257 tokens, but at most 256, the model's window, was expected",
         ),
         (b'{"text": "a\\ud800"}', [], 1, "line 1: text holds '\\ud800', but whole characters were expected"),
     ],
