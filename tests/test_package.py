@@ -324,7 +324,7 @@ BUDGETS = {
     "geolib/partition": 1344,
     "geolib/dimension": 1840,
     "geolib/reasoning": 2150,
-    "geolib/experiments": 848,
+    "geolib/experiments": 846,
     "geolib/figures.py": 322,
     "geolib/interactive.py": 260,
     "geolib/toy.py": 240,
