@@ -193,10 +193,7 @@ def test_half_a_character_is_no_text(tiny, monkeypatch, capsys):
     monkeypatch.setattr(models, "load", lambda *_, **__: tiny)
     with pytest.raises(SystemExit):
         cli.main(["dimension", "--text", "a\udcff"])
-    assert (
-        capsys.readouterr().err
-        == "geolib: encode_prompts: prompt 0 holds '\\udcff', but whole characters were expected\n"
-    )
+    assert capsys.readouterr().err == "geolib: dimension: text holds '\\udcff', but whole characters were expected\n"
 
 
 BAD_EPS = (0, 1, 1.5, -0.1, True, np.True_, "0.1", None, float("nan"), [0.1, [0.2]], 1j, torch.tensor(0.1), b"0.1")
