@@ -351,8 +351,7 @@ def _sweep_once(loaded, available, source, drawn, out, settings):
     report = {"rows": len(rows), "questions": source}
     report |= {name: len(rows.attrs[name]) for name in ("skipped", "failed")}
     report["by_shots"] = table.reset_index().to_dict("records")
-    text = f"{table.round(3).to_string()}\n{len(rows)} rows of {source} questions in {out / 'rows.parquet'}"
-    return report, text
+    return report, f"{table.round(3).to_string()}\n{len(rows)} rows of {source} questions in {out / 'rows.parquet'}"
 
 
 def _publish_runs(names, loaded, questions, source, out, settings):
@@ -360,7 +359,7 @@ def _publish_runs(names, loaded, questions, source, out, settings):
     from geolib.dimension import gate_names
     from geolib.experiments.runs import Runs, check_replaces, publish
 
-    gates: Sequence[str] = ()
+    gates = ()
     with contextlib.suppress(ValueError):  # a model whose gates are not known is run without them
         gates = gate_names(loaded[0])
     runs = Runs(*loaded, questions, gates=gates, **settings)
