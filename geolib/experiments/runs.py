@@ -36,7 +36,6 @@ from geolib.reasoning.sweep import Sweep
 from geolib.store import write_parquet
 from geolib.typing import Model, Tokenizer
 
-NAMES = names.NAMES
 N_WRONG, N_RIGHT, N_SETS = 300, 150, 4
 FACTORS = (0.5, 0.8, 1.25, 2.0)
 # Number of examples that are chosen, and number of questions with whose prompts they are chosen.
@@ -133,7 +132,7 @@ class Runs:
         Parameters
         ----------
         name : str
-            One of :data:`NAMES`.
+            One of :data:`geolib.experiments.names.NAMES`.
 
         Returns
         -------
