@@ -362,11 +362,8 @@ def lines(
     if banded:
         plot = plot.add(so.Band(alpha=0.2), ymin="low", ymax="high", legend=False)
     if fill:
-        plot = (
-            plot.add(so.Line())
-            .add(so.Dot(pointsize=5), fill="fill", legend=False)
-            .scale(fill=so.Boolean([True, False]))
-        )
+        plot = plot.add(so.Line()).add(so.Dot(pointsize=5), fill="fill", legend=False)
+        plot = plot.scale(fill=so.Boolean([True, False]))
     else:
         plot = plot.add(so.Line(pointsize=4, edgewidth=0), marker="color")
     figure = _ended(call, plot, table, table[plain], xlabel, ylabel, null=null, height=height, log=log)
@@ -457,8 +454,9 @@ def estimates(table: pd.DataFrame, *, of: str = "reading", panel: str | None = N
     figure, axes = panels(len(parts), height=height, wrap=None if shared else 1, sharex=True, sharey=shared)
     for ax, (title, part) in zip(axes, parts, strict=True):
         places, label = np.arange(len(part)), xlabel if own else xlabel + part["count"].iloc[0]
-        ax.hlines(places, part["low"], part["high"], color=ink("blue"))
-        ax.scatter(part["estimate"], places, color=ink("blue"), s=25, zorder=2.5)
+        plot = so.Plot(part.assign(place=places), x="estimate", y="place").theme(dict(plt.rcParams)).on(ax)
+        plot = plot.add(so.Range(color=ink("blue")), xmin="low", xmax="high", orient="y")
+        plot.add(so.Dot(color=ink("blue"), pointsize=5), orient="y").label(y="").plot()
         ax.axvline(part["null"].iloc[0], color=ink("grey"), ls="--", lw=1, zorder=0)
         ax.set_yticks(places, part["of"])
         ax.set(title=_wrapped(title, *room), ylim=(len(part) - 0.5, -0.5), xlabel=_wrapped(label, *room))

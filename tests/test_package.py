@@ -325,7 +325,7 @@ BUDGETS = {
     "geolib/dimension": 1840,
     "geolib/reasoning": 2148,
     "geolib/experiments": 844,
-    "geolib/figures.py": 322,
+    "geolib/figures.py": 320,
     "geolib/interactive.py": 260,
     "geolib/toy.py": 240,
     "geolib/cli.py": 333,
