@@ -24,7 +24,7 @@ from transformers import GenerationMixin
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from geolib.checks import choice
+from geolib.checks import choice, flag
 from geolib.dimension import architectures, lm
 from geolib.dimension.architectures import UncountableError
 from geolib.dimension.rows import AttentionMap, LogSumExp, count_weights, joined, row_statistics
@@ -225,7 +225,8 @@ def measuring(
     """
     rules, scalar = check_rule("attention_dimension", rule), isinstance(eps, Real)
     choice("attention_dimension: tokens", tokens, "last", "all")
-    recorder = _Recorder(check_eps("attention_dimension", eps), rules, tokens, bool(statistics), scalar)
+    statistics = flag("attention_dimension: statistics", statistics)
+    recorder = _Recorder(check_eps("attention_dimension", eps), rules, tokens, statistics, scalar)
     recorder.virtual = architectures.virtual_tokens(model)
     recorder.n_read = architectures.virtual_tokens(model, read=True)
     recorder.pad(None if attention_mask is None else lm.check_mask("attention_dimension", attention_mask))

@@ -36,7 +36,6 @@ from geolib.reasoning.sweep import Sweep
 from geolib.store import write_parquet
 from geolib.typing import Model, Tokenizer
 
-NAMES = names.NAMES
 N_WRONG, N_RIGHT, N_SETS = 300, 150, 4
 FACTORS = (0.5, 0.8, 1.25, 2.0)
 _PRIVATE = ("response", "expected", "signs")  # texts, and what only `gates_changed` is made from
@@ -135,7 +134,7 @@ class Runs:
         Parameters
         ----------
         name : str
-            One of :data:`NAMES`.
+            One of :data:`geolib.experiments.names.NAMES`.
 
         Returns
         -------

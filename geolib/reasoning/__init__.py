@@ -16,6 +16,6 @@ _NAMES = {
     ".regressions": "Effect Mediation layer_profile logistic mediation same_question top_less_bottom",
     ".sources": "available_questions load_questions",
     ".sweep": "Sweep",
-    "geolib.estimates": "Estimate finding tidy",
+    "geolib.estimates": "Estimate by_layer finding tidy",
 }
 __getattr__, __dir__, __all__ = later(__name__, _NAMES, Verdict, judge)

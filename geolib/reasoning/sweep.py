@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from geolib.checks import above_zero, integer, integers, one_line
+from geolib.checks import above_zero, flag, integer, integers, one_line
 from geolib.dimension.architectures import check_model, layer_count
 from geolib.dimension.batches import changed_rules
 from geolib.dimension.lm import check_fit
@@ -111,8 +111,7 @@ class Sweep:
         for name, kind in kinds.items():
             object.__setattr__(self, name, _several(f"Sweep: {name}", getattr(self, name), kind))
         for name in ("paired", "only_wrong"):
-            if not isinstance(value := getattr(self, name), bool | np.bool):
-                raise TypeError(f"Sweep: {name} is {one_line(value)}, but True or False was expected")
+            flag(f"Sweep: {name}", getattr(self, name))
         if len(self.questions) == 0:
             raise ValueError("Sweep: questions is empty, but at least one was expected")
         if self.conditions:

@@ -417,12 +417,12 @@ def test_what_cannot_be_counted_is_refused_by_name(kind):
         (
             {"input_ids": torch.ones(1, 257, dtype=torch.long)},
             ValueError,
-            "has 257 tokens, but the model's window is 256",
+            "has 257 tokens, but at most 256, the model's window, was expected",
         ),
         ({"input_ids": [[1.5, 2.0]]}, TypeError, "integers were expected"),
         ({"input_ids": "three words"}, TypeError, "input_ids is .three words."),
-        ({"input_ids": [[3, 64]]}, ValueError, "has ids from 3 to 64, but the vocabulary has 64"),
-        ({"input_ids": [[-1, 4]]}, ValueError, "has ids from -1 to 4"),
+        ({"input_ids": [[3, 64]]}, ValueError, "has ids 3 to 64, but 0 to 63 was expected"),
+        ({"input_ids": [[-1, 4]]}, ValueError, "has ids -1 to 4"),
         (
             {"attention_mask": [[1, 1]]},
             ValueError,
@@ -470,7 +470,7 @@ def test_nan_is_no_count():
         ({"layer": True}, "layer is True, but an integer was expected"),
         ({"layer": []}, "layer is empty, but at least one was expected"),
         ({"eps": [0.1, 0.01]}, r"eps is \[0.1, 0.01\], but a number between 0 and 1 was expected"),
-        ({"input_ids": [3, 64]}, "input_ids has ids from 3 to 64, but the vocabulary has 64"),
+        ({"input_ids": [3, 64]}, "input_ids has ids 3 to 64, but 0 to 63 was expected"),
         ({"layer": 0, "input_ids": [[3, 4], [5, 6]]}, "input_ids holds 2 prompts"),
     ],
 )

@@ -13,7 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from geolib.dimension import gate_names
 from geolib.experiments import Runs, publish
-from geolib.experiments.runs import NAMES, _draw
+from geolib.experiments.names import NAMES
+from geolib.experiments.runs import _draw
 from geolib.reasoning import Question, available_questions, generate_questions, load_questions, load_run
 from geolib.reasoning.published import CHOICES, choice_of, results_folder
 from tests.tiny import TINY

@@ -14,6 +14,7 @@ import torch
 from tiny_folder import save_tiny
 
 from geolib.dimension import attention_dimension
+from geolib.models import load
 from geolib.reasoning import Condition, Question, Sweep, build_prompt, generate_questions, judge
 from geolib.reasoning.answers import Answerer
 
@@ -164,8 +165,6 @@ def test_a_damaged_batch_is_set_aside_and_redone(tiny, tmp_path, caplog):
 
 def _run_slowly(folder, store):
     """In a process of its own: a sweep that can be killed between batches."""
-    from geolib.models import load
-
     original = Answerer.__call__
 
     def slow(self, batch):
@@ -177,7 +176,8 @@ def _run_slowly(folder, store):
 
 
 def test_a_killed_sweep_goes_on(tiny, tmp_path, monkeypatch):
-    folder, model, tokenizer = tiny
+    folder, _, _ = tiny
+    model, tokenizer = load(folder, device="cpu")  # as the process does: weights at other addresses round otherwise
     process = multiprocessing.get_context("spawn").Process(target=_run_slowly, args=(folder, tmp_path))
     process.start()
     deadline = time.monotonic() + 120
