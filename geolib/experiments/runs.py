@@ -24,7 +24,7 @@ import pandas as pd
 
 from geolib import __version__
 from geolib.checks import integer
-from geolib.experiments import choosing, names
+from geolib.experiments import choosing, fresh, names
 from geolib.files import write_text
 from geolib.fingerprint import fingerprint
 from geolib.reasoning.judge import judge
@@ -50,9 +50,9 @@ class Part:
 
     Attributes
     ----------
-    asked : {"all", "wrong", "half of wrong", "right", "explored", "held out"}
-        Which questions: all; those selected by their answers without examples; those with which examples are chosen
-        ("explored"); or other questions, not selected by their answers ("held out").
+    asked : str or sequence of Question
+        Which questions: "all"; "wrong", "half of wrong" or "right", by their answers without examples; "explored", with
+        which examples are chosen; "held out", other ones, not selected by their answers; or these questions.
     conditions : sequence of Condition
     paired : bool
         Whether each question has a condition of its own, as for :class:`Sweep`.
@@ -66,7 +66,7 @@ class Part:
         Factor of the attention scores of those layers.
     """
 
-    asked: str
+    asked: str | Sequence[Question]
     conditions: Sequence[Condition]
     paired: bool = False
     max_new_tokens: int | None = None
@@ -148,7 +148,8 @@ class Runs:
             ``name`` is unknown, or there are too few questions.
         """
         parts = self.parts(name)
-        frames = [self._ask(part, self._asked(part.asked)) for part in parts]
+        unwatched = {"watched": ()} if name in names.ROUND_TWO else {}  # no test of round two is about gates
+        frames = [self._ask(part, self._asked(part.asked), **unwatched) for part in parts]
         rows = pd.concat(frames, ignore_index=True)
         for name in ("skipped", "failed"):
             rows.attrs[name] = [one for frame in frames for one in frame.attrs[name]]
@@ -255,6 +256,24 @@ class Runs:
             self._explored_cache = pd.concat(asked, ignore_index=True)
         return self._explored_cache
 
+    def _sharper(self):
+        """Ask fresh questions behind five examples, with attention as it is and sharper; ID also without examples."""
+        every = fresh.fresh(self.questions)
+        bare = Part(asked=every, conditions=[Condition()], max_new_tokens=1)
+        return [bare, self._fresh(every, 5), self._fresh(fresh.fresh(self.questions, second=True), 5, 1.25)]
+
+    def _dose(self):
+        some = fresh.fresh(self.questions, second=True)[:1000]
+        return [self._fresh(some, 5, factor) for factor in (0.9, 1.0, 1.1, 1.25, 1.4, 1.6)]
+
+    def _length(self):
+        some = fresh.fresh(self.questions, second=True)[:500]
+        return [self._fresh(some, k, factor) for k in (0, 1, 5, 10, 32) for factor in (1.0, 1.25)]
+
+    def _fresh(self, asked, k, factor=1.0):
+        own = fresh.prompts(self.questions, asked, k)
+        return Part(asked=asked, conditions=own, paired=True, layers="none" if factor == 1 else "all", sharpness=factor)
+
     def _examples(self, sets, shots=names.SHOTS, kind="examples"):
         drawn = example_sets(self.questions, min(N_SETS, max(1, len(self.split.pool) // max(names.SHOTS))))
         sets = [s for s in sets if s < len(drawn)]
@@ -263,8 +282,10 @@ class Runs:
     def _controls(self, shots):
         return [condition for kind in CONTROLS for condition in self._examples(range(1), shots, kind)]
 
-    def _asked(self, which: str) -> list[Question]:
+    def _asked(self, which: str | Sequence[Question]) -> list[Question]:
         """Draw questions of the evaluation set: answered correctly or wrong without examples, or any."""
+        if not isinstance(which, str):
+            return list(which)
         if which == "all":
             return self.questions if self.n_asked is None else _draw(self.split.evaluation, self.n_asked)
         explored = [*self.split.exploration, *self.split.evaluation][:N_EXPLORED]
@@ -297,7 +318,7 @@ class Runs:
 
     def _with_gates(self, rows):
         """Count, layer by layer, the gates whose sign differs from the question's 0-shot prompt."""
-        if not self.gates:
+        if "signs" not in rows:
             return rows
         bare = self._bare_rows().set_index("question").signs
         rows = rows[rows.question.isin(bare.index)]  # without questions whose 0-shot prompt failed

@@ -6,7 +6,8 @@ from geolib.reasoning.judge import Verdict, judge
 # Everything but the judge (whose module has the same name as its function) is imported on first use: code that only
 # needs questions does not wait for torch.
 _NAMES = {
-    ".analysis": "Paired association binned_share holm id_change mean_change mean_rises paired_share permutation_test",
+    ".analysis": "Paired association binned_share holm id_change mean_change mean_over_prompts mean_rises "
+    "paired_share permutation_test",
     ".claims": "findings said_of verdicts",
     ".generated": "generate_questions",
     ".prompts": "Condition Frame build_prompt frame question_ids",

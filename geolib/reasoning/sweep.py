@@ -166,7 +166,8 @@ class Sweep:
         if self.examples:
             raise ValueError("Sweep: conditions and examples are both given, but one of them was expected")
         labels = [(c.name, c.example_set, c.shots, c.seed) for c in self.conditions]
-        _distinct("Sweep: conditions", "name, example set, shots and seed", labels)
+        if not self.paired:  # then each is a question's own, and questions may share theirs
+            _distinct("Sweep: conditions", "name, example set, shots and seed", labels)
 
     @property
     def _conditions(self) -> list[Condition]:
