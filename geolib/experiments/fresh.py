@@ -4,18 +4,23 @@ The plans are book/plan-sharper.md (H3) and book/plan-rise.md (H2). A prompt is 
 whose first k are shown; each question is asked behind one of twenty, so that both questions and prompts are samples.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from tqdm.auto import tqdm
 
 from geolib.estimates import Estimate
 from geolib.reasoning.analysis import association, id_change, mean_over_prompts
-from geolib.reasoning.prompts import Condition
+from geolib.reasoning.decode import SharedPrefix
+from geolib.reasoning.prompts import Condition, frame_and_place, reply, slot_ids
 from geolib.reasoning.protocol import N_ZERO, split
 from geolib.reasoning.published import add_facts, load_run, own_results
-from geolib.reasoning.questions import Question
+from geolib.reasoning.questions import Question, quantities
+from geolib.typing import Model, Tokenizer
 
 N_PROMPTS, SEED = 20, 2026
 PROMPT = 2000  # the example set of the first prompt: a label
@@ -59,6 +64,69 @@ def prompts(questions: Sequence[Question], asked: Sequence[Question], k: int) ->
     # By its index, so that a question has the same prompt in every run.
     numbers = np.random.default_rng([SEED, N_PROMPTS]).integers(N_PROMPTS, size=1 + max(q.index for q in questions))
     return [Condition(examples=drawn[n], example_set=PROMPT + n) for n in (numbers[q.index] for q in asked)]
+
+
+def margins(
+    model: Model,
+    tokenizer: Tokenizer,
+    asked: Sequence[Question],
+    conditions: Sequence[Condition],
+    *,
+    sharpness: Mapping[int, float] | None = None,
+) -> pd.DataFrame:
+    """Measure how far the right number leads, without a judge: the second endpoint of H3.
+
+    Each number of a question's text is put into the reply of the examples, "The answer is N."; the margin is the
+    log-probability of the reply with the right number, less the largest of the others'.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As :func:`geolib.models.load` returns them.
+    asked : sequence of Question
+        Those whose text states the right number and at least one other are measured.
+    conditions : sequence of Condition
+        One for each question.
+    sharpness : mapping of int to float, optional
+        As for :class:`geolib.reasoning.Sweep`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``question``, ``example_set``, ``margin`` (in nats), ``candidates`` (number of numbers).
+    """
+    engine, rows = SharedPrefix(model, (0.1,), sharpness), []
+    pairs = sorted(zip(asked, conditions, strict=True), key=lambda pair: pair[1].example_set)
+    for question, condition in tqdm(pairs, desc="margins"):
+        stated = {value for readings in quantities(question.text) for value in readings[:1]}
+        others = [value for value in stated if not math.isclose(value, question.answer, rel_tol=1e-9)]
+        if len(others) in (0, len(stated)):
+            continue
+        (before, after), place = frame_and_place(tokenizer, condition)
+        rest = [*slot_ids(tokenizer, question.text, place), *after]
+        replies = [tokenizer(reply(value), add_special_tokens=False).input_ids for value in (question.answer, *others)]
+        scores = _scores(engine, list(before), rest, replies)
+        row = {"question": question.index, "example_set": condition.example_set, "candidates": len(replies)}
+        rows.append(row | {"margin": scores[0] - max(scores[1:])})
+    return pd.DataFrame(rows)
+
+
+def _scores(engine, before, rest, replies):
+    """Log-probability of each reply after a prompt: the replies are dictated, and each token's share is added up."""
+    scores, places = np.zeros(len(replies)), [0] * len(replies)
+
+    def dictate(logits, rows):
+        tokens = torch.zeros(len(rows), dtype=torch.long)
+        for at, row in enumerate(rows):
+            if places[row] < len(replies[row]):
+                tokens[at] = replies[row][places[row]]
+                scores[row] += float(logits[at].log_softmax(-1)[tokens[at]])
+                places[row] += 1
+        return tokens.to(logits.device)
+
+    longest = max(map(len, replies))
+    engine.answer(before, [rest] * len(replies), max_new_tokens=longest, ends=(), choose=dictate)
+    return scores
 
 
 def sharper(rows: pd.DataFrame, *, factor: float = 1.25, y: str = "correct", **draws: int) -> Estimate:

@@ -367,7 +367,7 @@ def mean_over_prompts(
 ) -> Estimate:
     """Mean of a column, with an interval that holds for other prompts too, and not only for other questions.
 
-    The bootstrap draws prompts, and within each prompt that it draws, its rows: questions, each asked behind one prompt.
+    The bootstrap draws prompts, and within each of them its rows: questions, each of which is asked behind one prompt.
 
     Parameters
     ----------

@@ -3,10 +3,22 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from geolib.experiments import fresh
-from geolib.reasoning import Question, association, generate_questions, load_run, mean_over_prompts, split
+from geolib.reasoning import (
+    Condition,
+    Question,
+    association,
+    build_prompt,
+    generate_questions,
+    load_run,
+    mean_over_prompts,
+    split,
+)
 from geolib.reasoning.protocol import N_ZERO
+from tests.tiny import TINY
 
 ZERO = [Question(f"Ann has {i} pens. How many?", float(i), i) for i in range(N_ZERO)]
 FACTS = load_run("questions")
@@ -103,6 +115,36 @@ def test_a_rise_that_answers_follow_is_found_and_one_by_length_is_held():
     table = simulated(4).query("shots == 5")
     with pytest.raises(ValueError, match=r"^association: x is 'change', but the table's columns are "):
         association(table)
+
+
+@pytest.mark.whole
+def test_margins_are_those_of_the_whole_texts(tokenizer):
+    """By one pass over prompt and reply each, with nothing shared and the scores scaled by the model itself."""
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**TINY | {"vocab_size": 49152, "max_position_embeddings": 2048})).eval()
+    asked = [
+        Question("Ann has 12 pens and 30 cups. How many cups?", 30.0, 5),
+        Question("Ann has 12 pens. How many pens?", 12.0, 6),  # no other number
+        Question("Ann has 1 pen, two cups and 345 hats. How many pens?", 1.0, 7),
+        Question("Ann has pens and 3 cups. How many pens?", 4.0, 8),  # the right number is not stated
+    ]
+    shown = Condition(examples=generate_questions(2, seed=1), example_set=2001)
+    other = Condition(examples=generate_questions(3, seed=2), example_set=2000)
+    found = fresh.margins(model, tokenizer, asked, [shown, shown, other, other], sharpness={0: 1.5})
+    assert found[["question", "example_set", "candidates"]].to_numpy().tolist() == [[7, 2000, 3], [5, 2001, 2]]
+    model.model.layers[0].self_attn.scaling *= 1.5
+    for row, examples, texts in (
+        (found.iloc[0], other.examples, ["1", "2", "345"]),
+        (found.iloc[1], shown.examples, ["30", "12"]),
+    ):
+        (question,) = (one for one in asked if one.index == row.question)
+        prompt, scores = build_prompt(tokenizer, question.text, examples), []
+        for text in texts:
+            said = tokenizer(f"The answer is {text}.", add_special_tokens=False).input_ids
+            with torch.no_grad():
+                logits = model(torch.tensor([prompt + said])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+            scores.append(float(logits[range(len(said)), said].sum()))
+        assert row.margin == pytest.approx(scores[0] - max(scores[1:]), abs=1e-3)
 
 
 @pytest.mark.parametrize(
