@@ -268,8 +268,8 @@ ORDER = {
     "partition": "rounding network exact mesh count cube line plane",
     "dimension": "points rules rows architectures lm attention texts batches heads minkowski gates reach estimators "
     "profiles",
-    "reasoning": "judge questions generated sources prompts decode answers sweep protocol columns resampling analysis "
-    "regressions published claims",
+    "reasoning": "judge questions reading generated sources prompts decode answers sweep protocol columns resampling "
+    "analysis regressions published claims",
     "experiments": "choosing names runs report queue cluster endpoint_judge",
 }
 MODULES = sorted((ROOT / "geolib").rglob("*.py"))

@@ -27,7 +27,7 @@ from geolib.checks import integer
 from geolib.experiments import choosing, names
 from geolib.files import write_text
 from geolib.fingerprint import fingerprint
-from geolib.reasoning.judge import judge
+from geolib.reasoning.judge import judge as frozen_judge
 from geolib.reasoning.prompts import Condition
 from geolib.reasoning.protocol import example_sets, split, worked_examples
 from geolib.reasoning.published import CONTROLS, GROUPS, HINT, LEAD, NEAREST, TEMPERATURE, load_run
@@ -372,7 +372,7 @@ def manifest_of(rows: pd.DataFrame, name: str, model: Any, *, source: str, comma
         "questions": source,
         "model": Path(model.config.name_or_path).name or type(model).__name__,  # without the path on this machine
         **made_by,
-        "judge_sha256": hashlib.sha256(Path(inspect.getfile(judge)).read_bytes()).hexdigest(),
+        "judge_sha256": hashlib.sha256(Path(inspect.getfile(frozen_judge)).read_bytes()).hexdigest(),
         "seconds": round(float(rows.seconds.sum()), 1),
         "command": command,
         "commit": commit(),

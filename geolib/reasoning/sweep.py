@@ -22,7 +22,7 @@ from geolib.dimension.texts import text_ids
 from geolib.fingerprint import check_storable, fingerprint
 from geolib.reasoning.answers import Answerer, Settings, ends, room, stops
 from geolib.reasoning.decode import RefusedError
-from geolib.reasoning.judge import judge
+from geolib.reasoning.judge import judge as frozen_judge
 from geolib.reasoning.prompts import Condition, frame_and_place, slot_ids
 from geolib.reasoning.questions import Question
 from geolib.store import run_in_parts
@@ -304,11 +304,11 @@ class Sweep:
         rows = []
         for prompt in prompts:
             question, row = prompt["question"], known[prompt["key"]]
-            verdict = judge(row["response"], question.answer)
+            verdict = frozen_judge(row["response"], question.answer)
             rows.append(
                 {"question": question.index, **prompt["about"], "expected": question.answer, **row}
                 | {"correct": verdict.correct, "redundant": verdict.redundant, "kind": verdict.kind}
-                | {"strict": judge(row["response"], question.answer, strict=True).correct}
+                | {"strict": frozen_judge(row["response"], question.answer, strict=True).correct}
             )
         return pd.DataFrame(rows).drop(columns="key")
 
