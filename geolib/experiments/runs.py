@@ -27,11 +27,11 @@ from geolib.checks import integer
 from geolib.experiments import choosing, fresh, names
 from geolib.files import write_text
 from geolib.fingerprint import fingerprint
-from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition
 from geolib.reasoning.protocol import example_sets, split, worked_examples
 from geolib.reasoning.published import CONTROLS, GROUPS, HINT, LEAD, NEAREST, TEMPERATURE, load_run
 from geolib.reasoning.questions import Question, question_facts
+from geolib.reasoning.reading import frozen_judge, judge
 from geolib.reasoning.sweep import Sweep
 from geolib.store import write_parquet
 from geolib.typing import Model, Tokenizer
@@ -295,7 +295,7 @@ class Runs:
             pool = [question for question in self.split.evaluation if question not in explored]
         else:
             rows = self._bare_rows()
-            answered = set(rows.question[rows.correct == (which == "right")])
+            answered = set(rows.question[rows.frozen == (which == "right")])  # as the plan selects
             pool = [question for question in self.split.evaluation if question.index in answered]
         wanted = self.n_right if which in ("right", "held out") else self.n_wrong
         asked = _draw(pool, wanted)
@@ -403,7 +403,8 @@ def manifest_of(rows: pd.DataFrame, name: str, model: Any, *, source: str, comma
         "questions": source,
         "model": Path(model.config.name_or_path).name or type(model).__name__,  # without the path on this machine
         **made_by,
-        "judge_sha256": hashlib.sha256(Path(inspect.getfile(judge)).read_bytes()).hexdigest(),
+        "judge_sha256": _file_hash(judge),  # of ``correct``
+        "frozen_judge_sha256": _file_hash(frozen_judge),  # of ``frozen``
         "seconds": round(float(rows.seconds.sum()), 1),
         "command": command,
         "commit": commit(),
@@ -411,6 +412,10 @@ def manifest_of(rows: pd.DataFrame, name: str, model: Any, *, source: str, comma
         "versions": {"geolib": __version__, "python": platform.python_version()}
         | {package: version(package) for package in ("torch", "transformers", "numpy")},
     }
+
+
+def _file_hash(function):
+    return hashlib.sha256(Path(inspect.getfile(function)).read_bytes()).hexdigest()
 
 
 def commit() -> str | None:

@@ -22,9 +22,9 @@ from geolib.dimension.texts import text_ids
 from geolib.fingerprint import check_storable, fingerprint
 from geolib.reasoning.answers import Answerer, Settings, ends, room, stops
 from geolib.reasoning.decode import RefusedError
-from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition, frame_and_place, slot_ids
 from geolib.reasoning.questions import Question
+from geolib.reasoning.reading import frozen_judge, judge
 from geolib.store import run_in_parts
 from geolib.typing import Engine, Model, Tokenizer
 
@@ -189,7 +189,8 @@ class Sweep:
             of a threshold, over all layers, heads, thresholds and rules: with other numbers of threads, or other
             batches, their count may differ), ``signs`` (packed bits, if modules are watched), ``response``,
             ``new_tokens``, ``truncated``, ``seconds`` (of the batch, divided by its rows), ``expected``, the judge's
-            ``correct``, ``redundant`` and ``kind``, and ``strict`` (correct under the strict reading too). Prompts that
+            ``correct``, ``redundant`` and ``kind``, and those of the first plan's judge: ``frozen`` (correct),
+            ``frozen_redundant`` and ``strict`` (correct under its strict reading too). Prompts that
             do not fit into the model's window are left out: ``.attrs["skipped"]`` lists them. So are prompts on which
             the model fails repeatedly: ``.attrs["failed"]`` lists them, with the error.
 
@@ -306,11 +307,13 @@ class Sweep:
         rows = []
         for prompt in prompts:
             question, row = prompt["question"], known[prompt["key"]]
-            verdict = judge(row["response"], question.answer)
+            answer, response = question.answer, row["response"]
+            read = judge(response, answer, question=question.text, truncated=row["truncated"])
+            plain, strict = (frozen_judge(response, answer, strict=strict) for strict in (False, True))
             rows.append(
-                {"question": question.index, **prompt["about"], "expected": question.answer, **row}
-                | {"correct": verdict.correct, "redundant": verdict.redundant, "kind": verdict.kind}
-                | {"strict": judge(row["response"], question.answer, strict=True).correct}
+                {"question": question.index, **prompt["about"], "expected": answer, **row}
+                | {"correct": read.correct, "redundant": read.redundant, "kind": read.kind}
+                | {"frozen": plain.correct, "frozen_redundant": plain.redundant, "strict": strict.correct}
             )
         return pd.DataFrame(rows).drop(columns="key")
 
