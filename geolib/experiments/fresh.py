@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from geolib.estimates import Estimate
+from geolib.reasoning import Estimate
 from geolib.reasoning.analysis import association, id_change, mean_over_prompts
 from geolib.reasoning.decode import SharedPrefix
 from geolib.reasoning.prompts import Condition, frame_and_place, reply, slot_ids

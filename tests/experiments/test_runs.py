@@ -50,7 +50,7 @@ def test_a_selection_is_of_the_evaluation_set_and_answered_so(runs):
     rows = runs.run("bare").set_index("question")
     assert len(wrong) == 4
     assert {question.index for question in wrong} <= evaluation
-    assert not rows.correct[[question.index for question in wrong]].any()
+    assert not rows.frozen[[question.index for question in wrong]].any()
     assert runs._asked("half of wrong") == wrong[:2]
     assert len(rows) == len(QUESTIONS)
 
@@ -61,7 +61,7 @@ def test_some_of_the_evaluation_set_are_asked_at_all(runs):
     rows = few.run("bare")
     assert len(rows) == 20
     assert set(rows.question) < {question.index for question in runs.split.evaluation}
-    assert set(few.run("shots").question) <= set(rows.question[~rows.correct])
+    assert set(few.run("shots").question) <= set(rows.question[~rows.frozen])
 
 
 def test_repeats_ask_the_same_questions_in_other_ways(runs):
