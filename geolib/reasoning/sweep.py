@@ -189,10 +189,11 @@ class Sweep:
             of a threshold, over all layers, heads, thresholds and rules: with other numbers of threads, or other
             batches, their count may differ), ``signs`` (packed bits, if modules are watched), ``response``,
             ``new_tokens``, ``truncated``, ``seconds`` (of the batch, divided by its rows), ``expected``, the judge's
-            ``correct``, ``redundant`` and ``kind``, and those of the first plan's judge: ``frozen`` (correct),
-            ``frozen_redundant`` and ``strict`` (correct under its strict reading too). Prompts that
-            do not fit into the model's window are left out: ``.attrs["skipped"]`` lists them. So are prompts on which
-            the model fails repeatedly: ``.attrs["failed"]`` lists them, with the error.
+            ``correct``, ``redundant`` (as without the question: a weak model miscopies numbers), ``kind``, and
+            ``computed`` (redundant with the question: a number that is not in it counts too); and those of the first
+            plan's judge: ``frozen`` (correct), ``frozen_redundant`` and ``strict`` (correct under its strict reading
+            too). Prompts that do not fit into the model's window are left out: ``.attrs["skipped"]`` lists them. So are
+            prompts on which the model fails repeatedly: ``.attrs["failed"]`` lists them, with the error.
 
         Raises
         ------
@@ -308,11 +309,14 @@ class Sweep:
         for prompt in prompts:
             question, row = prompt["question"], known[prompt["key"]]
             answer, response = question.answer, row["response"]
-            read = judge(response, answer, question=question.text, truncated=row["truncated"])
+            read = judge(response, answer, question=question, truncated=row["truncated"])
+            # A weak model miscopies numbers, which are then in no question, and yet calculates nothing.
+            told = judge(response, answer, truncated=row["truncated"]).redundant
+            kind = read.kind if not read.correct else "reasoning" if told else "extraction"
             plain, strict = (frozen_judge(response, answer, strict=strict) for strict in (False, True))
             rows.append(
                 {"question": question.index, **prompt["about"], "expected": answer, **row}
-                | {"correct": read.correct, "redundant": read.redundant, "kind": read.kind}
+                | {"correct": read.correct, "redundant": told, "kind": kind, "computed": read.redundant}
                 | {"frozen": plain.correct, "frozen_redundant": plain.redundant, "strict": strict.correct}
             )
         return pd.DataFrame(rows).drop(columns="key")

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from geolib.dimension import gate_names
-from geolib.experiments import Runs, publish
+from geolib.experiments import Runs, fresh, publish
 from geolib.experiments.names import NAMES
 from geolib.experiments.runs import _draw
 from geolib.reasoning import Question, available_questions, generate_questions, load_questions, load_run
@@ -89,6 +90,32 @@ def test_the_intervention_changes_id_and_no_prompt(runs):
     first = five.question.iloc[0]
     assert not np.allclose(sharp[first, 0.5], sharp[first, 2.0])
     assert set(five.layers) == {"none", "all", "first third", "middle third", "last third"}
+
+
+def test_round_two_asks_fresh_questions_behind_their_prompts(runs):
+    """On a few of the questions: each behind its own examples, once under each factor, with no gates."""
+    few = copy(runs)
+    few.questions = QUESTIONS
+    asked = fresh.fresh(QUESTIONS)
+    for name, factors, shots in (
+        ("sharper", [1, 1.25], [5]),
+        ("dose", [0.9, 1, 1.1, 1.25, 1.4, 1.6], [5]),
+        ("length", [1, 1.25], [0, 1, 5, 10, 32]),
+    ):
+        parts = [part for part in few.parts(name) if part.paired]
+        assert sorted({part.sharpness for part in parts}) == factors
+        assert sorted({condition.shots for part in parts for condition in part.conditions}) == shots
+        assert all(list(part.asked) == asked for part in parts)
+        few.parts = lambda _, parts=parts: [
+            replace(part, asked=part.asked[:4], conditions=part.conditions[:4]) for part in parts
+        ]
+        rows = few.run(name)
+        del few.parts
+        assert len(rows) == 4 * len(parts)
+        assert not {"signs", "gates_changed"} & set(rows)
+        sets = {q.index: c.example_set for q, c in zip(asked, fresh.prompts(QUESTIONS, asked, 5), strict=True)}
+        assert (rows.example_set == rows.question.map(sets)).all()
+        assert rows.groupby(["question", "shots"]).prompt_tokens.nunique().eq(1).all()
 
 
 def chosen_sets(runs):
