@@ -129,7 +129,7 @@ def _scores(engine, before, rest, replies):
     return scores
 
 
-def sharper(rows: pd.DataFrame, *, factor: float = 1.25, y: str = "correct", **draws: int) -> Estimate:
+def sharper(rows: pd.DataFrame, *, factor: float = 1.25, y: str = "correct", **draws: Any) -> Estimate:
     """Estimate what sharper attention adds to ``y``: the primary test of H3, over questions and prompts.
 
     Parameters
@@ -173,9 +173,10 @@ def rise(rows: pd.DataFrame, manifest: dict, wrong: Sequence[int], **settings: A
         ``"plain"``: Spearman's rho within prompts, averaged over them; ``"held"``: the partial rho, with the controls
         held fixed. Within a prompt its length is that of the question.
     """
-    of_id = {name: settings.pop(name) for name in ("rule", "layer", "eps") if name in settings}
+    of_id: dict[str, Any] = {"rule": "relative", "layer": -2, "eps": 0.1}
+    of_id |= {name: settings.pop(name) for name in ("rule", "layer", "eps") if name in settings}
     asked = rows[(rows.sharpness == 1) & rows.question.isin(wrong)]
-    table = id_change(asked, **{"rule": "relative", "layer": -2, "eps": 0.1} | of_id)
+    table = id_change(asked, **of_id)
     table = add_facts(table, manifest)
     held = {"plain": (), "held": CONTROLS}
     return {name: association(table, controls=c, within="example_set", **settings) for name, c in held.items()}
