@@ -5,6 +5,7 @@ whose first k are shown; each question is asked behind one of twenty, so that bo
 """
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -93,7 +94,7 @@ def margins(
     Returns
     -------
     pandas.DataFrame
-        ``question``, ``example_set``, ``margin`` (in nats), ``candidates`` (number of numbers).
+        ``question``, ``example_set``, ``margin`` (in nats), ``candidates`` (number of numbers), ``seconds``.
     """
     engine, rows = SharedPrefix(model, (0.1,), sharpness), []
     pairs = sorted(zip(asked, conditions, strict=True), key=lambda pair: pair[1].example_set)
@@ -105,8 +106,10 @@ def margins(
         (before, after), place = frame_and_place(tokenizer, condition)
         rest = [*slot_ids(tokenizer, question.text, place), *after]
         replies = [tokenizer(reply(value), add_special_tokens=False).input_ids for value in (question.answer, *others)]
+        start = time.perf_counter()
         scores = _scores(engine, list(before), rest, replies)
         row = {"question": question.index, "example_set": condition.example_set, "candidates": len(replies)}
+        row |= {"seconds": time.perf_counter() - start}
         rows.append(row | {"margin": scores[0] - max(scores[1:])})
     return pd.DataFrame(rows)
 

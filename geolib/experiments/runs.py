@@ -147,6 +147,9 @@ class Runs:
         ValueError
             ``name`` is unknown, or there are too few questions.
         """
+        if name == "margins":
+            names.check_run(name, self.questions, self.split)
+            return self._margins()
         parts = self.parts(name)
         unwatched = {"watched": ()} if name in names.ROUND_TWO else {}  # no test of round two is about gates
         frames = [self._ask(part, self._asked(part.asked), **unwatched) for part in parts]
@@ -269,6 +272,19 @@ class Runs:
     def _length(self):
         some = fresh.fresh(self.questions, second=True)[:500]
         return [self._fresh(some, k, factor) for k in (0, 1, 5, 10, 32) for factor in (1.0, 1.25)]
+
+    def _margins(self):
+        asked, depth = (
+            fresh.fresh(self.questions, second=True)[:500],
+            self.model.config.get_text_config().num_hidden_layers,
+        )
+        own = fresh.prompts(self.questions, asked, 5)
+        frames = []
+        for factor in (1.0, 1.25):
+            scaled = {} if factor == 1 else dict.fromkeys(range(depth), factor)
+            rows = fresh.margins(self.model, self.tokenizer, asked, own, sharpness=scaled)
+            frames.append(rows.assign(shots=5, layers="all" if scaled else "none", sharpness=factor))
+        return pd.concat(frames, ignore_index=True)
 
     def _fresh(self, asked, k, factor=1.0):
         own = fresh.prompts(self.questions, asked, k)

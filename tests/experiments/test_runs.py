@@ -16,7 +16,7 @@ from geolib.dimension import gate_names
 from geolib.experiments import Runs, fresh, publish
 from geolib.experiments.names import NAMES
 from geolib.experiments.runs import _draw
-from geolib.reasoning import Question, available_questions, generate_questions, load_questions, load_run
+from geolib.reasoning import Question, available_questions, generate_questions, load_questions, load_run, split
 from geolib.reasoning.published import CHOICES, choice_of, results_folder
 from tests.tiny import TINY
 
@@ -116,6 +116,18 @@ def test_round_two_asks_fresh_questions_behind_their_prompts(runs):
         sets = {q.index: c.example_set for q, c in zip(asked, fresh.prompts(QUESTIONS, asked, 5), strict=True)}
         assert (rows.example_set == rows.question.map(sets)).all()
         assert rows.groupby(["question", "shots"]).prompt_tokens.nunique().eq(1).all()
+
+
+def test_margins_under_both_factors(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(fresh, "fresh", lambda questions, **_: split(questions).evaluation[:6])
+    rows = runs.run("margins")
+    publish(rows, "margins", tmp_path, runs=runs, source="generated", command="")
+    read, manifest = load_run("margins", tmp_path)
+    assert manifest["rows"] == len(rows) > 4
+    pd.testing.assert_frame_equal(read, rows)
+    assert rows.groupby("question").sharpness.agg(list).map(lambda one: one == [1, 1.25]).all()
+    assert rows.groupby("question").margin.nunique().eq(2).all()
+    assert fresh.sharper(rows, y="margin", n_boot=100).n == len(rows) / 2
 
 
 def chosen_sets(runs):
