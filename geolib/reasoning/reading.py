@@ -207,12 +207,12 @@ _CONCLUDES = re.compile(r"(?:• )?(?:so|therefore|thus|hence|in conclusion|in t
 _RESULT = re.compile(
     rf"=|≈|\b(?:{_GIVES}|(?:is )?equal(?:s|ing| to)|equivalent to|gives?|to get|yields?|(?:comes|amounts) to"
     r"|results? in|that is|i\.e|namely|(?:simplif(?:ies|y)|reduces?) to|totals|totall?ing"
-    r"|(?:a|the|in) (?:grand )?total of"
+    r"|(?:a|the|in) (?:grand )?total(?: [a-z]++)? of"
     r"|(?:increase[sd]?|decrease[sd]?|rises?|rose|grows?|grew|drops?|dropped|falls?|fell) from [^.,\n]{1,40}? to)\b"
 )
 _APART = r"[,;]| (?:and|so|but|which|while|because) "
 _CLAUSE = re.compile(_APART.replace("and", "and(?= [a-z])"))  # "14 and 16 is 30" is one
-_IS = r"(?:(?<!there )(?:is|are|was|were)|costs?|equals?|equal to)"
+_IS = r"(?:(?<!there )(?<!that )(?<!who )(?:is|are|was|were)|costs?|equals?|equal to)"
 _COMES_TO = re.compile(rf"(?:[=≈]|\b{_IS}(?: (?:[a-z]++ly|about|now|still|just|also|a total of))?) ?\Z")
 _COMPARED = re.compile(r"(?: [a-z-]+)? (?:more|less|fewer|[a-z]+er)(?: [a-z]+){0,3} than\b| times (?:as|the|more)")
 _IN_TOTAL = re.compile(r"(?: [a-z]+){0,3} (?:in total|in all|altogether)\b")
@@ -384,7 +384,7 @@ def _result(text: str, asked: "_Asked | None" = None) -> tuple[list[float], floa
     for pattern in [_BEHIND] if asked else [_PRODUCT, re.compile(r"\([^()]*\)"), _BEHIND]:
         shorter = pattern.sub(" ", text)
         text = shorter if _quantities(shorter) else text
-    text = _EXPRESSION.sub(" ", text)
+    text = _EXPRESSION.sub(" | ", text)
     found: list[tuple[re.Match[str], list[float]]] = []
     clause = end = 0
     for match, readings in _quantities(text)[-20:]:
@@ -438,14 +438,15 @@ class _Asked:
 
     def unit(self, number: re.Match[str], after: str) -> float:
         """Up to 1 if a number, with what comes after it, is of the unit; -1 if it is of another."""
-        words = re.findall("[a-z]+", re.split(r"[.,;=()\n\d]| and ", after)[0])[:4]
+        words = [number["scale"] or "", *re.findall("[a-z]+", re.split(r"[.,;=()|\n\d]| and ", after)[0])[:4]]
         same = self.units & ({"%"} if number["percent"] else _stems(" ".join(words)))
         if not self.units or same:
             return (1 + len(same) / len(self.units)) / 2 if same else 0
-        return -1 if number["percent"] or _stems(" ".join(words[:1])) else 0
+        return -1 if number["percent"] or _stems(" ".join(words[:2])) else 0
 
 
 def _stem(word: str) -> str:
+    word = _PAST.get(word, word)
     return word.rstrip("s").rstrip("e").replace("y", "i")[:5].rstrip("i")  # boxes, box; puppies, puppy
 
 
@@ -453,6 +454,16 @@ def _stems(text: str) -> set[str]:
     return {_stem(word) for word in re.findall("[a-z]{2,}", text)} - _SMALL_STEMS
 
 
+_PAST = {
+    "sold": "sell",
+    "bought": "buy",
+    "drove": "drive",
+    "paid": "pay",
+    "won": "win",
+    "spent": "spend",
+    "made": "make",
+}
+_PAST |= {"got": "get", "gave": "give", "took": "take", "ate": "eat", "ran": "run", "wrote": "write", "caught": "catch"}
 _SMALL = """the a an of in on at to for from by and or per each every more less total how many much what is are was were
 do does did has have had will would can could must if he she it they his her its their this that with than as after when
 there other then"""

@@ -472,6 +472,9 @@ ASKED = [
     ("Lea has 12 red pens, 5 blue pens and 7 cups.", "How many blue pens does Lea have?", 5),
     ("Natalia sold 48 clips in April and 24 in May.", "How many clips did Natalia sell in April?", 48),
     ("Ali has 125 bottle caps. How many are red is not given.", "How many bottle caps does Ali have?", 125),
+    ("Mia has 2 walls that are 4 metres wide.", "How many walls does Mia have?", 2),
+    ("So Leo bought 24 tickets for a total of $84, which is half of $168.", "How many tickets did Leo buy?", 24),
+    ("Ida has 3 dozen eggs, which is equal to 36 eggs.", "How many dozen eggs does Ida have?", 3),
     ("The pass is valid for 30 days. It costs $50.", "How many days is the pass valid for?", 30),
     (
         "The pass is valid for 30 days. So after 10 days, it is valid for 20 days.",
