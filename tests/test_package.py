@@ -323,7 +323,7 @@ def test_the_rules_are_read_without_torch():
 BUDGETS = {
     "geolib/partition": 1345,
     "geolib/dimension": 1840,
-    "geolib/reasoning": 2151,
+    "geolib/reasoning": 2561,
     "geolib/experiments": 848,
     "geolib/figures.py": 322,
     "geolib/interactive.py": 260,
