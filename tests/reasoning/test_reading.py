@@ -824,6 +824,7 @@ def test_errors(arguments, more, error, message):
 PUBLISHED = {"gpt-3.5-turbo-0613": 47.1, "Llama-2-70b-chat-hf": 80.3}
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("model", PUBLISHED)
 def test_published_redundancy(model):
     data = Path(os.environ.get("GEOLIB_DATA") or Path(__file__).parents[3] / "shared" / "data")
