@@ -4,6 +4,7 @@ Every message has the form "<function>: <argument> is <given>, but <expected> wa
 these functions is the part "<function>: <argument>", with which the message begins.
 """
 
+import re
 from collections.abc import Iterable
 from numbers import Real
 from operator import index
@@ -124,6 +125,13 @@ def choice(name: str, value: Any, *options: Any) -> Any:
     return value
 
 
+def flag(name: str, value: Any) -> bool:
+    """Return `value`, which must be True or False, as a bool; `name` prefixes the message."""
+    if not isinstance(value, bool | np.bool):
+        raise TypeError(f"{name} is {one_line(value)}, but True or False was expected")
+    return bool(value)
+
+
 def above_zero(name: str, value: ArrayLike, *, zero: bool = False) -> np.ndarray:
     """Return a finite number above 0, or with `zero` at least 0, as a 0-d array; booleans are rejected.
 
@@ -148,8 +156,7 @@ def above_zero(name: str, value: ArrayLike, *, zero: bool = False) -> np.ndarray
         number = finite_array(name, value)
     except TypeError:
         number = None
-    single = number is not None and number.shape == () and np.asarray(value).dtype != bool
-    if number is None or not single or not (number > 0 or (zero and number == 0)):
+    if number is None or number.shape or np.asarray(value).dtype == bool or not (number > 0 or (zero and number == 0)):
         kind = TypeError if number is None else ValueError
         raise kind(f"{name} is {one_line(value)}, but a number {'of at least' if zero else 'above'} 0 was expected")
     return number
@@ -166,8 +173,6 @@ def fraction(name: str, value: Any, *, zero: bool = False) -> float:
 
 def whole_text(name: str, text: str) -> str:
     """Return a text, unless it has half of a surrogate pair, as JSON may hold; `name` prefixes the message."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{name} holds {text[error.start]!r}, but whole characters were expected") from None
+    if half := re.search(r"[\ud800-\udfff]", text):
+        raise ValueError(f"{name} holds {half[0]!r}, but whole characters were expected")
     return text

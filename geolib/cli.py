@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import json
 import logging
 import shlex
@@ -15,8 +16,8 @@ from typing import Any
 import click
 
 from geolib import __version__
-from geolib.checks import LINES, integer
-from geolib.dimension.rules import RULES, check_eps, column
+from geolib.checks import LINES, integer, whole_text
+from geolib.dimension.rules import RULES, check_eps, check_rule, column
 
 # Commands import what they need when they run: `geolib --help` must not wait for torch.
 
@@ -45,18 +46,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _one_each(words):
-    """Put the flag of a repeatable option before each of its values: ``--eps 0.1 0.05``, or ``--eps 0.1,0.05``."""
-    many = {flag for one in group.commands.values() for option in one.params if option.multiple for flag in option.opts}
-    spread, flag = [], None
+    """Put the flag of a repeatable option before each of its values: ``--eps 0.1 0.05``, or ``--eps 0.1,0.05``.
+
+    What follows an option of one value is that value, even if it looks like a flag: ``--text "--eps=0.1 is small"``.
+    """
+    options = [option for command in group.commands.values() for option in command.params]
+    many = {flag for option in options if option.multiple for flag in option.opts}
+    single = {flag for option in options if not option.multiple and not option.is_flag for flag in option.opts}
+    spread, flag, bare, words = [], None, True, iter(words)
     for word in words:
+        if word in single:
+            spread, flag = [*spread, word, *itertools.islice(words, 1)], None
+            continue
         name, _, values = word.partition("=")
         if word.startswith("-"):
-            flag = name if name in many else None
+            flag, bare = name if name in many else None, True  # no value has followed yet
         if flag in (None, word):
             spread.append(word)
         else:
             for value in (values if name == flag else word).split(","):
-                spread += [value] if spread[-1] == flag else [flag, value]
+                spread += [value] if bare and name != flag else [flag, value]
+                bare = False
     return spread
 
 
@@ -86,8 +96,10 @@ def _given(name):
 
 _option = functools.partial(click.option, show_default=True)
 _PATH, _FROM_0, _FROM_1 = click.Path(path_type=Path), click.IntRange(min=0), click.IntRange(min=1)
+_FILE, _FOLDER = (click.Path(file_okay=file, dir_okay=not file, path_type=Path) for file in (True, False))
 _RULES: Any = click.Choice(RULES)
 _RULES.choices = RULES  # click copies the choices; with the table itself, rules that are added are choices too
+_SAYS = "; ".join(f"{name}: {getattr(rule, 'says', 'a rule that was added')}" for name, rule in RULES.items())
 _model = _option("--model", default="smollm2-135m", help="Embedded model, hub id, or folder of a causal LM.")
 
 
@@ -109,23 +121,14 @@ def _asking(questions, shots):
 @click.option("--text", help="The prompt.")
 @click.option("--file", "path", type=click.Path(True, dir_okay=False, path_type=Path), help="File of prompts.")
 @_option("--eps", type=float, multiple=True, default=(0.1,), help="Threshold, or several: 0.1 0.05.")
-@_option(
-    "--rule",
-    type=_RULES,
-    multiple=True,
-    default=("absolute",),
-    help="; ".join(f"{name}: {getattr(rule, 'says', 'a rule that was added')}" for name, rule in RULES.items())
-    + ". Several take one forward pass too.",
-)
+@_option("--rule", type=_RULES, multiple=True, default=("absolute",), help=f"{_SAYS}. Several take one pass too.")
 @_option("--tokens", type=click.Choice(["last", "all"]), default="last", help="Last token, or all; of files, means.")
 @click.option("--statistics", is_flag=True, help="Sink's share, entropy, effective support and mass above eps too.")
 @click.option("--chat", is_flag=True, help="Put each prompt into the model's chat template, as the user's turn.")
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Parquet file, with a row for each prompt."
-)
+@click.option("--out", type=_FILE, help="Parquet file, with a row for each prompt.")
 @click.option("--per-head", is_flag=True, help="In the Parquet file, all numbers head by head too.")
 @click.option("--per-token", is_flag=True, help="In the Parquet file, all numbers token by token too (--tokens all).")
-@_option("--batch-tokens", type=int, default=2048, help="Largest number of tokens in a batch, which limits memory.")
+@_option("--batch-tokens", type=_FROM_1, default=2048, help="Largest number of tokens in a batch, which limits memory.")
 def dimension(model, text, path, chat, out, **settings):
     """ID_eps per layer of a prompt or of a file of prompts: attention entries above eps, over all heads (eq. 8).
 
@@ -136,14 +139,16 @@ def dimension(model, text, path, chat, out, **settings):
     beside OUT, named *.parts, so that the same command continues an interrupted one. The folder may be deleted when
     nothing more is to be measured.
     """
-    if (text is None) == (path is None):
-        raise click.UsageError("give either --text or --file")
+    if (text is None) == (path is None) or text == "":
+        raise click.UsageError("give either --text, which must not be empty, or --file")
     start, many = time.perf_counter(), path is not None and path.suffix.lower() in LINES
     if out is None and many:
         out = path.with_suffix(".dimension.parquet")
     if out is None and (settings["per_head"] or settings["per_token"]):
         raise click.UsageError("--per-head and --per-token go into a Parquet file: give --out")
     check_eps("dimension", settings["eps"], distinct=True)
+    check_rule("dimension", settings["rule"])
+    whole_text("dimension: text", text or "")
     held = {} if out is None else _check_out(out)
     import pandas as pd
 
@@ -177,8 +182,7 @@ def _check_out(path):
         with contextlib.suppress(Exception):  # pyarrow raises errors of many kinds for a file that is not Parquet
             held = pd.read_parquet(path, columns=[]).attrs
         if not {"geolib", "model"} <= held.keys():
-            found = f"{str(path)!r}, which holds something else"
-            raise ValueError(f"dimension: out is {found}, but a new file was expected")
+            raise ValueError(f"dimension: out is '{path}', which holds something else, but a new file was expected")
     return held
 
 
@@ -196,9 +200,7 @@ def _report_dimension(frame, model, many, out, seconds):
         return np.mean(np.stack(frame[name]), axis=0)
 
     def values(name):
-        if many:
-            return mean(name).tolist()
-        return frame[f"{name}_tokens" if tokens == "all" else name][0].tolist()
+        return (mean(name) if many else frame[f"{name}_tokens" if tokens == "all" else name][0]).tolist()
 
     def by_threshold(kind):
         nested = {rule: {f"{e:g}": values(column(rule, e, kind)) for e in eps} for rule in rules}
@@ -246,17 +248,21 @@ def regions(neurons, seed, bias, window, line, **checks):
     report |= {"snapped": partition.snapped, "certified": checks["certify"]}
     text = f"{neurons} neurons, {'random' if bias else 'zero'} biases: {partition.n_regions} regions in the window"
     if line:
-        report["n_regions_line"] = line_partition(network, line[:2], line[2:], **checks).n_regions
-        text += f", {report['n_regions_line']} along the line"
-    yield report, f"{text}, at most {most} in the plane{' (certified)' * checks['certify']}"
+        along = line_partition(network, line[:2], line[2:], **checks)
+        report |= {"n_regions_line": along.n_regions, "snapped_line": along.snapped}
+        text += f", {along.n_regions} along the line"
+    text += f", at most {most} in the plane{' (certified)' * checks['certify']}"
+    if n_doubts := partition.snapped + report.get("snapped_line", 0):
+        text += f"; in doubt: {n_doubts} values within rounding of 0 were counted as 0"
+    yield report, text
 
 
 @_command
 @_asking("48, and with --run all", ", as in 0 1 3")
 @click.option("--only-wrong", is_flag=True, help="After 0 shots, continue with the questions answered wrong.")
 @click.option("--run", "names", multiple=True, help="Runs of the book: bare, shots, ablations, ...")
-@click.option("--out", type=_PATH, required=True, help="Folder of the results; an interrupted sweep continues there.")
-@click.option("--store", type=_PATH, help="Folder of finished batches; by default OUT/batches.")
+@click.option("--out", type=_FOLDER, required=True, help="Folder of the results; an interrupted sweep continues there.")
+@click.option("--store", type=_FOLDER, help="Folder of finished batches; by default OUT/batches.")
 @_option("--engine", type=click.Choice(["local", "ray"]), default="local", help="Answer in this process, or by Ray.")
 @click.option("--workers", type=_FROM_1, help="Ray workers; by default one per GPU, else one per --threads cores.")
 @click.option("--threads", type=_FROM_1, help="Cores of each Ray worker; by default 1.")
@@ -280,9 +286,6 @@ def sweep(path, model, n_questions, shots, only_wrong, names, out, store, engine
     for name in names:
         check_run(name, available, split(available))
     train = load_questions(source="gsm8k-train") if "chain" in names else ()
-    for name, place in (("out", out), ("store", store or out)):
-        if place.exists() and not place.is_dir():
-            raise ValueError(f"sweep: {name} is {str(place)!r}, which is a file, but a folder was expected")
     from geolib import models
 
     settings |= {"store": store or out / "batches", "progress": sys.stderr.isatty()}
@@ -348,8 +351,7 @@ def _sweep_once(loaded, available, source, drawn, out, settings):
     report = {"rows": len(rows), "questions": source}
     report |= {name: len(rows.attrs[name]) for name in ("skipped", "failed")}
     report["by_shots"] = table.reset_index().to_dict("records")
-    text = f"{table.round(3).to_string()}\n{len(rows)} rows of {source} questions in {out / 'rows.parquet'}"
-    return report, text
+    return report, f"{table.round(3).to_string()}\n{len(rows)} rows of {source} questions in {out / 'rows.parquet'}"
 
 
 def _publish_runs(names, loaded, questions, source, out, settings):
@@ -357,10 +359,9 @@ def _publish_runs(names, loaded, questions, source, out, settings):
     from geolib.dimension import gate_names
     from geolib.experiments.runs import Runs, check_replaces, publish
 
-    try:
+    gates = ()
+    with contextlib.suppress(ValueError):  # a model whose gates are not known is run without them
         gates = gate_names(loaded[0])
-    except ValueError:  # a model whose gates are not known is run without them
-        gates = ()
     runs = Runs(*loaded, questions, gates=gates, **settings)
     hashes = runs.hashes  # hashing all weights takes long, so it is done once
     for name in names:  # before anything is computed
@@ -376,7 +377,7 @@ def _publish_runs(names, loaded, questions, source, out, settings):
 @_command
 @_asking("24", ", with 0 among them")
 @_option("--out", type=_PATH, default="report.html", help="File of the page.")
-@click.option("--store", type=_PATH, help="Folder of finished batches; by default in the cache.")
+@click.option("--store", type=_FOLDER, help="Folder of finished batches; by default in the cache.")
 def report(model, path, n_questions, shots, out, store, **settings):
     """One page about a model: ID by layer, answers by number of examples, the paper's figure."""
     import datetime

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from geolib.checks import above_zero, integer, one_line
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -43,12 +45,21 @@ class Estimate:
             return str(self)
         if digits[:1] == "." and any(float(f"{end:{digits}}") == 0 != end for end in (self.low, self.high)):
             digits = f".{int(digits[1:-1]) + 1}f"  # or nobody sees on which side of 0 the interval ends
-        shown = [f"{number:{'' if self.null else '+'}{digits}}" for number in (self.value, self.low, self.high)]
-        shown = [end.lstrip("+-") if float(end) == 0 else end for end in shown]
-        return f"{shown[0]} [{shown[1]}, {shown[2]}]"
+        value, low, high = (signed(n, digits, "" if self.null else "+") for n in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
 
     def __str__(self) -> str:
         return f"{self:.2f}, n = {self.n}"
+
+
+def signed(number: float, digits: str, sign: str = "+") -> str:
+    """Write a number with its sign; without one if it rounds to 0 or is NaN.
+
+    >>> signed(0.5, ".2f"), signed(-0.004, ".2f"), signed(0.5, ".1f", "")
+    ('+0.50', '0.00', '0.5')
+    """
+    shown = f"{number:{sign}{digits}}"
+    return shown if abs(float(shown)) > 0 else shown.lstrip("+-")
 
 
 def tidy(found: Mapping[Any, Any], *names: str) -> pd.DataFrame:
@@ -61,7 +72,7 @@ def tidy(found: Mapping[Any, Any], *names: str) -> pd.DataFrame:
     Parameters
     ----------
     found : mapping of key to Estimate
-        A key is a tuple where there are several names; or a mapping in a mapping has a part of the key each.
+        A key is a tuple where there are several names; or every value is a mapping, which has the key's last part.
     *names : str
         What the parts of a key are called: the first columns.
 
@@ -69,10 +80,18 @@ def tidy(found: Mapping[Any, Any], *names: str) -> pd.DataFrame:
     -------
     pandas.DataFrame
         The names, then ``estimate``, ``low``, ``high``, ``n``, ``null``.
+
+    Raises
+    ------
+    TypeError
+        A value is no estimate, or a key has not as many parts as there are names.
     """
-    if any(isinstance(part, Mapping) for part in found.values()):
+    if all(isinstance(part, Mapping) for part in found.values()):
         found = {(key, within): e for key, part in found.items() for within, e in part.items()}
     keys = [key if len(names) > 1 else (key,) for key in found]
+    for key, e in zip(keys, found.values(), strict=True):
+        if not (isinstance(e, Estimate) and isinstance(key, tuple) and len(key) == len(names)):
+            raise TypeError(f"tidy: found has {one_line(e)} under {key}, but an Estimate under {names} was expected")
     rows = [(*key, e.value, e.low, e.high, e.n, e.null) for key, e in zip(keys, found.values(), strict=True)]
     return pd.DataFrame(rows, columns=[*names, "estimate", "low", "high", "n", "null"])
 
@@ -88,7 +107,7 @@ def by_layer(found: Mapping[Any, Any], *names: str) -> pd.DataFrame:
     Parameters
     ----------
     found : mapping of key to array-like, shape=[layers]
-        A key is a tuple where there are several names.
+        In the order of the layers, whatever index a Series has. A key is a tuple where there are several names.
     *names : str
         What the parts of a key are called.
 
@@ -97,7 +116,8 @@ def by_layer(found: Mapping[Any, Any], *names: str) -> pd.DataFrame:
     pandas.DataFrame
         ``layer``, the names, and ``estimate``.
     """
-    table = pd.DataFrame(found).rename_axis(index="layer", columns=list(names)).rename(index=lambda at: at + 1)
+    table = pd.DataFrame({key: np.asarray(values) for key, values in found.items()}).rename(index=lambda at: at + 1)
+    table = table.rename_axis(index="layer", columns=list(names))
     return table.melt(ignore_index=False, value_name="estimate").reset_index()
 
 
@@ -117,19 +137,25 @@ def spread(table: pd.DataFrame, value: str, by: str | Sequence[str], *, ends: tu
     by : str or sequence of str
         Columns: a row of the result for each combination of their values, in the order of the table.
     ends : tuple of two float
-        Quantiles, in [0, 1].
+        Quantiles, in [0, 1], in order.
 
     Returns
     -------
     pandas.DataFrame
-        The columns ``by``, then ``estimate``, ``low``, ``high``, and ``n``, the number of rows.
+        The columns ``by``, then ``estimate``, ``low``, ``high``, and ``n``, the number of rows that have a value.
+
+    Raises
+    ------
+    ValueError
+        ``ends`` are other numbers.
     """
     low, high = ends
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"spread: ends is {one_line(ends)}, but two quantiles from 0 to 1, in order, were expected")
     by = [by] if isinstance(by, str) else list(by)
-    quantiles = {"estimate": 0.5, "low": low, "high": high}
     groups = table.groupby(by, sort=False, observed=True)[value]
-    found = pd.DataFrame({name: groups.quantile(at) for name, at in quantiles.items()})
-    return found.assign(n=groups.size()).reset_index()
+    found = {name: groups.quantile(at) for name, at in {"estimate": 0.5, "low": low, "high": high}.items()}
+    return pd.DataFrame(found).assign(n=groups.count()).reset_index()
 
 
 def estimate_of(row: Any) -> Estimate:
@@ -149,7 +175,8 @@ def finding(estimate: Any, claimed: int, smallest: float = 0.0, *, slack: float 
     smallest : float
         The smallest effect that matters, 0 or more, in the units of the estimate.
     slack : float
-        How far the ends of the interval may be off (the error of a simulation): both are moved outwards by it.
+        How far the ends of the interval may be off (the error of a simulation): both are moved outwards by it, or
+        inwards by a negative one.
 
     Returns
     -------
@@ -158,15 +185,13 @@ def finding(estimate: Any, claimed: int, smallest: float = 0.0, *, slack: float 
         ``"absent"``: the whole interval lies below the smallest effect that matters, so that the claimed effect, if
         there is one, is too small to matter. ``"agrees"``: the whole interval lies on the claimed side. Else
         ``"undecided"``. Of a claim of no effect: ``"agrees"`` where the whole interval lies within the smallest effect
-        of either sign (equivalence), ``"disagrees"`` where it excludes 0, else ``"undecided"``. An interval that is
-        NaN is ``"undecided"``. Of a table: the table with a column ``verdict``.
+        of either sign (equivalence), ``"disagrees"`` where it excludes 0, else ``"undecided"``. An interval of which an
+        end is NaN, or whose ends are not in order, is ``"undecided"``. Of a table: the table with a column ``verdict``.
 
     Raises
     ------
-    ValueError
-        ``claimed`` or ``smallest`` is another number.
-    TypeError
-        ``estimate`` is neither an estimate nor rows of them.
+    TypeError, ValueError
+        ``estimate`` is neither an estimate nor rows of them, or another argument is not such a number.
 
     Examples
     --------
@@ -175,26 +200,18 @@ def finding(estimate: Any, claimed: int, smallest: float = 0.0, *, slack: float 
     >>> finding(Estimate(-0.03, -0.11, 0.04, 90), 1, 0.1), finding(Estimate(-0.3, -0.5, -0.1, 90), 1, 0.1)
     ('absent', 'disagrees')
     """
-    if claimed not in (1, 0, -1) or isinstance(claimed, bool):
-        raise ValueError(f"finding: claimed is {claimed!r}, but 1, 0 or -1 was expected")
-    if isinstance(smallest, bool) or not isinstance(smallest, Real) or not 0 <= smallest < np.inf:
-        raise ValueError(f"finding: smallest is {smallest!r}, but a finite number from 0 on was expected")
+    claimed = integer("finding: claimed", claimed, -1, 1)
+    above_zero("finding: smallest", smallest, zero=True)
+    if isinstance(slack, bool) or not isinstance(slack, Real) or not abs(slack) < np.inf:
+        raise ValueError(f"finding: slack is {one_line(slack)}, but a finite number was expected")
     if isinstance(estimate, pd.DataFrame):
-        rows = [finding(row, claimed, smallest, slack=slack) for _, row in estimate.iterrows()]
-        return estimate.assign(verdict=rows)
-    try:
-        null = getattr(estimate, "null", 0.0)
-        low, high = estimate.low - null - slack, estimate.high - null + slack
-    except (AttributeError, TypeError):
-        given = type(estimate).__name__
-        raise TypeError(f"finding: estimate is a {given}, but an Estimate or rows of estimates were expected") from None
+        return estimate.assign(verdict=[finding(row, claimed, smallest, slack=slack) for _, row in estimate.iterrows()])
+    if not all(isinstance(getattr(estimate, end, None), Real) for end in ("low", "high")):
+        raise TypeError(f"finding: estimate is {one_line(estimate)}, but an Estimate or rows of them were expected")
+    low, high = (end - getattr(estimate, "null", 0.0) for end in (estimate.low - slack, estimate.high + slack))
+    if not low <= high:
+        return "undecided"
     if claimed == 0:
-        if -smallest < low and high < smallest:
-            return "agrees"
-        return "disagrees" if low > 0 or high < 0 else "undecided"
+        return "agrees" if -smallest < low and high < smallest else "disagrees" if low > 0 or high < 0 else "undecided"
     low, high = (low, high) if claimed > 0 else (-high, -low)
-    if high < 0:
-        return "disagrees"
-    if high < smallest:
-        return "absent"
-    return "agrees" if low > 0 else "undecided"
+    return "disagrees" if high < 0 else "absent" if high < smallest else "agrees" if low > 0 else "undecided"

@@ -1,8 +1,8 @@
 """One look for all figures: a theme on seaborn, and the few plots that chapters share; nothing is computed here.
 
 What is drawn is a tidy table. A chapter draws what it alone needs with seaborn, in a function that :func:`drawn`
-decorates, or as a :class:`seaborn.objects.Plot` that it gives to :func:`draw`. A figure is 7 inches wide and has at
-most two panels in a row, so that its text can be read on a telephone.
+decorates, or as a :class:`seaborn.objects.Plot` that it gives to :func:`draw`. A figure is 7 inches wide and has two
+panels in a row, or three where there are three, so that its text can be read on a telephone.
 
 Where the environment variable ``GEOLIB_DARK`` is set, a notebook gets each figure twice: on a light ground, and on a
 dark one under a type of its own, :data:`DARK`, which the book's build shows to readers whose theme is dark.
@@ -14,7 +14,6 @@ import io
 import os
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, ParamSpec
 
 import matplotlib.pyplot as plt
@@ -22,19 +21,22 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import seaborn.objects as so
-from matplotlib.axis import Axis
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Arc
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from geolib.checks import choice, integer
+from geolib.dimension.rules import RULES
 
 P = ParamSpec("P")
 DARK = "application/vnd.geolib.dark+"  # followed by svg or png
 # Okabe and Ito's palette: told apart with any colour vision, and in grey. On a dark ground two of them are lighter.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#5F6B73")
 _NAMES = ("blue", "orange", "green", "red", "purple", "grey")
+_OTHERS = ("green", "red", "purple", "blue", "orange", "grey")
 _MARKERS = "osD^vP"
-_DASHES = ("--", ":", "-.")
+_DASHES = ("--", ":", "-.", (0, (8, 2)), (0, (1, 3)), (0, (6, 1, 1, 1, 1, 1)))
 # A picture of more characters than this has many marks, and is smaller as pixels.
 _MOST = 150_000
 _WIDTH = 7  # inches
@@ -140,26 +142,20 @@ def ink(name: str) -> str:
     ValueError
         There is no colour of this name.
     """
-    if name not in _NAMES:
-        raise ValueError(f"ink: name is {name!r}, but one of {', '.join(_NAMES)} was expected")
-    return _inks()[_NAMES.index(name)]
+    return plt.rcParams["axes.prop_cycle"].by_key()["color"][_NAMES.index(choice("ink: name", name, *_NAMES))]
 
 
-def _inks() -> list[str]:
-    return plt.rcParams["axes.prop_cycle"].by_key()["color"]
-
-
-def panels(n: int = 1, *, height: float = 3.1, wrap: int = 2, **settings: Any) -> tuple[Figure, np.ndarray]:
+def panels(n: int = 1, *, height: float = 3.1, wrap: int | None = None, **settings: Any) -> tuple[Figure, np.ndarray]:
     """Make a figure with axes side by side.
 
     Parameters
     ----------
     n : int
-        How many axes.
+        How many axes, at least 1.
     height : float
         Of each row, in inches.
-    wrap : int
-        How many axes a row has at most.
+    wrap : int, optional
+        How many axes a row has at most; by default two, or three where there are three.
     **settings
         As for ``matplotlib.pyplot.subplots``.
 
@@ -168,20 +164,14 @@ def panels(n: int = 1, *, height: float = 3.1, wrap: int = 2, **settings: Any) -
     tuple of matplotlib.figure.Figure and numpy.ndarray
         The figure and its axes, shape=[n].
     """
-    n_rows, n_columns = -(-n // wrap), min(n, wrap)
+    n_columns = min(integer("panels: n", n, 1), wrap or 2 + (n == 3))
+    n_rows = -(-n // n_columns)
     figure, axes = plt.subplots(n_rows, n_columns, figsize=(_WIDTH, height * n_rows), squeeze=False, **settings)
     for ax in axes.flat[n:]:
         ax.remove()
     for ax in axes.flat[max(0, n - n_columns) : n]:  # nothing is below these
         ax.xaxis.set_tick_params(labelbottom=True)
     return figure, axes.flat[:n]
-
-
-def plain_log(axis: Axis, subs: Sequence[float] = (1, 2, 5)) -> None:
-    """Write the ticks of a logarithmic axis as plain numbers: these multiples of the powers of ten."""
-    axis.set_major_locator(LogLocator(subs=subs))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_locator(NullLocator())
 
 
 @drawn
@@ -200,9 +190,7 @@ def draw(plot: so.Plot, *, height: float = 3.4, log: str = "") -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    figure = _plotted(plot, height=height, log=log)
-    _legend(figure)
-    return figure
+    return _legend(_plotted(plot, height=height, log=log))
 
 
 def _plotted(plot, *, height=3.4, log=""):
@@ -219,58 +207,81 @@ def _plotted(plot, *, height=3.4, log=""):
 def _plain_where_few(axis):
     low, high = axis.get_view_interval()
     if low > 1e-3 and high < 1e4 and high > 5 * low:  # few decades: plain numbers, not powers of ten
-        plain_log(axis)
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
 
 
-def _legend(figure, more=MappingProxyType({})):
+def _legend(figure, more=()):
     """Put the legend below the axes, with the names in ``more``; a single name needs no legend."""
     handles = dict(more)
     if figure.legends:
         old = figure.legends.pop()
         handles = dict(zip((text.get_text() for text in old.get_texts()), old.legend_handles, strict=True)) | handles
     if len(handles) > 1:
-        most = min(4, 84 // (6 + max(map(len, handles))))  # names in a line of the figure's width
-        n_lines = -(-len(handles) // max(1, most))
-        columns = -(-len(handles) // n_lines)
-        figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns)
+        most = max(1, min(4, 84 // (6 + max(map(len, handles)))))  # names in a line of the figure's width
+        n_lines = -(-len(handles) // most)
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=-(-len(handles) // n_lines))
+    return figure
 
 
-def _facets(plot, table, panel):
-    if panel not in table:
-        return plot
-    order = list(table[panel].dropna().unique())  # or seaborn sorts numbers, and what is written beside is not
-    return plot.facet(panel, wrap=2, order=order).label(title=lambda title: _wrapped(title, _room(table, panel)))
-
-
-def _room(table, panel):
-    """Say how many letters fit above or below a panel."""
-    return 34 if panel in table and table[panel].nunique() > 1 else 70
-
-
-def _wrapped(text, width):
+def _wrapped(text, n_panels, beside=0):
+    """Break a text above or below one of so many panels, where it is wider; so many letters stand beside them."""
+    width = max(1, int(70 - 0.8 * beside) // min(n_panels, 2 + (n_panels == 3)) - 1)
     return textwrap.fill(str(text), width, break_long_words=False, break_on_hyphens=False)
 
 
-def _parts(table, panel):
-    return list(table.groupby(panel, sort=False, observed=True)) if panel in table else [("", table)]
+def _taken(call, table, columns, **names):
+    """Return what is drawn of a table, under names of our own; refuse what would be drawn wrongly, or silently not.
+
+    ``columns`` hold numbers and ``names`` hold names, by what they are drawn as. Without a column, all rows have the
+    name "".
+    """
+    columns = {role: column for role, column in (columns | names).items() if column is not None}
+    given = ", ".join(map(str, table)) or "none"
+    integer(f"{call}: number of rows", len(table), 1)
+    for role, column in columns.items():
+        if list(table).count(column) != 1:
+            raise ValueError(f"{call} has columns {given}, but {column!r} ({role}) was expected once among them")
+        missing = table[column].isna()
+        if missing.all() if role == "y" else missing.any() and role in {"x", "fill", *names}:
+            where = f"{call}: {column!r} ({role}) is missing in {missing.sum()} of {len(table)} rows"
+            raise ValueError(f"{where}, but values were expected")
+    taken = table.reset_index(drop=True)[list(columns.values())].set_axis(list(columns), axis=1)
+    return taken.assign(**{role: taken[role].astype(str) if role in columns else "" for role in names})
 
 
-def _dashed(figure, table, curves, panel, at):
-    """Draw curves dashed, in grey, each in its panel or, if it names none, in all; return their handles by name."""
-    dashes = dict(zip(curves[at["color"]].unique(), _DASHES, strict=False))
+def _styles(call, names, values):
+    integer(f"{call}: number of names for color", len(names), 0, len(values))
+    return dict(zip(names, values, strict=False))
+
+
+def _begun(call, rows, titles):
+    """Begin a plot of rows: a panel for each title, a colour and a marker for each name."""
+    n, names = len(titles), rows["color"].unique()
+    # Blue and orange are the two rules' in the whole book: other names begin with other inks.
+    inks = _NAMES if len(names) < 2 or {*RULES} & {*" ".join(names).split()} else _OTHERS
+    color, marker = (so.Nominal(_styles(call, names, values)) for values in ([*map(ink, inks)], _MARKERS))
+    # Seaborn would sort the titles, and what is written beside them is not sorted.
+    plot = so.Plot(rows, x="x", y="y", color="color").facet("panel", wrap=2 + (n == 3), order=list(titles))
+    return plot.label(title=lambda title: _wrapped(title, n)).scale(color=color, marker=marker)
+
+
+def _ended(call, plot, table, curves, xlabel, ylabel, *, null=None, **settings):
+    """Draw a plot, and dashed, in grey, a level and curves, each of these in its panel or, if it names none, in all."""
+    dashes = _styles(call, curves["color"].unique(), _DASHES)
+    titles = table["panel"].unique()
+    if lost := {*curves["panel"]} - {"", *titles}:
+        raise ValueError(f"{call} has panels {', '.join(lost)}, but {', '.join(titles)} were expected")
+    figure = _plotted(plot.label(x=_wrapped(xlabel, len(titles)), y=ylabel), **settings)
     shown = {}
-    for ax, (title, _) in zip(figure.axes, _parts(table, panel), strict=True):
-        part = curves[curves[panel] == title] if panel in curves else curves
-        for name, line in part.groupby(at["color"], sort=False):
+    for ax, title in zip(figure.axes, titles, strict=True):
+        if null is not None:
+            ax.axhline(null, color=ink("grey"), ls="--", lw=1, zorder=0)
+        for name, line in curves[curves["panel"].isin(["", title])].groupby("color", sort=False):
             style = {"ls": dashes[name], "color": ink("grey"), "lw": 1.2, "label": name}
-            (shown[name],) = ax.plot(line[at["x"]], line[at["y"]], **style)
-    return shown
-
-
-def _by_name(plot, names):
-    """Give each name a colour and a marker, in the order of the palette."""
-    color, marker = (so.Nominal(dict(zip(names, values, strict=False))) for values in (_inks(), _MARKERS))
-    return plot.scale(color=color, marker=marker)
+            (shown[name],) = ax.plot(line["x"], line["y"], **style)
+    return _legend(figure, shown)
 
 
 @drawn
@@ -287,9 +298,7 @@ def mosaic(partitions: Mapping[str, Any]) -> Figure:
     """
     figure, axes = panels(len(partitions), height=3.5)
     for ax, (title, partition) in zip(axes, partitions.items(), strict=True):
-        look: dict[str, Any] = {"facecolors": region_colors(partition), "edgecolors": "#25323B", "linewidths": 0.25}
-        ax.add_collection(PolyCollection(partition.polygons, **look))
-        ax.autoscale_view()
+        ax.add_collection(PolyCollection(partition.polygons, fc=region_colors(partition), ec="#25323B", lw=0.25))
         ax.margins(0)
         ax.set(title=title, xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
         ax.grid(visible=False)
@@ -344,41 +353,31 @@ def lines(
     -------
     matplotlib.figure.Figure
     """
-    banded = {"low", "high"} <= set(table)
-    name = color or "line"
-    table = table.assign(**{name: table[color].astype(str) if color else ""}).reset_index(drop=True)
-    plain = pd.Series(False, table.index)
+    call, banded = "lines: table", {"low", "high"} <= set(table)
+    columns = {"x": x, "y": "estimate", "fill": fill} | ({"low": "low", "high": "high"} if banded else {})
+    table = _taken(call, table, columns, color=color, panel=panel)
+    plain = table.groupby("color")["low" if banded else "y"].transform(lambda values: values.isna().all())
+    plain &= banded and not plain.all()
+    plot = _begun(call, table[~plain], table["panel"].unique()).share(x=share, y=share)
     if banded:
-        plain = table.groupby(name)["low"].transform(lambda low: low.isna().all())
-        plain &= not plain.all()
-    main = table[~plain]
-    names = list(main[name].unique())
-    at = {"x": x, "color": name}
-    plot = _by_name(_facets(so.Plot(table), table, panel), names).share(x=share, y=share)
-    if banded:
-        plot = plot.add(so.Band(alpha=0.2), data=main, ymin="low", ymax="high", legend=False, **at)
+        plot = plot.add(so.Band(alpha=0.2), ymin="low", ymax="high", legend=False)
     if fill:
-        plot = plot.add(so.Line(), data=main, y="estimate", **at)
-        plot = plot.add(so.Dot(pointsize=5), data=main, y="estimate", fill=fill, legend=False, **at)
+        plot = plot.add(so.Line()).add(so.Dot(pointsize=5), fill="fill", legend=False)
         plot = plot.scale(fill=so.Boolean([True, False]))
     else:
-        plot = plot.add(so.Line(pointsize=4, edgewidth=0), data=main, y="estimate", marker=name, **at)
-    xlabel = _wrapped(xlabel, _room(table, panel))
-    figure = _plotted(plot.label(x=xlabel, y=ylabel, **{name: ""}), height=height, log=log)
-    references = _dashed(figure, table, table[plain], panel, at | {"y": "estimate"})
-    for ax, (_, part) in zip(figure.axes, _parts(table, panel), strict=True):
-        if null is not None:
-            ax.axhline(null, color=ink("grey"), ls="--", lw=1, zorder=0)
-        values = np.unique((table if share else part)[x])
+        plot = plot.add(so.Line(pointsize=4, edgewidth=0), marker="color")
+    figure = _ended(call, plot, table, table[plain], xlabel, ylabel, null=null, height=height, log=log)
+    for ax, (_, part) in zip(figure.axes, table.groupby("panel", sort=False), strict=True):
+        values = np.unique((table if share else part)["x"])
         if "x" in log and len(values) < 5:  # few values: name them
             ax.set_xticks(values, [f"{value:g}" for value in values])
             ax.xaxis.minorticks_off()
         elif "x" not in log and values.dtype.kind == "i":
-            ticks = MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]).tick_values(values[0], values[-1])
+            n = 4 if len(figure.axes) == 3 else 7
+            ticks = MaxNLocator(n, integer=True, steps=[1, 2, 5, 10]).tick_values(values[0], values[-1])
             ax.set_xticks(np.unique(ticks[ticks <= values[-1]].clip(values[0])))  # there is no layer 0
-        if "y" not in log and not (table["estimate"] % 1).any():  # counts
+        if "y" not in log and not (table["y"] % 1).any():  # counts
             ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(figure, references)
     return figure
 
 
@@ -413,21 +412,17 @@ def points(
     -------
     matplotlib.figure.Figure
     """
-    color = color or "point"
-    table = table.assign(**{color: table[color].astype(str) if color in table else ""})
-    at = {"x": x, "y": y, "color": color}
-    plot = so.Plot(table, marker=color, **at).add(so.Dot(pointsize=4, alpha=0.6, edgewidth=0))
-    plot = _facets(_by_name(plot, list(table[color].unique())), table, panel).share(x=False, y=False)
-    xlabel = _wrapped(xlabel, _room(table, panel))
-    figure = _plotted(plot.label(x=xlabel, y=ylabel, **{color: ""}), log=log)
-    _legend(figure, {} if curves is None else _dashed(figure, table, curves, panel, at))
-    return figure
+    columns = {"x": x, "y": y}
+    table = _taken("points: table", table, columns, color=color, panel=panel)
+    plot = _begun("points: table", table, table["panel"].unique()).share(x=False, y=False)
+    plot = plot.add(so.Dot(pointsize=4, alpha=0.6, edgewidth=0), marker="color")
+    own = panel if curves is not None and panel in curves else None
+    curves = table[:0] if curves is None else _taken("points: curves", curves, columns, color=color, panel=own)
+    return _ended("points: curves", plot, table, curves, xlabel, ylabel, log=log)
 
 
 @drawn
-def estimates(
-    table: pd.DataFrame, *, of: str = "reading", panel: str | None = "panel", xlabel: str, log: bool = False
-) -> Figure:
+def estimates(table: pd.DataFrame, *, of: str = "reading", panel: str | None = None, xlabel: str) -> Figure:
     """Draw estimates with their intervals and counts, one below the other, and a dashed line where no effect would be.
 
     Parameters
@@ -436,36 +431,37 @@ def estimates(
         ``estimate``, ``low``, ``high``, ``n``, ``null``, as :func:`geolib.estimates.tidy` returns them. A row whose
         estimate is NaN keeps its line and stays empty.
     of, panel : str
-        Columns: the names of the lines, and what the panels show.
+        Columns: the names of the lines, and what the panels show (by default "panel", if the table has it).
     xlabel : str
-        Of the axis.
-    log : bool
-        Whether the axis is logarithmic, as for odds ratios.
+        Of the axis, which is the same in all panels. It is shown with ``n`` where each panel's rows have the same,
+        which otherwise stands beside their names.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    table = table.assign(**{of: table[of].astype(str)}).reset_index(drop=True)
-    parts = _parts(table, panel)
-    shared = all(list(part[of]) == list(parts[0][1][of]) for _, part in parts)
-    height = 0.8 + 0.27 * max(len(part) for _, part in parts)
+    columns = {name: name for name in ("estimate", "low", "high", "n", "null")}
+    table = _taken("estimates: table", table, columns, of=of, panel=panel or ("panel" if "panel" in table else None))
+    table["count"] = [f", n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{n:,}" for n in table["n"]]
+    if own := (table.groupby("panel")["n"].nunique() > 1).any():
+        table["of"] += table["count"]
+    parts = list(table.groupby("panel", sort=False))
+    shared = all(list(part["of"]) == list(parts[0][1]["of"]) for _, part in parts)
     # Names that are not shared stand beside each panel, and then there is no room for two.
-    figure, axes = panels(len(parts), height=height, wrap=2 if shared else 1, sharey=shared)
+    room = (len(parts) if shared else 1, table["of"].str.len().max())
+    n_breaks = _wrapped(xlabel + table["count"].iloc[0], *room).count("\n")
+    height = 0.8 + 0.27 * max(len(part) for _, part in parts) + 0.18 * n_breaks
+    figure, axes = panels(len(parts), height=height, wrap=None if shared else 1, sharex=True, sharey=shared)
     for ax, (title, part) in zip(axes, parts, strict=True):
-        plot = so.Plot(part, x="estimate", y=of).add(so.Range(color=ink("blue")), xmin="low", xmax="high")
-        plot = plot.add(so.Dot(color=ink("blue"), pointsize=5)).label(x=xlabel, y="")
-        plot.theme(dict(plt.rcParams)).on(ax).plot()
+        places, label = np.arange(len(part)), xlabel if own else xlabel + part["count"].iloc[0]
+        plot = so.Plot(part.assign(place=places), x="estimate", y="place").theme(dict(plt.rcParams)).on(ax)
+        plot = plot.add(so.Range(color=ink("blue")), xmin="low", xmax="high", orient="y")
+        plot.add(so.Dot(color=ink("blue"), pointsize=5), orient="y").label(y="").plot()
         ax.axvline(part["null"].iloc[0], color=ink("grey"), ls="--", lw=1, zorder=0)
-        for place, n in enumerate(part["n"]):
-            at = {"xycoords": ax.get_yaxis_transform(), "va": "center", "fontsize": "small", "color": ink("grey")}
-            ax.annotate(f"{n}", (1.01, place), **at)
-        ax.set(title=_wrapped(title, _room(table, panel)), ylim=(len(part) - 0.5, -0.5))
-        if log:  # plain numbers: odds ratios span few powers of ten
-            ax.set_xscale("log")
-            plain_log(ax.xaxis, subs=(1, 1.5, 2, 3, 5))
+        ax.set_yticks(places, part["of"])
+        ax.set(title=_wrapped(title, *room), ylim=(len(part) - 0.5, -0.5), xlabel=_wrapped(label, *room))
         ax.grid(visible=False, axis="y")
-        ax.tick_params(labelleft=not shared or ax.get_subplotspec().is_first_col())
+        ax.tick_params(labelbottom=True, labelleft=not shared or ax.get_subplotspec().is_first_col())
     return figure
 
 
@@ -490,10 +486,14 @@ def heat_maps(tables: Mapping[str, pd.DataFrame], *, label: str, height: float =
     matplotlib.figure.Figure
     """
     defaults = {"annot_kws": {"size": "small"}, "fmt": ".0f", "cmap": plt.rcParams["image.cmap"]}
+    figure, axes = panels(len(tables), height=height, sharex=True, sharey=True)
+    first = next(iter(tables.values()))
+    for title, table in tables.items():
+        if table.empty or not all(map(pd.Index.equals, table.axes, first.axes)):
+            raise ValueError(f"heat_maps: tables[{title!r}] is {table.shape}, but cells like the first's were expected")
     if "norm" not in settings:
         every = np.stack([table.to_numpy(float) for table in tables.values()])
         defaults |= {"vmin": np.nanmin(every), "vmax": np.nanmax(every)}
-    figure, axes = panels(len(tables), height=height, sharex=True, sharey=True)
     for ax, (title, table) in zip(axes, tables.items(), strict=True):
         sns.heatmap(table, ax=ax, cbar=False, **defaults | settings)
         ax.set(title=title)
@@ -508,7 +508,7 @@ def heat_maps(tables: Mapping[str, pd.DataFrame], *, label: str, height: float =
 
 
 @drawn
-def share_by_change(table: pd.DataFrame, *, panel: str | None = "panel", baseline: float | None = None) -> Figure:
+def share_by_change(table: pd.DataFrame, *, panel: str | None = None, baseline: float | None = None) -> Figure:
     """Draw shares of correct answers against the change of ID, in bins with intervals and counts (figure 6).
 
     Parameters
@@ -517,7 +517,7 @@ def share_by_change(table: pd.DataFrame, *, panel: str | None = "panel", baselin
         As :func:`geolib.reasoning.binned_share` returns it; or several such tables in one, with a column that names
         their panels.
     panel : str, optional
-        Column: what the panels show.
+        Column: what the panels show; by default "panel", if the table has it.
     baseline : float, optional
         Share over all rows: a dashed line.
 
@@ -525,18 +525,16 @@ def share_by_change(table: pd.DataFrame, *, panel: str | None = "panel", baselin
     -------
     matplotlib.figure.Figure
     """
-    table = table.reset_index(drop=True)
-    plot = _facets(so.Plot(table, x="change", y="estimate"), table, panel)
-    plot = plot.label(x="change of ID against 0-shot", y="share correct")
-    plot = plot.add(so.Range(color=ink("blue")), ymin="low", ymax="high").add(so.Dot(color=ink("blue"), pointsize=5))
+    call, columns = "share_by_change: table", {"x": "change", "y": "estimate", "low": "low", "high": "high", "n": "n"}
+    table = _taken(call, table, columns, color=None, panel=panel or ("panel" if "panel" in table else None))
     # Outwards to tenths, with room for the counts below the lowest interval.
     bottom = np.floor(np.clip(10 * table["low"].min() - 0.3, 0, 8)) / 10
     top = max(np.ceil(10 * table["high"].max()) / 10, bottom + 0.2)
-    figure = _plotted(plot.limit(y=(bottom, top)).share(x=False))
-    for ax, (_, part) in zip(figure.axes, _parts(table, panel), strict=True):
-        if baseline is not None:
-            ax.axhline(baseline, color=ink("grey"), ls="--", lw=1, zorder=0)
-        for change, n in part[["change", "n"]].itertuples(index=False):
+    plot = _begun(call, table, table["panel"].unique()).limit(y=(bottom, top)).share(x=False)
+    plot = plot.add(so.Range(), ymin="low", ymax="high").add(so.Dot(pointsize=5))
+    figure = _ended(call, plot, table, table[:0], "change of ID from 0-shot (edges)", "share correct", null=baseline)
+    for ax, (_, part) in zip(figure.axes, table.groupby("panel", sort=False), strict=True):
+        for change, n in part[["x", "n"]].itertuples(index=False):
             ax.text(change, 0.02, n, transform=ax.get_xaxis_transform(), ha="center", size="small", color=ink("grey"))
         ax.margins(x=0.08)
     return figure
@@ -563,6 +561,7 @@ def attention_graph(
     -------
     matplotlib.figure.Figure
     """
+    integer("attention_graph: number of tokens", len(tokens), 1)
     figure, (ax,) = panels(height=3.6)
     highlight = len(tokens) - 1 if highlight is None else highlight
     faint = 0.35 if plt.rcParams["figure.facecolor"] == "white" else 0.6
@@ -576,10 +575,9 @@ def attention_graph(
         span = edge.query - edge.key
         ax.add_patch(Arc(((edge.query + edge.key) / 2, 0), span, span, theta1=0, theta2=180, **style))
     ax.plot(range(len(tokens)), np.zeros(len(tokens)), ".", color=plt.rcParams["text.color"], ms=3)
-    ax.set(xlim=(-1, len(tokens)), ylim=(-0.6, len(tokens) / 2 + 0.5), title=title, yticks=[])
+    ax.set(xlim=(-1, len(tokens)), ylim=(-0.6, len(tokens) / 2 + 0.5), title=title, yticks=[], frame_on=False)
     size = min(10, 360 / len(tokens))  # points, so that neighbours do not touch
     ax.set_xticks(range(len(tokens)), [token.replace("$", r"\$") for token in tokens], rotation=90, fontsize=size)
     ax.grid(visible=False)
-    ax.spines[["left", "bottom"]].set_visible(False)
     ax.tick_params(length=0)
     return figure

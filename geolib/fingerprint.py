@@ -214,10 +214,8 @@ def check_storable(function: str, model: Model) -> None:
     """
     for name, module in [("", torch.nn.modules.module), *model.named_modules()]:
         for one in _untold(module):
-            raise ValueError(
-                f"{function}: model has {one!r:.60} on {name or 'the whole'!r}, which a row's key cannot cover, but no "
-                "hooks, or no store, were expected"
-            )
+            found = f"{one!r:.60} on {name or 'the whole'!r}, which a row's key cannot cover"
+            raise ValueError(f"{function}: model has {found}, but no hooks, or no store, were expected")
 
 
 def _untold(module):

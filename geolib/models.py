@@ -140,9 +140,7 @@ def load(name: str = EMBEDDED, *, device: Any = None, dtype: Any = None) -> tupl
     _check_weights(name, model, found)
     added = getattr(tokenizer, "get_added_vocab", dict)()  # mistral-common's tokenizer has no such method
     if not tokenizer.get_vocab().keys() - added.keys() - set(tokenizer.all_special_tokens):
-        raise ValueError(
-            f"load: name is {str(name)!r}, which has no tokenizer, but a file such as tokenizer.json was expected"
-        )
+        raise ValueError(f"load: name is '{name}', which has no tokenizer, but tokenizer.json or its like was expected")
     return model.to(device).eval(), tokenizer
 
 

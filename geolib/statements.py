@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from geolib.checks import choice, flag, integer, one_line
 from geolib.estimates import Estimate, estimate_of
 
-_NUMBER = r"(?:[+\u2212]?\d[\d,.e\u2212]*(?: ?%)?(?: \[[^\]]*\])?)?"  # also with an interval, or none
+_NUMBER = r"(?:[+\u2212]?(?:inf|\d[\d,.e\u2212]*)(?: ?%)?(?: \[[^\]]*\])?)?"  # also with an interval, or none
 # The hyphen before a number, unless it joins two (a range, a date) or stands in code.
-_MINUS = re.compile(r"(`[^`]*`)|(?<![\w.`-])-(?=\.?\d)")
+_MINUS = re.compile(r"(`[^`]*`)|(?<![\w.`-])-(?=\.?\d|inf\b)")
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,8 @@ class Table:
         shown = shown.replace("<td>", '<td style="text-align: left">')
         return shown.replace(">", f"><caption>{html.escape(self.caption)}</caption>", 1) if self.caption else shown
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.cells.to_string(index=False)
-
-    __repr__ = __str__
 
 
 def true_minus(text: str) -> str:
@@ -88,36 +87,45 @@ def show(table: pd.DataFrame, caption: str = "", *, digits: int | dict | None = 
         Above the table: what is shown, of which data.
     digits : int or dict of column to int, optional
         Decimals. By default of estimates as many as the intervals of the column carry, and of other numbers that are
-        not whole as many as give the largest of the column two significant digits.
+        not whole as many as give the largest of the column two significant digits. A cell without a value is empty.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``table`` or ``digits`` is something else.
     """
+    if not isinstance(table, pd.DataFrame | pd.Series):
+        raise TypeError(f"show: table is {one_line(table)}, but a DataFrame or a Series was expected")
     table = table.to_frame() if isinstance(table, pd.Series) else table
     if not isinstance(table.index, pd.RangeIndex) or table.index.name:
         table = table.rename_axis([name or "" for name in table.index.names]).reset_index(allow_duplicates=True)
     names = [", ".join(map(str, filter(None, c))) if isinstance(c, tuple) else str(c) for c in table.columns]
     table = table.set_axis(names, axis=1)
-    wanted = digits if isinstance(digits, dict) else dict.fromkeys(names, digits)
     with_ends = {"estimate", "low", "high"} <= set(names)
     if with_ends:
+        table = table.astype(dict.fromkeys(("estimate", "low", "high"), float))  # what is missing becomes NaN
         table = table.assign(estimate=[estimate_of(row) for row in table.itertuples()])
         table = table.drop(columns=["low", "high", "null"], errors="ignore")
-    cells = table.apply(lambda column: _texts(column, wanted.get(column.name)))
+    cells = table.apply(lambda c: _texts(c, digits.get(c.name) if isinstance(digits, dict) else digits))
     return Table(cells.rename(columns={"estimate": "estimate [95 % interval]"} if with_ends else {}), caption)
 
 
 def _texts(column, digits):
-    if column.dtype.kind != "f":
-        errors = [abs(e.high - e.low) / 4 for e in column if isinstance(e, Estimate) and not np.isnan(e.high - e.low)]
-        places = _decimals(np.median(errors), 1, digits) if errors else 0
-        texts = column.map(lambda e: ("" if np.isnan(e.value) else f"{e:.{places}f}") if isinstance(e, Estimate) else e)
-        return texts.map(lambda value: true_minus(str(value)))
-    decimals = 0 if digits is None and (column.dropna() % 1 == 0).all() else _decimals(column.abs().max(), 2, digits)
-    return column.map(lambda value: "" if np.isnan(value) else true_minus(f"{value:,.{decimals}f}"))
+    if column.dtype.kind == "f":
+        finite = (column := column.astype(float))[np.isfinite(column)]
+        decimals = 0 if digits is None and (finite % 1 == 0).all() else _decimals(finite.abs().max(), 2, digits)
+        return column.map(lambda value: "" if np.isnan(value) else true_minus(f"{value:z,.{decimals}f}"))
+    cells = column.astype(object).where(column.notna(), "")
+    errors = [abs(e.high - e.low) / 4 for e in cells if isinstance(e, Estimate) and np.isfinite(e.high - e.low)]
+    places = _decimals(np.median(errors), 1, digits) if errors else 0
+    texts = cells.map(lambda e: ("" if np.isnan(e.value) else f"{e:.{places}f}") if isinstance(e, Estimate) else e)
+    return texts.map(lambda value: true_minus(str(value)))
 
 
 def _decimals(size, significant, wanted):
     """Return the decimals that are wanted, or else those that give a number of this size its significant digits."""
     enough = max(0, significant - 1 - int(np.floor(np.log10(size)))) if size > 0 else significant
-    return enough if wanted is None else wanted
+    return enough if wanted is None else integer("show: digits", wanted, 0)
 
 
 class NotCarriedError(AssertionError):
@@ -157,14 +165,12 @@ def holds(
     TypeError
         An argument has another type.
     """
-    if str(getattr(condition, "dtype", type(condition).__name__)) != "bool" or getattr(condition, "ndim", False):
-        raise TypeError(f"holds: condition is {condition!r}, but True or False was expected")
+    flag("holds: condition", condition)
     if not (isinstance(statement, str) and isinstance(numbers, str) and statement.strip() and numbers.strip()):
         raise TypeError(f"holds: statement and numbers are {statement!r} and {numbers!r}, but two texts were expected")
-    if own is not None and not isinstance(own, bool):
-        raise TypeError(f"holds: own is {own!r}, but True, False or None was expected")
+    own = not os.environ.get("GEOLIB_RESULTS") if own is None else flag("holds: own", own)
     statement, numbers = (" ".join(text.split()) for text in (statement, numbers))
-    if own if own is not None else not os.environ.get("GEOLIB_RESULTS"):
+    if own:
         if not condition:
             raise NotCarriedError(f"the data no longer support this sentence: {statement} (now: {numbers})")
         return Statement(statement) if shown else None
@@ -179,9 +185,7 @@ def is_full(profile: str) -> bool:
     ValueError
         ``profile`` is neither "quick" nor "full".
     """
-    if profile not in ("quick", "full"):
-        raise ValueError(f"is_full: profile is {profile!r}, but 'quick' or 'full' was expected")
-    return profile == "full"
+    return choice("is_full: profile", profile, "quick", "full") == "full"
 
 
 def points(*statements: object) -> Statement:

@@ -337,7 +337,7 @@ def write_parquet(frame: pd.DataFrame, path: str | os.PathLike) -> None:
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:
-    frame = _map_cells(frame, lambda cell: list(cell) if _is_array(cell) and cell.ndim == 2 else cell)
+    frame = _map_arrays(frame, lambda array: list(array) if array.ndim == 2 else array)
     return frame.to_parquet(index=False, compression="zstd", write_page_checksum=True)
 
 
@@ -356,14 +356,10 @@ def read_parquet(path: Any) -> pd.DataFrame:
 
 
 def _arrays(frame: pd.DataFrame) -> pd.DataFrame:
-    return _map_cells(frame, lambda cell: np.stack(cell) if _is_array(cell) and cell.dtype.kind == "O" else cell)
+    return _map_arrays(frame, lambda array: np.stack(array) if array.dtype.kind == "O" else array)
 
 
-def _map_cells(frame: pd.DataFrame, function: Callable) -> pd.DataFrame:
-    """Apply a function to the cells that may hold arrays; numbers keep their types."""
-    objects = {name: column for name, column in frame.items() if pd.api.types.is_object_dtype(column)}
-    return frame.assign(**{name: column.map(function) for name, column in objects.items()})
-
-
-def _is_array(cell: Any) -> bool:
-    return isinstance(cell, np.ndarray)
+def _map_arrays(frame: pd.DataFrame, function: Callable) -> pd.DataFrame:
+    """Apply a function to the cells that are arrays; columns of numbers keep their types."""
+    names = [name for name, column in frame.items() if pd.api.types.is_object_dtype(column)]
+    return frame.assign(**{n: frame[n].map(lambda c: function(c) if isinstance(c, np.ndarray) else c) for n in names})

@@ -82,6 +82,7 @@ def write_prompts(path, n, *, name="text"):
     return texts
 
 
+@pytest.mark.parametrize("text", ["a, b --eps=c", "--eps=0.1,0.2", "--eps", "-", "--text", "--", "--shots 1,2"])
 @pytest.mark.parametrize(
     "eps",
     [
@@ -94,9 +95,8 @@ def write_prompts(path, n, *, name="text"):
     ],
     ids=" ".join,
 )
-def test_several_values_after_one_flag(capsys, tiny, eps):
+def test_several_values_after_one_flag_and_a_text_like_a_flag(capsys, tiny, eps, text):
     folder, model, tokenizer = tiny
-    text = "a, b --eps=c"
     status, out, _ = run(capsys, "dimension", "--model", folder, "--text", text, *eps, "--json")
     report = json.loads(out)
     assert (status, report["eps"], list(report["per_layer"])) == (0, [0.1, 0.05], ["0.1", "0.05"])
@@ -263,12 +263,18 @@ def test_interrupted_then_two_at_once(capsys, tmp_path, tiny):
         (b'{"text": "a"}', ["--rule", "absolute", "soft"], 2, "'soft' is not one of"),
         (b'{"text": "a"}', ["--tokens", "last", "all"], 2, "unexpected extra argument"),
         (b'{"text": "a"}', ["--per-token"], 1, "per_token is True and tokens is 'last'"),
-        (b'{"text": "a"}', ["--batch-tokens", "0"], 1, "batch_tokens is 0"),
+        (b'{"text": "a"}', ["--batch-tokens", "0"], 2, "'--batch-tokens': 0 is not in the range x>=1"),
+        (
+            b'{"text": "a"}',
+            ["--rule", "absolute", "absolute"],
+            1,
+            "but 'absolute' or 'relative', each once, was expected",
+        ),
         (
             b'{"text": "a"}\n{"text": "' + b"b" * 256 + b'"}',
             [],
             1,
-            "line 2 has 257 tokens, but the model's window is 256",
+            "line 2 has 257 tokens, but at most 256, the model's window, was expected",
         ),
         (b'{"text": "a\\ud800"}', [], 1, "line 1: text holds '\\ud800', but whole characters were expected"),
     ],
@@ -297,7 +303,7 @@ def test_regions_certified_and_along_a_line(capsys):
     line = ["--line", "-1", "-1", "1", "1"]
     status, out, _ = run(capsys, "regions", "--neurons", "10", "--certify", *line, "--json")
     report = json.loads(out)
-    assert (status, report["certified"], report["snapped"]) == (0, True, 0)
+    assert (status, report["certified"], report["snapped"], report["snapped_line"]) == (0, True, 0, 0)
     rng = np.random.default_rng(0)
     weights, biases = rng.standard_normal((10, 2)), rng.standard_normal(10)
     crossed = np.count_nonzero(np.diff(np.sign(np.array([[-1, -1], [1, 1]]) @ weights.T + biases), axis=0))
@@ -307,6 +313,12 @@ def test_regions_certified_and_along_a_line(capsys):
         f"10 neurons, random biases: {report['n_regions']} regions in the window, {crossed + 1} along the line, "
         "at most 56 in the plane (certified)\n"
     )
+    # Values that lie within rounding are said to be in doubt.
+    wide = ["regions", "--neurons", "10", "--window", "1e17", "--line", "-1e17", "0", "1e17", "0"]
+    said = json.loads(run(capsys, *wide, "--json")[1])
+    assert said["snapped"] > 0 < said["snapped_line"]
+    doubts = f"in doubt: {said['snapped'] + said['snapped_line']} values within rounding of 0 were counted as 0\n"
+    assert run(capsys, *wide)[1].endswith(f"at most 56 in the plane; {doubts}")
     # A limit that is just enough.
     assert run(capsys, "regions", "--neurons", "10", "--limit", str(report["n_regions"]))[0] == 0
 
@@ -428,6 +440,10 @@ def test_numbers_that_do_not_fit_name_their_flags(capsys, tmp_path, command, arg
         ["sweep", "--questions", "q.jsonl", "--shots", "0", "--out", "x", "--store", "q.jsonl"],
         ["dimension", "--text", "a", "--rule", "soft"],
         ["dimension", "--text", "a", "--eps", "2"],
+        ["dimension", "--text", "a", "--rule", "absolute", "--rule", "absolute"],
+        ["dimension", "--text", "a", "--batch-tokens", "0"],
+        ["dimension", "--text", ""],
+        ["dimension", "--text", "\udcff"],
         ["dimension", "--text", "a", "--out", "no/x.parquet"],
     ],
     ids=" ".join,
@@ -515,9 +531,10 @@ def test_data(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["dimension"], 2, "give either --text or --file"),
+        (["dimension"], 2, "give either --text"),
         (["dimension", "--text", "a", "--per-head"], 2, "give --out"),
-        (["dimension", "--text", ""], 1, "prompt 0 is empty, but a text was expected"),
+        (["dimension", "--text", ""], 2, "give either --text, which must not be empty, or --file"),
+        (["dimension", "--text", "", "--file", __file__], 2, "give either --text, which must not be empty, or --file"),
         (["dimension", "--text", "a", "--eps", "2"], 1, "eps is 2.0, but a number between 0 and 1 was expected"),
         (["dimension", "--text", "a", "--eps", "x"], 2, "'x' is not a valid float"),
         (["dimension", "--text", "a", "--rule", "soft"], 2, "'soft' is not one of"),

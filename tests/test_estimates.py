@@ -24,6 +24,30 @@ def test_tidy_of_a_mapping_in_a_mapping_is_that_of_pairs():
     assert len(tidy({}, "reading")) == 0
 
 
+ONE = Estimate(1, 0, 2, 5)
+
+
+@pytest.mark.parametrize(
+    ("found", "names", "given"),
+    [
+        (
+            {"a": ONE, "b": {"p": ONE}},
+            ("panel",),
+            "{'p': Estimate(value=1, low=0, high=2, n=5, null=0.0)} under ('b',)",
+        ),
+        ({"a": {"p": {"q": ONE}}}, ("panel", "reading"), "under ('a', 'p')"),
+        ({"ab": ONE}, ("panel", "reading"), "under ab"),  # not a row of "a" and "b"
+        ({("a", "p"): ONE}, ("panel", "reading", "n"), "under ('a', 'p')"),
+        ({"a": 0.5}, ("reading",), "0.5 under ('a',)"),
+    ],
+)
+def test_no_row_is_made_of_what_is_no_estimate_under_its_names(found, names, given):
+    with pytest.raises(
+        TypeError, match=rf"^tidy: found has .*{re.escape(given)}, but an Estimate under \('panel|reading"
+    ):
+        tidy(found, *names)
+
+
 @given(ENDS, ENDS, st.sampled_from([1, 0, -1]), st.floats(0, 2))
 def test_a_table_is_judged_row_by_row(one, other, claimed, smallest):
     low, high = sorted((one, other))
@@ -41,9 +65,12 @@ def test_a_null_that_is_not_0_is_read_off_the_row():
     assert finding(ratio.assign(null=2.0), 1)["verdict"].tolist() == ["disagrees"]
 
 
-@pytest.mark.parametrize("given", [0.3, None, "agrees", {"low": 0, "high": 1}])
+@pytest.mark.parametrize(
+    "given",
+    [0.3, None, "agrees", {"low": 0, "high": 1}, Estimate(0.3, None, 0.5, 9), pd.Series({"low": 0.1, "high": pd.NA})],
+)
 def test_what_is_no_estimate(given):
-    with pytest.raises(TypeError, match=r"^finding: estimate is a \w+, but an Estimate or rows of estimates were"):
+    with pytest.raises(TypeError, match=r"^finding: estimate is .*, but an Estimate or rows of them were expected$"):
         finding(given, 1)
 
 
@@ -55,6 +82,16 @@ def test_spread_is_the_quantiles_of_each_group(one, other):
     for row, values in zip(found.itertuples(), (one, other), strict=True):
         np.testing.assert_allclose([row.low, row.estimate, row.high], np.quantile(values, [0.25, 0.5, 0.75]))
         assert row.n == len(values)
+
+
+def test_a_row_without_a_value_is_not_counted():
+    table = pd.DataFrame({"depth": [1, 1, 1, 2], "regions": [5, np.nan, 12, np.nan]})
+    found = spread(table, "regions", "depth")
+    assert found.iloc[0].tolist() == [1, 8.5, 5, 12, 2]
+    assert (found["n"][1], found["estimate"].isna()[1]) == (0, True)
+    for ends in ((1, 0), (-0.1, 1), (0, 1.1), (0, np.nan)):
+        with pytest.raises(ValueError, match=r"^spread: ends is .*, but two quantiles from 0 to 1, in order, were"):
+            spread(table, "regions", "depth", ends=ends)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +122,36 @@ def test_estimates_have_the_digits_that_their_intervals_carry():
     assert cells(table, digits={"estimate": 3})[1][1] == "+0.123 [+0.031, +0.216]"
     nothing = tidy({"a": Estimate(np.nan, np.nan, np.nan, 0), "b": Estimate(1, 0.5, 1.5, 3)}, "reading")
     assert [row[1] for row in cells(nothing)[1:]] == ["", "+1.0 [+0.5, +1.5]"]
+
+
+def test_what_is_missing_is_empty_and_what_is_infinite_is_said():
+    numbers = pd.DataFrame({"x": [1.25, np.inf, -np.inf, np.nan, -0.01]})
+    assert [row[0] for row in cells(numbers)[1:]] == ["1.2", "inf", "−inf", "", "0.0"]
+    assert '<td style="text-align: left' not in show(numbers)._repr_html_(), "all are numbers"
+    absent = pd.DataFrame({"whole": pd.array([1, None], "Int64"), "x": pd.array([1.25, None], "Float64")})
+    absent = absent.assign(
+        word=pd.Categorical(["a", None]), any=pd.Series(["a", pd.NA], dtype=object), none=["a", None]
+    )
+    assert cells(absent)[1:] == [["1", "1.2", "a", "a", "a"], [""] * 5]
+    for dtype in (object, "Float64"):
+        ends = pd.DataFrame({"estimate": [1, 2, None], "low": [None, 1, None], "high": [2, 3, None]}).astype(dtype)
+        assert cells(ends)[1:] == [["+1.0 [nan, +2.0]"], ["+2.0 [+1.0, +3.0]"], [""]]
+    wide = pd.DataFrame({"x": [Estimate(1, -np.inf, 2, 3), Estimate(1, 0.5, 1.5, 3)]})
+    assert cells(wide)[1:] == [["+1.0 [−inf, +2.0]"], ["+1.0 [+0.5, +1.5]"]]
+
+
+@pytest.mark.parametrize("digits", [-1, 1.5, True, "2"])
+def test_digits_are_a_whole_number(digits):
+    for column in ([1.5], [Estimate(1, 0.5, 1.5, 3)]):
+        for wanted in (digits, {"x": digits}):
+            with pytest.raises((TypeError, ValueError), match=r"^show: digits is .*, but .* expected$"):
+                show(pd.DataFrame({"x": column}), digits=wanted)
+
+
+@pytest.mark.parametrize("table", [[1, 2], {"a": 1}, np.eye(2), 3, None])
+def test_only_a_table_is_shown(table):
+    with pytest.raises(TypeError, match=r"^show: table is .*, but a DataFrame or a Series was expected$"):
+        show(table)
 
 
 def test_a_ratio_is_shown_without_a_sign():
@@ -140,6 +207,8 @@ def test_values_over_the_layers_count_them_from_1():
     assert table.columns.tolist() == ["layer", "rule", "shots", "estimate"]
     assert table.to_numpy().tolist() == [[1, "A", 1, 5], [2, "A", 1, 7], [1, "B", 1, 6], [2, "B", 1, 8]]
     assert by_layer({"A": [5]}, "rule").to_numpy().tolist() == [[1, "A", 5]]
+    numbered = {"A": pd.Series([5, 7], index=[1, 2]), "B": pd.Series([6, 8], index=[1, 0])}  # places count, no index
+    assert by_layer(numbered, "rule").to_numpy().tolist() == [[1, "A", 5], [2, "A", 7], [1, "B", 6], [2, "B", 8]]
 
 
 def test_other_numbers_and_headings():

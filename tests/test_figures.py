@@ -79,7 +79,7 @@ def test_lines_in_bands_and_a_reference(table):
     assert [ax.get_title(loc="left") for ax in (left, right)] == ["a", "b"]
     assert [line.get_ydata().tolist() for line in drawn_lines(left)] == [[3, 4], [5, 6], [9, 99]]
     inks = [mpl.colors.to_hex(line.get_color()).upper() for line in drawn_lines(left)]
-    assert inks == [*figures.PALETTE[:2], figures.PALETTE[-1]], "the reference is grey"
+    assert inks == [*figures.PALETTE[2:4], figures.PALETTE[-1]], "the reference is grey"
     assert [line.get_ydata().tolist() for line in drawn_lines(right)] == [[3, 4], [5, 6]]
     bands = [{tuple(corner) for corner in path.vertices} for band in left.patches for path in [band.get_path()]]
     assert bands == [{(1, 2), (1, 4), (2, 3), (2, 5)}, {(1, 4), (1, 6), (2, 5), (2, 7)}]
@@ -107,7 +107,7 @@ def test_a_gap_in_a_line_is_no_reference(table):
     one.loc[1, "estimate"] = np.nan
     (ax,) = figures.lines(one, x="x", color="line", xlabel="n", ylabel="m").axes
     inks = [mpl.colors.to_hex(line.get_color()).upper() for line in drawn_lines(ax)]
-    assert inks == list(figures.PALETTE[:2])
+    assert inks == list(figures.PALETTE[2:4])
 
 
 def test_numbers_name_lines_too(table):
@@ -116,7 +116,17 @@ def test_numbers_name_lines_too(table):
                            panel="panel", xlabel="n", ylabel="m")  # fmt: skip
     assert named(figure) == ["8", "1", "2"]
     colors = [line.get_color() for line in drawn_lines(figure.axes[1])]
-    assert [mpl.colors.to_hex(color).upper() for color in colors] == list(figures.PALETTE[:2])
+    assert [mpl.colors.to_hex(color).upper() for color in colors] == list(figures.PALETTE[2:4])
+
+
+@pytest.mark.parametrize(
+    ("names", "inks"),
+    [("absolute rule,relative rule", (0, 1)), ("p,q", (2, 3)), ("p", (0,)), ("a,b,c,d,e,f", (2, 3, 4, 0, 1, 5))],
+)
+def test_blue_and_orange_are_the_rules(table, names, inks):
+    each = pd.concat([table[table["line"] == "p"].assign(line=name) for name in names.split(",")])
+    lines = drawn_lines(draw("lines", each).axes[0])
+    assert [mpl.colors.to_hex(line.get_color()).upper() for line in lines] == [figures.PALETTE[i] for i in inks]
 
 
 def test_full_markers_where_it_is_true():
@@ -176,19 +186,20 @@ def test_heat_maps_have_one_scale_and_one_bar():
     assert "100" in [text.get_text() for text in bar.get_xticklabels()]
 
 
-def test_panels_wrap(table):
-    """Two in a row, each row of the same height; the lowest panel of each column has its ticks named."""
-    three = pd.concat([table, table[table["panel"] == "b"].assign(panel="c")])
+@pytest.mark.parametrize(("n", "n_rows", "named"), [(2, 1, "01"), (3, 1, "012"), (4, 2, "23"), (5, 3, "34")])
+def test_panels_wrap(table, n, n_rows, named):
+    """Two in a row, or three if there are three; the lowest panel of each column has its axis and its ticks named."""
+    each = pd.concat([table[table["panel"] == "b"].assign(panel=str(i)) for i in range(n)])
     draw = {"x": "x", "color": "line", "panel": "panel", "xlabel": "n", "ylabel": "m"}
-    figure = figures.lines(three, share=True, height=2, **draw)
-    assert [tuple(ax.get_subplotspec().get_geometry())[2] for ax in figure.axes] == [0, 1, 2]
-    assert figure.get_size_inches().tolist() == [7, 4]
-    assert figures.lines(table, height=2, **draw).get_size_inches().tolist() == [7, 2]
-    figure, axes = figures.panels(3, height=2, sharex=True)
-    assert figure.get_size_inches().tolist() == [7, 4]
-    assert axes.shape == (3,)
-    assert [ax.xaxis.get_tick_params()["labelbottom"] for ax in axes] == [False, True, True]
-    plt.close(figure)
+    drawn = figures.lines(each, share=True, height=2, **draw)
+    empty, axes = figures.panels(n, height=2, sharex=True)
+    plt.close(empty)
+    assert axes.shape == (n,)
+    assert [ax.get_title("left") for ax in drawn.axes if ax.xaxis.label.get_visible()] == list(named)
+    assert [str(i) for i, ax in enumerate(axes) if ax.xaxis.get_tick_params()["labelbottom"]] == list(named)
+    for figure in (drawn, empty):
+        assert figure.get_size_inches().tolist() == [7, 2 * n_rows]
+        assert figure.axes[0].get_gridspec().nrows == n_rows
 
 
 def text_sizes(figure):
@@ -201,9 +212,10 @@ def test_text_can_be_read_on_a_telephone(table):
     found = {"a": {"p": Estimate(1.5, 1.0, 3.0, 40)}}
     binned = pd.DataFrame({"change": [-1.0], "n": [10], "estimate": [0.2], "low": [0.1], "high": [0.4]})
     edges = pd.DataFrame({"query": [0, 1], "key": [0, 0], "weight": [1.0, 0.9]})
+    three = dict.fromkeys("abc", found["a"])
     for figure in (
         figures.lines(table, x="x", color="line", panel="panel", xlabel="n", ylabel="m"),
-        figures.estimates(tidy(found, "panel", "reading"), xlabel="x"),
+        figures.estimates(tidy(three, "panel", "reading"), xlabel="x"),
         figures.share_by_change(binned),
         figures.attention_graph(["a"] * 36, edges),
     ):
@@ -228,7 +240,7 @@ def test_long_titles_and_labels_break_where_panels_stand_side_by_side(table):
 
 
 def test_a_colour_that_is_none():
-    with pytest.raises(ValueError, match=r"^ink: name is 'pink', but one of blue, .* was expected$"):
+    with pytest.raises(ValueError, match=r"^ink: name is 'pink', but 'blue' or .* was expected$"):
         figures.ink("pink")
 
 
@@ -236,19 +248,21 @@ def test_estimates_with_their_counts():
     nothing = Estimate(np.nan, np.nan, np.nan, 0, null=1.0)
     found = {"a": {"p": Estimate(1.5, 1.0, 3.0, 40, null=1.0), "q": nothing}, "b": {"r": Estimate(0.2, -0.1, 0.4, 9)}}
     left, right = figures.estimates(tidy(found, "panel", "reading"), xlabel="x").axes
-    assert [label.get_text() for label in left.get_yticklabels()] == ["p", "q"]
-    assert [label.get_text() for label in right.get_yticklabels()] == ["r"]
-    assert [text.get_text() for text in left.texts] == ["40", "0"]
+    written = [[label.get_text().replace("\xa0", " ") for label in ax.get_yticklabels()] for ax in (left, right)]
+    assert written == [["p, n = 40", "q, n = 0"], ["r, n = 9"]]
+    assert left.get_xlabel() == "x"
+    assert left.get_xlim() == right.get_xlim(), "one unit, one scale"
     for ax, null, value, ends in ((left, 1, 1.5, (1.0, 3.0)), (right, 0, 0.2, (-0.1, 0.4))):
         (line,) = (one for one in ax.lines if one.get_linestyle() == "--")
         assert line.get_xdata() == [null, null]
         assert tuple(ax.collections[0].get_segments()[0][:, 0]) == ends
         assert ax.collections[1].get_offsets()[0].tolist() == [value, 0]
         assert ax.yaxis_inverted()
-    (ax,) = figures.estimates(tidy(found["a"], "reading"), xlabel="odds ratio", log=True).axes
-    assert (ax.get_xscale(), ax.get_xlabel()) == ("log", "odds ratio")
-    ax.figure.canvas.draw()
-    assert {"1", "1.5", "2", "3"} <= {label.get_text() for label in ax.get_xticklabels()}
+    twice = pd.concat([tidy({"p": Estimate(value, value, value, 1200)}, "reading") for value in (1.0, 2.0)])
+    (ax,) = figures.estimates(twice, xlabel="points").axes
+    assert ax.collections[1].get_offsets().tolist() == [[1, 0], [2, 1]], "two rows of one name are two rows"
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["p", "p"]
+    assert ax.get_xlabel().replace("\xa0", " ") == "points, n = 1,200"
 
 
 def test_share_by_change():
@@ -315,9 +329,136 @@ def test_a_chapter_draws_with_seaborn():
     assert not figure.axes[0].spines["top"].get_visible()
 
 
-def test_what_cannot_be_drawn_leaves_nothing_open(table):
-    with pytest.raises(Exception, match="nothing"):
-        figures.lines(table, x="nothing", color="line", xlabel="", ylabel="")
+def draw(name, table, **given):
+    """Call a function of this name with what it needs."""
+    labels = {"xlabel": "", "ylabel": ""}
+    needed = {
+        "lines": {"x": "x", "color": "line"} | labels,
+        "points": {"x": "x", "y": "estimate", "color": "line"} | labels,
+        "estimates": {"of": "line", "xlabel": ""},
+        "share_by_change": {},
+    }
+    return getattr(figures, name)(
+        table.assign(n=9, null=0, change=table.get("x")), **{"panel": "panel"} | needed[name] | given
+    )
+
+
+def unknown(role):
+    return rf" has columns panel, line, x, estimate, .*, but 'no' \({role}\) was expected once among them$"
+
+
+@pytest.mark.parametrize(
+    ("names", "spoil", "given", "said"),
+    [
+        ("lines points estimates share_by_change", {}, {"panel": "no"}, unknown("panel")),
+        ("lines points", {}, {"color": "no"}, unknown("color")),
+        ("lines points", {}, {"x": "no"}, unknown("x")),
+        ("estimates", {}, {"of": "no"}, unknown("of")),
+        (
+            "lines points estimates share_by_change",
+            {"panel": None},
+            {},
+            r": 'panel' \(panel\) is missing in 1 of 10 rows",
+        ),
+        (
+            "lines points estimates",
+            {"line": None},
+            {},
+            r": 'line' \((color|of)\) is missing in 1 of 10 rows, but values",
+        ),
+        (
+            "lines points share_by_change",
+            {"x": np.nan},
+            {},
+            r": '(x|change)' \(x\) is missing in 1 of 10 rows, but values",
+        ),
+        (
+            "lines points share_by_change",
+            {"estimate": [np.nan] * 10},
+            {},
+            r": 'estimate' \(y\) is missing in 10 of 10 rows",
+        ),
+        (
+            "lines points",
+            {"line": list("0123456789")},
+            {},
+            r": number of names for color is \d+, but 0 to 6 was expected$",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_a_line(table, names, spoil, given, said):
+    """And no figure stays open."""
+    for column, values in spoil.items():
+        rest = table[column][1:].tolist()
+        table[column] = values if isinstance(values, list) else [values, *rest]
+    for name in names.split():
+        with pytest.raises(ValueError, match=rf"^{name}: table{said}") as error:
+            draw(name, table, **given)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["lines", "points", "estimates", "share_by_change"])
+def test_no_rows_and_one_row(table, name):
+    with pytest.raises(ValueError, match=rf"^{name}: table: number of rows is 0, but at least 1 was expected$"):
+        draw(name, table[:0])
+    assert len(draw(name, table[:1]).axes) == 1
+
+
+def test_curves_that_would_not_be_seen_are_refused(table):
+    curves = pd.concat([table[:2].assign(line=str(i)) for i in range(7)])
+    with pytest.raises(ValueError, match=r"^points: curves: number of names for color is 7, but 0 to 6 was expected$"):
+        draw("points", table, curves=curves)
+    with pytest.raises(ValueError, match=r"^points: curves has panels z, but a, b were expected$"):
+        draw("points", table, curves=curves[:2].assign(panel="z"))
+    assert named(draw("points", table, curves=curves[:12])) == ["p", "q", "bound", *"012345"]
+
+
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        ([], "^panels: n is 0, but at least 1 was expected$"),
+        ([pd.DataFrame()], r"^heat_maps: tables\[0\] is \(0, 0\), but cells like the first's were expected$"),
+        ([pd.DataFrame({"a": [1]}), pd.DataFrame({"b": [1]})], r"^heat_maps: tables\[1\] is \(1, 1\), but cells like"),
+    ],
+)
+def test_heat_maps_of_unlike_tables_are_refused(tables, said):
+    with pytest.raises(ValueError, match=said):
+        figures.heat_maps(dict(enumerate(tables)), label="")
+
+
+def marks(figure):
+    """What a figure shows: lines, bands, points."""
+    return [
+        (
+            [line.get_xydata().tolist() for line in ax.lines],
+            [path.get_path().vertices.tolist() for path in ax.patches],
+            [np.ma.filled(dots.get_offsets()).tolist() for dots in ax.collections],
+        )
+        for ax in figure.axes
+    ]
+
+
+@pytest.mark.parametrize("name", ["lines", "points"])
+def test_neither_index_nor_names_of_columns_change_what_is_drawn(table, name):
+    table = table[table["line"] != "bound"]
+    usual = marks(draw(name, table))
+    assert marks(draw(name, table.set_axis([0] * len(table)))) == usual
+    assert marks(draw(name, table.assign(panel=pd.Categorical(table["panel"], ["z", "b", "a"])))) == usual
+    for other in ("color", "y", "fill"):
+        assert marks(draw(name, table.rename(columns={"x": other, "panel": "title"}), x=other, panel="title")) == usual
+    one = table[(table["panel"] == "a") & (table["line"] == "p")]
+    for other in ("line", "point"):
+        alone = draw(name, one.drop(columns="line").rename(columns={"x": other}), x=other, color=None, panel=None)
+        assert marks(alone) == marks(draw(name, one))
+    assert [ax.get_title("left") for ax in draw(name, table, panel="line").axes] == ["p", "q"]
+
+
+def test_many_references(table):
+    refs = pd.concat([table, *[table[-2:].assign(line=str(i)) for i in range(5)]])
+    figure = draw("lines", refs)
+    assert named(figure) == ["p", "q", "bound", *"01234"]
+    dashed = [str(line._unscaled_dash_pattern) for line in drawn_lines(figure.axes[0])[2:]]
+    assert len(set(dashed)) == 6
 
 
 def test_panels_of_numbers_and_of_categories_stay_with_what_is_written_beside_them():

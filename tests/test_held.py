@@ -154,7 +154,6 @@ BY_DEFINITION = {
     "Questions that were answered correctly can only lose. The effect over all questions weighs both by how many there "
     "are of each.",
     "Two lower triangles over the prompt's tokens, coloured by weight on a logarithmic scale.",
-    "Two maps over threshold (across, logarithmic) and layer (up), darker for a higher ID:",
     "Estimates from 1,000 points on each of 24 manifolds, against the truth (dashed).",
     "a rise along a line multiplies.",
     "If the two rose and fell together, the points would lie along the diagonal.",

@@ -65,7 +65,7 @@ def test_lists_and_tables():
 
 
 def test_own_is_true_false_or_none():
-    with pytest.raises(TypeError, match=r"^holds: own is 'no', but True, False or None was expected"):
+    with pytest.raises(TypeError, match=r"^holds: own is 'no', but True or False was expected"):
         holds("Two is more.", True, "3, 2", own="no")
 
 

@@ -171,8 +171,7 @@ def quantised(weight: torch.nn.Parameter) -> str | None:
     """Return the type of weights that are quantised, and mean something only with a scale; None for plain weights."""
     if type(weight.data) is not torch.Tensor:
         return type(weight.data).__name__
-    plain = weight.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-    return None if plain else str(weight.dtype)
+    return None if weight.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64) else str(weight.dtype)
 
 
 def linear_map(module: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from geolib import __version__
-from geolib.checks import LINES, choice, integer, one_line, whole_text
+from geolib.checks import LINES, choice, flag, integer, one_line, whole_text
 from geolib.dimension.architectures import check_model
 from geolib.dimension.attention import measuring
 from geolib.dimension.lm import device_of, labelled, named, prompts_of, read
@@ -47,11 +47,15 @@ def read_prompts(path: str | os.PathLike) -> pd.DataFrame:
 
     Raises
     ------
+    TypeError
+        If ``path`` is not a path.
     ValueError
         If a line does not have this form (the error gives its number), there is no prompt, or the file is not UTF-8.
     OSError
         If the file cannot be read.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"read_prompts: path is {one_line(path)}, but a path was expected")
     path = Path(path)
     if path.suffix.lower() not in LINES:
         content = whole_file("read_prompts", path)
@@ -112,7 +116,7 @@ def encode_prompts(tokenizer: Tokenizer, texts: Sequence[str], *, chat: bool = F
     Raises
     ------
     TypeError
-        If an entry is not a text.
+        If ``texts`` is not a sequence of texts, or ``chat`` is not True or False.
     ValueError
         If a text is empty; and, with ``chat``, if the tokenizer has no template, or the template drops or changes the
         text.
@@ -122,11 +126,11 @@ def encode_prompts(tokenizer: Tokenizer, texts: Sequence[str], *, chat: bool = F
         if not isinstance(text, str):
             raise TypeError(f"{name} is {one_line(text)}, but a text was expected")
         _check_text(name, text)
-    if not chat:
+    if not flag("encode_prompts: chat", chat):
         encoded = text_ids("encode_prompts", tokenizer, list(texts), place=None)
         return pd.Series(encoded, index=texts.index, dtype=object)
     if not getattr(tokenizer, "chat_template", None):
-        raise ValueError("encode_prompts: chat is True, but the tokenizer has no chat template")
+        raise ValueError("encode_prompts: chat is True, but False was expected: the tokenizer has no chat template")
     parts = render("encode_prompts", tokenizer, [{"role": "user", "content": SLOT}]).split(SLOT)
     if len(parts) != 2:
         found = f"has a chat template that prints the text of a turn {len(parts) - 1} times"
@@ -205,6 +209,8 @@ def measure_prompts(
     """
     eps, rules = check_eps("measure_prompts", eps, distinct=True), check_rule("measure_prompts", rule)
     choice("measure_prompts: tokens", tokens, "last", "all")
+    what = {"statistics": statistics, "per_head": per_head, "per_token": per_token}
+    what = {name: flag(f"measure_prompts: {name}", value) for name, value in what.items()}
     if per_token and tokens == "last":
         raise ValueError("measure_prompts: per_token is True and tokens is 'last', but 'all' was expected with it")
     check_model("measure_prompts", model, virtual=True)
@@ -215,7 +221,6 @@ def measure_prompts(
     if store is not None:
         check_storable("measure_prompts", model)  # before every weight is hashed, which takes a while
         attrs["model"] = fingerprint(model)
-    what = {"statistics": bool(statistics), "per_head": bool(per_head), "per_token": bool(per_token)}
     settings = {"measure": _MEASURE, "device": device_of(model).type} | attrs | what
     if changed := changed_rules("measure_prompts", rules, stored=store is not None):
         settings["rules"] = changed

@@ -439,16 +439,15 @@ def check_estimators(estimator: Any, n_neighbors: Any, n_boot: Any) -> tuple[dic
     return {name: _size(name, n_neighbors) for name in names}, n_boot
 
 
-def _size(name, n_neighbors):
+def _size(name, given):
     if not isinstance(name, str) or name not in _NEIGHBOURS:
         expected = f"one of {', '.join(_NEIGHBOURS)} was expected"
         raise ValueError(f"estimate_dimension: estimator is {one_line(name)}, but {expected}")
-    if n_neighbors is None:
+    if given is None:
         return _NEIGHBOURS[name]
     if name in _FIXED or not _NEIGHBOURS[name]:
-        given = one_line(n_neighbors)
-        raise ValueError(f"estimate_dimension: n_neighbors is {given}, but None was expected for {name}")
-    size = integer("estimate_dimension: n_neighbors", n_neighbors, 2 if name == "GRIDE" else 3)
+        raise ValueError(f"estimate_dimension: n_neighbors is {one_line(given)}, but None was expected for {name}")
+    size = integer("estimate_dimension: n_neighbors", given, 2 if name == "GRIDE" else 3)
     if name == "GRIDE" and size % 2:
         raise ValueError(f"estimate_dimension: n_neighbors is {size}, but an even number was expected for GRIDE")
     return size

@@ -114,9 +114,8 @@ def gate_regions(
     (1536, True)
     """
     ids = check_ids("gate_regions", model, input_ids)
-    mask = torch.ones_like(ids)
-    if attention_mask is not None:
-        mask = check_mask("gate_regions", attention_mask, ids.shape).to(ids.device, torch.long)
+    mask = torch.ones_like(ids) if attention_mask is None else check_mask("gate_regions", attention_mask, ids.shape)
+    mask = mask.to(ids.device, torch.long)
     radius = float(above_zero("gate_regions: radius", radius))
     n_neighbours = integer("gate_regions: n_neighbours", n_neighbours, 1)
     seed = integer("gate_regions: seed", seed, 0)
@@ -186,8 +185,7 @@ def gate_names(model: Model) -> list[str]:
     If gate and up projection are fused, only the first half of the output is the gate.
     """
     names = {module: name for name, module in model.named_modules()}
-    layers = range(layer_count("gate_names", model))
-    return [names[find_gate("gate_names", model, layer)[0]] for layer in layers]
+    return [names[find_gate("gate_names", model, layer)[0]] for layer in range(layer_count("gate_names", model))]
 
 
 def _count(x, W, b, shifts):

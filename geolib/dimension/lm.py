@@ -4,7 +4,7 @@ import contextlib
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 
 from geolib.checks import integer, masked, one_line
 from geolib.dimension.architectures import NOT_ROUTED, UncountableError, check_model, layer_count, unfit, virtual_tokens
+from geolib.dimension.rules import several
 
 # One lock for each configuration, where the attention is replaced; several models, or parts of one, may share it.
 _LOCKS: dict[int, threading.RLock] = {}
@@ -41,8 +42,7 @@ def as_rows(name: str, value: Any) -> torch.Tensor:
         # pandas and NumPy objects are copied: they may have other indices than 0, 1, ..., or be read-only.
         rows = torch.as_tensor(value if isinstance(value, torch.Tensor | list | tuple) else np.array(value))
     except (TypeError, ValueError, RuntimeError):
-        expected = "integers of shape [batch, tokens] were expected"
-        raise TypeError(f"{name} is {one_line(value)}, but {expected}") from None
+        raise TypeError(f"{name} is {one_line(value)}, but integers of shape [batch, tokens] were expected") from None
     rows = rows.long() if "uint" in str(rows.dtype) else rows  # torch has few operations for unsigned integers
     return rows[None] if rows.ndim == 1 else rows
 
@@ -71,15 +71,15 @@ def check_fit(name: str, model: Any, ids: Any, past: int = 0) -> None:
     """Refuse token ids outside the model's vocabulary, or beyond its window after `past` other tokens."""
     config = model.config.get_text_config()
     if ids.min() < 0 or ids.max() >= config.vocab_size:
-        raise ValueError(f"{name} has ids from {ids.min()} to {ids.max()}, but the vocabulary has {config.vocab_size}")
+        raise ValueError(f"{name} has ids {ids.min()} to {ids.max()}, but 0 to {config.vocab_size - 1} was expected")
     length, window = past + virtual_tokens(model) + ids.shape[-1], getattr(config, "max_position_embeddings", None)
     if window and 0 < window < length:
-        raise ValueError(f"{name} has {length} tokens, but the model's window is {window}")
+        raise ValueError(f"{name} has {length} tokens, but at most {window}, the model's window, was expected")
 
 
 def labelled(name: str, values: Any) -> pd.Series:
     """Return a sequence as a Series, whose index labels its values."""
-    if isinstance(values, str) or not np.iterable(values):
+    if isinstance(values, str | Set | Mapping) or not np.iterable(values):
         raise TypeError(f"{name} is {one_line(values)}, but a sequence was expected")
     series = values if isinstance(values, pd.Series) else pd.Series(list(values), dtype=object)
     if series.empty:
@@ -135,9 +135,8 @@ def check_positions(function: str, position_ids: Any, shape: tuple[int, ...]) ->
 
 def layer_numbers(function: str, model: Any, layer: Any) -> list[int]:
     """Return the numbers, from 0, of one layer or a sequence of layers; a negative one counts from the last."""
-    n_layers = layer_count(function, model)
-    layers = layer if np.ndim(layer) else [layer]
-    if not len(layers):
+    n_layers, layers = layer_count(function, model), several(layer)
+    if not layers:
         raise ValueError(f"{function}: layer is empty, but at least one was expected")
     return [integer(f"{function}: layer", one, -n_layers, n_layers - 1) % n_layers for one in layers]
 

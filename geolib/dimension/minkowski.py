@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from geolib.checks import finite_array, fraction, integer, masked, one_line
+from geolib.checks import finite_array, flag, fraction, integer, masked, one_line
 from geolib.dimension.heads import AttentionHeads
 from geolib.dimension.points import distinct_rows
 from geolib.dimension.rules import check_eps, check_rule, keep
@@ -103,14 +103,14 @@ def minkowski_dimension(
     (3, [2, 1], 3, 5, 3)
     """
     values, out_proj, support, rtol = _check(values, out_proj, support, rtol)
-    width = out_proj.shape[2]
+    width, sink = out_proj.shape[2], flag("minkowski_dimension: sink", sink)
     # O_h = R_h^T Q_h^T with orthonormal columns in Q_h, so that all decisions but the last are on small matrices.
     frames, factors = np.linalg.qr(out_proj.swapaxes(1, 2))
     sizes = np.linalg.svd(factors, compute_uv=False)
     ratios, bases = [], []
     for value, attended, frame, factor, size in zip(values, support, frames, factors, sizes, strict=True):
         points = _distinct(value[attended], 4 * rtol)
-        differences, scale = _spread(np.vstack([points, np.zeros((int(bool(sink)), value.shape[1]))]))
+        differences, scale = _spread(np.vstack([points, np.zeros((int(sink), value.shape[1]))]))
         directions = _row_space(differences, scale, rtol, ratios)
         bases.append(_row_space(directions @ factor.T, size[0], rtol, ratios) @ frame.T)
     ratios.append(np.linalg.svd(np.vstack(bases), compute_uv=False))  # rows have norm 1, so the largest is near 1

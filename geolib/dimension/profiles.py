@@ -10,10 +10,11 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from geolib.checks import integer, one_line
+from geolib.checks import flag, integer, one_line
 from geolib.dimension.architectures import check_model, find_blocks, find_mlps, not_finite, unfit
 from geolib.dimension.estimators import check_estimators, estimate_dimension
 from geolib.dimension.lm import device_of, evaluating, hearing, prompts_of, read
+from geolib.dimension.rules import several
 from geolib.typing import Model
 
 
@@ -91,8 +92,8 @@ def dimension_profile(
     """
     names = [*check_estimators(estimator, n_neighbors, n_boot)[0]]
     n_points = None if n_points is None else integer("dimension_profile: n_points", n_points, 2)
-    seed = integer("dimension_profile: seed", seed, 0)
-    entrances = _entrances(model, [site] if isinstance(site, str) else site)
+    seed, per_prompt = integer("dimension_profile: seed", seed, 0), flag("dimension_profile: per_prompt", per_prompt)
+    entrances = _entrances(model, site)
     labels, ids = prompts_of("dimension_profile", prompts, model)
     clouds = [(label, [one]) for label, one in zip(labels, ids, strict=True)] if per_prompt else [(None, ids)]
     rows = []
@@ -175,19 +176,18 @@ def _spill(model, entrances, cloud, places, folder, bar):
             bar.update()
     for (_, layer), norms in first.items():
         if len(norms) != len(cloud):
-            expected = "one pass with all tokens of a prompt"
-            raise unfit("dimension_profile", model, f", which enters layer {layer} in another way", expected)
+            raise unfit("dimension_profile", model, f", which enters layer {layer} in another way", "one pass a prompt")
     return first
 
 
 def _entrances(model, sites):
     """Return the modules whose inputs are measured, by site and layer."""
     check_model("dimension_profile", model)
-    if not sites or not set(sites) <= {"mlp", "residual"}:
+    if not several(sites) or not all(isinstance(one, str) and one in ("mlp", "residual") for one in several(sites)):
         raise ValueError(f"dimension_profile: site is {one_line(sites)}, but 'mlp', 'residual' or both was expected")
     blocks = find_blocks(model)
     found = {"residual": blocks, "mlp": find_mlps(blocks)}
-    entrances = {(site, layer): module for site in sites for layer, module in enumerate(found[site])}
+    entrances = {(site, layer): module for site in several(sites) for layer, module in enumerate(found[site])}
     if not entrances or None in entrances.values():
         what = f"{len(blocks)} MLPs" if blocks else "layers"
         raise unfit("dimension_profile", model, f", whose {what} were not found", "a known architecture")

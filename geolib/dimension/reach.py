@@ -22,6 +22,7 @@ from geolib.dimension.architectures import UncountableError, find_blocks, refusi
 from geolib.dimension.heads import AttentionHeads, layer_heads, rounding_of
 from geolib.dimension.lm import hearing, layer_numbers, ours
 from geolib.dimension.minkowski import eps_support, head_ranks
+from geolib.dimension.rules import several
 from geolib.typing import Model
 
 
@@ -193,7 +194,7 @@ class MlpReach:
         """
         directions, width = finite_array(f"MlpReach.{name}", directions), self.states.shape[1]
         if directions.ndim != 2 or directions.shape[1] != width:
-            raise ValueError(f"MlpReach.{name} has shape {directions.shape}, but the MLP's input has dimension {width}")
+            raise ValueError(f"MlpReach.{name} has shape {directions.shape}, but [n, {width}] was expected")
         exponent = np.frexp(np.abs(directions).max(axis=1))[1]
         scaled = np.ldexp(directions, -exponent[:, None])
         return scaled, (scaled * self.gain).astype(np.float32), exponent
@@ -203,9 +204,8 @@ class MlpReach:
         n = len(self.states)
         tokens = range(n) if tokens is None else tokens
         if not np.iterable(tokens):
-            expected = "a sequence of integers was expected"
-            raise TypeError(f"MlpReach.{method}: tokens is {one_line(tokens)}, but {expected}")
-        return [integer(f"MlpReach.{method}: token", one, -n, n - 1) % n for one in tokens]
+            raise TypeError(f"MlpReach.{method}: tokens is {one_line(tokens)}, but a sequence of integers was expected")
+        return [integer(f"MlpReach.{method}: token", one, -n, n - 1) % n for one in several(tokens)]
 
 
 def _scaled(method, values, exponent):

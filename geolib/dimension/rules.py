@@ -5,7 +5,7 @@ ID_eps is a number of edges (arXiv 2407.02678, eq. 8), so it depends on what an 
 by `attention_dimension`, `eps_support`, `Sweep` and the shell from then on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,9 +62,19 @@ def keep(rule: str, weights: Any, eps: float) -> Any:
     return kept
 
 
+def several(value: Any) -> tuple:
+    """Return the items of a sequence as a tuple, or one value as a tuple of one. A set has no order: it is one value.
+
+    >>> several([3, 4]), several("absolute"), several({3})
+    ((3, 4), ('absolute',), ({3},))
+    """
+    many = np.iterable(value) and hasattr(value, "__len__") and not isinstance(value, str | bytes | Set | Mapping)
+    return tuple(value) if many else (value,)
+
+
 def check_rule(function: str, rule: Any) -> tuple[str, ...]:
     """Return the names of rules, of which one or a sequence of different ones is given."""
-    rules = (rule,) if isinstance(rule, str) or not np.iterable(rule) else tuple(rule)
+    rules = several(rule)
     known = rules and all(isinstance(one, str) and one in RULES for one in rules)
     if not known or len(set(rules)) < len(rules):
         shown = rule[0] if isinstance(rule, list) and len(rule) == 1 else rule
@@ -91,14 +101,12 @@ def check_eps(function: str, eps: Any, *, zero: bool = False, distinct: bool = F
     TypeError, ValueError
         If there is no threshold, or one is not a number, out of range or, with `distinct`, given twice.
     """
-    many = np.iterable(eps) and hasattr(eps, "__len__") and not isinstance(eps, str | bytes)
-    values = tuple(fraction(f"{function}: eps", value, zero=zero) for value in (eps if many else [eps]))
-    if not values:
+    eps = tuple(fraction(f"{function}: eps", value, zero=zero) for value in several(eps))
+    if not eps:
         raise ValueError(f"{function}: eps is empty, but at least one threshold was expected")
-    if distinct and len({f"{value:g}" for value in values}) < len(values):
-        expected = "thresholds that differ in six digits were expected"
-        raise ValueError(f"{function}: eps is {one_line(values)}, but {expected}")
-    return values
+    if distinct and len({f"{value:g}" for value in eps}) < len(eps):
+        raise ValueError(f"{function}: eps is {one_line(eps)}, but thresholds that differ in six digits were expected")
+    return eps
 
 
 def column(rule: str, eps: float, what: str = "id") -> str:

@@ -132,9 +132,7 @@ def of_like_length(lengths: ArrayLike, chosen: Sequence[int]) -> tuple[int, ...]
         integer("of_like_length: chosen", place, 0, len(lengths) - 1)
     others = np.setdiff1d(np.arange(len(lengths)), chosen)
     if len(others) < len(chosen):
-        raise ValueError(
-            f"of_like_length: chosen holds {len(chosen)} of {len(lengths)} places, but at most half was expected"
-        )
+        raise ValueError(f"of_like_length: chosen holds {len(chosen)} of {len(lengths)}, but at most half was expected")
     apart = np.abs(lengths[list(chosen)][:, None] - lengths[others])
     return _places(others[linear_sum_assignment(apart)[1]])
 

@@ -10,7 +10,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from geolib import figures
 from geolib.dimension.rules import RULES, column
-from geolib.reasoning import association, binned_share, id_change
+from geolib.reasoning import association, binned_share, by_layer, id_change
 
 _EPS = 0.1
 _SHOWN = 4  # questions whose answers are printed
@@ -76,9 +76,8 @@ def _profiles(rows: pd.DataFrame, rule: str) -> pd.DataFrame:
     """Median over questions of each layer's ID, by number of examples: the fewest, the most, and some between."""
     ids = rows.groupby("shots")[column(rule, _EPS)].apply(lambda ids: np.median(np.stack(list(ids)), axis=0))
     some = np.unique(np.linspace(0, len(ids) - 1, _LINES).round().astype(int))
-    table = ids.iloc[some].rename("estimate").reset_index().explode("estimate").astype({"estimate": float})
-    table["layer"] = table.groupby("shots").cumcount() + 1
-    return table.assign(rule=f"{rule} rule", prompt=table["shots"].astype(str) + " examples")
+    profiles = {f"{shots} examples": ids[shots] for shots in ids.index[some]}
+    return by_layer(profiles, "prompt").assign(rule=f"{rule} rule")
 
 
 def _by_shots(rows: pd.DataFrame) -> pd.DataFrame:

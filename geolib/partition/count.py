@@ -10,7 +10,7 @@ from math import gcd, lcm, log2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from geolib.checks import above_zero, finite_array, integer, masked, no_array, one_line
+from geolib.checks import above_zero, finite_array, flag, integer, masked, no_array, one_line
 
 # Rounding errors that `count_in_ball` allows for, relative to the radius: 64 times the unit of float64, before it
 # grows with the condition of the hyperplanes that meet.
@@ -42,7 +42,7 @@ def max_regions(n_hyperplanes: int, dim: int, *, central: bool = False) -> int:
     Raises
     ------
     TypeError
-        If a count is not an integer (booleans are rejected).
+        If a count is not an integer (booleans are rejected), or `central` is not True or False.
     ValueError
         If a count is negative, or the terms of the sum have more than 2e10 bits in total (dim = 20,000 and n = 1e12
         have half of that).
@@ -60,7 +60,7 @@ def max_regions(n_hyperplanes: int, dim: int, *, central: bool = False) -> int:
     """
     n, dim = integer("max_regions: n_hyperplanes", n_hyperplanes, 0), integer("max_regions: dim", dim, 0)
     _refuse_large("max_regions: n_hyperplanes and dim", 1 if n <= dim else dim, [n], dim)
-    if central and n and dim:
+    if flag("max_regions: central", central) and n and dim:
         # One hyperplane cuts space into halves. A parallel of it inside a half meets every region of the half, and the
         # other hyperplanes cut this parallel, which has one dimension less.
         return 2 * max_regions(n - 1, dim - 1)
@@ -283,9 +283,7 @@ def effective_regions(values: ArrayLike) -> float:
     """
     values = finite_array("effective_regions: values", values)
     if values.ndim != 2 or len(values) < 2:
-        raise ValueError(
-            f"effective_regions: values has shape {values.shape}, but [n, n_hyperplanes] with n >= 2 was expected"
-        )
+        raise ValueError(f"effective_regions: values has shape {values.shape}, but [n > 1, hyperplanes] was expected")
     sizes = Counter(pattern.tobytes() for pattern in np.packbits(values > 0, axis=1)).values()
     together = sum(size * (size - 1) for size in sizes)
     return len(values) * (len(values) - 1) / together if together else np.inf

@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from geolib.checks import integer, one_line
+from geolib.checks import flag, integer, one_line
 from geolib.partition.exact import LineMaps, certified, line_counts, line_doubts
 from geolib.partition.network import Partition, ReluNetwork, check_network, check_points, output_slopes
 from geolib.partition.rounding import ROUNDING, carry
@@ -196,7 +196,7 @@ def line_partition(
     end = check_points("line_partition: end", end, network, single=True)
     if (start == end).all():
         raise ValueError(f"line_partition: start and end are both {one_line(given)}, but two points were expected")
-    limit = integer("line_partition: limit", limit, 1)
+    limit, certify = integer("line_partition: limit", limit, 1), flag("line_partition: certify", certify)
     t, blur = np.array([0.0, 1.0]), np.zeros(2)  # positions of the nodes, and bounds on the errors of these positions
     z, flips, zeros, snapped, bends = np.stack([start, end]), [], [], 0, cast(Any, None)
     scaled = network._rescaled

@@ -324,9 +324,9 @@ def check_network(caller, network):
 
 def check_points(name, x, network, *, single=False):
     """Return points of a network's input as an array, or with `single` one point; `name` opens the message."""
-    points = finite_array(name, x)
-    if points.shape[-1:] != (network.input_dim,) or (single and points.ndim > 1):
-        raise ValueError(f"{name} has shape {points.shape}, but the network's input has dimension {network.input_dim}")
+    points, dim = finite_array(name, x), network.input_dim
+    if points.shape[-1:] != (dim,) or (single and points.ndim > 1):
+        raise ValueError(f"{name} has shape {points.shape}, but [{'..., ' * (not single)}{dim}] was expected")
     return points
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from geolib.checks import finite_array, integer, one_line
+from geolib.checks import finite_array, flag, integer, one_line
 from geolib.partition.exact import certified, n_components, plane_counts, plane_doubts
 from geolib.partition.mesh import LayerCut, Mesh
 from geolib.partition.network import Partition, ReluNetwork, check_network, check_points, gain, output_slopes
@@ -216,7 +216,8 @@ def plane_partition(
     axes = _check_axes(network.input_dim, axes)
     origin = np.zeros(network.input_dim) if origin is None else origin
     origin = check_points("plane_partition: origin", origin, network, single=True)
-    mesh, maps = Mesh(integer("plane_partition: limit", limit, 1)), _Maps(network._rescaled, window, origin, axes)
+    limit, certify = integer("plane_partition: limit", limit, 1), flag("plane_partition: certify", certify)
+    mesh, maps = Mesh(limit), _Maps(network._rescaled, window, origin, axes)
     for _ in network.widths:
         maps.add_layer(mesh)
     partition = PlanePartition(network, window, origin, axes, mesh, maps)
@@ -321,11 +322,11 @@ def _equal(left, right):
 
 
 def _check_window(window):
-    given, window = window, finite_array("plane_partition: window", window)
+    given, window = one_line(window), finite_array("plane_partition: window", window)
     # Halves are compared, because half of the extent is used: it must neither overflow nor underflow.
     if window.shape != (2, 2) or not (window[:, 0] / 2 < window[:, 1] / 2).all():
         raise ValueError(
-            f"plane_partition: window is {one_line(given)}, but ((u0, u1), (v0, v1)), u0 < u1, v0 < v1, was expected"
+            f"plane_partition: window is {given}, but ((u0, u1), (v0, v1)), u0 < u1, v0 < v1, was expected"
         )
     return window
 
@@ -333,7 +334,7 @@ def _check_window(window):
 def _check_axes(dim, axes):
     if axes is None:
         if dim != 2:
-            raise ValueError(f"plane_partition: axes is missing, but the network's input has dimension {dim}, not 2")
+            raise ValueError(f"plane_partition: axes is None, but two directions in R^{dim} were expected")
         axes = np.eye(2)
     axes = finite_array("plane_partition: axes", axes)
     if axes.shape != (2, dim):

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from geolib.dimension.rules import column
-from geolib.estimates import Estimate, finding
+from geolib.estimates import Estimate, finding, signed
 from geolib.reasoning.analysis import association, id_change, mean_change, paired_share
 from geolib.reasoning.published import CONTROLS, GROUPS, add_facts, all_sets, choice_of, load_run, results_folder
 from geolib.reasoning.regressions import same_question
@@ -120,7 +120,7 @@ def _judged(estimate, claimed, smallest, seed) -> tuple[Estimate, str]:
         e = estimate(n_boot=n_boot, seed=seed)
         if np.isnan(e.value):
             return e, "no estimate"
-        slack = 3 * 2.67 * (e.high - e.low) / 3.92 / np.sqrt(n_boot)
+        slack = np.nan_to_num(3 * 2.67 * (e.high - e.low) / 3.92 / np.sqrt(n_boot))
         verdict = finding(e, claimed, smallest)
         if verdict == finding(e, claimed, smallest, slack=slack) == finding(e, claimed, smallest, slack=-slack):
             return e, verdict
@@ -171,7 +171,8 @@ def said_of(
         words = dict.fromkeys(word for word, _ in said)
         named = {word: "; ".join(name for one, name in said if one == word) for word in words}
         said = [(word, names if len(words) > 1 else "each") for word, names in named.items()]
-    evidence = ", ".join(f"{e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]" for e in estimates.values())
+    shown = [[signed(number, ".2f") for number in (e.value, e.low, e.high)] for e in estimates.values()]
+    evidence = ", ".join(f"{value} [{low}, {high}]" for value, low, high in shown).replace("nan", "unknown")
     return ["; ".join(f"{word} ({names})" for word, names in said), f"{measured} {evidence}; {of}"]
 
 

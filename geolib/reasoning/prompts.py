@@ -213,9 +213,7 @@ def frame_and_place(tokenizer: Any, condition: Condition) -> tuple[Frame, str]:
     text = (_dialog if tokenizer.chat_template else _plain)(tokenizer, shown, lead, "slotquestion", hint)
     parts = re.split(f"({'|'.join(slots)})", text)
     if parts[1::2] != slots:
-        raise ValueError(
-            "frame: the chat template changes the turns, but each of them, once and in order, was expected"
-        )
+        raise ValueError("frame: the chat template changes the turns, but each, once and in order, was expected")
     ids: list[Any] = [None] * len(parts)
     ids[::2] = template_ids("frame", tokenizer, parts[::2])
     places = [place(tokenizer, part) for part in parts[:-1:2]]

@@ -135,12 +135,10 @@ def add_facts(rows: pd.DataFrame, manifest: dict, folder: str | os.PathLike | No
             continue
         if about.get("questions_sha256") == manifest.get("questions_sha256"):
             if facts["question"].duplicated().any():
-                raise ValueError(
-                    f"add_facts: questions.parquet in {place} has a question twice, but each once was expected"
-                )
+                raise ValueError(f"add_facts: questions.parquet in {place} has a question twice, but once was expected")
             return rows.join(facts.set_index("question"), on="question")
     raise FileNotFoundError(
-        "add_facts: no questions.parquet is of this run's questions; geolib sweep --run bare writes one"
+        "add_facts: no questions.parquet is of the run's questions; geolib sweep --run bare makes one"
     )
 
 

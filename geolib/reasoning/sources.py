@@ -152,7 +152,8 @@ def _read(path: Path, home: Source) -> list[Question]:
         lines = json_lines("load_questions", path, like)
         return [_parse(where, record, number - 1, home.worked) for number, where, record in lines]
     except OSError as error:
-        raise MissingFileError(f"load_questions: {path} cannot be read ({error.strerror}): {home.instead}") from None
+        found = f"{path} cannot be read ({error.strerror})"
+        raise MissingFileError(f"load_questions: {found}, but a file was expected: {home.instead}") from None
 
 
 def _parse(where: str, record: dict, index: int, worked: bool) -> Question:

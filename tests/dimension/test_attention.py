@@ -1,5 +1,6 @@
 """attention_dimension against the eager maps that it never holds."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -190,7 +191,7 @@ def test_statistics_are_those_of_the_eager_maps(kind):
 
 
 def test_counts_do_not_depend_on_the_statistics_beside_them(model, tokenizer):
-    """With statistics the softmax is taken, without them the kernel's logsumexp is used."""
+    """Neither with all tokens, by the kernel's logsumexp, nor as the block route, which takes the softmax, has them."""
     ids = tokenizer(PROMPTS[2], return_tensors="pt").input_ids
     for rule in ("absolute", "relative"):
         settings = {"eps": [0.3, 0.1, 0.01, 0.001], "rule": rule, "tokens": "all"}
@@ -199,6 +200,16 @@ def test_counts_do_not_depend_on_the_statistics_beside_them(model, tokenizer):
         np.testing.assert_array_equal(bare.per_head, full.per_head)
         assert full.mass_above.shape == full.per_head.shape
         assert (full.mass_above[0] <= full.mass_above[-1] + 1e-6).all()
+
+
+def test_statistics_are_those_of_the_real_model_in_float64(model, tokenizer):
+    """The fast route, which takes neither a softmax nor a map, is that of the model in twice the precision."""
+    ids = tokenizer(PROMPTS[2] * 4, return_tensors="pt").input_ids
+    maps = eager_maps(copy.deepcopy(model).double(), ids).double()
+    measured = attention_dimension(model, ids, eps=[0.1, 0.01], tokens="all", statistics=True)
+    np.testing.assert_allclose(measured.sink_share, maps[..., 0], atol=1e-4)
+    np.testing.assert_allclose(measured.entropy, -torch.xlogy(maps, maps).sum(-1), atol=1e-4)
+    np.testing.assert_allclose(measured.renyi2, -maps.square().sum(-1).log(), atol=1e-4)
 
 
 def test_dense_grid_of_eps_is_one_of_single_ones(model, tokenizer):
@@ -406,12 +417,12 @@ def test_what_cannot_be_counted_is_refused_by_name(kind):
         (
             {"input_ids": torch.ones(1, 257, dtype=torch.long)},
             ValueError,
-            "has 257 tokens, but the model's window is 256",
+            "has 257 tokens, but at most 256, the model's window, was expected",
         ),
         ({"input_ids": [[1.5, 2.0]]}, TypeError, "integers were expected"),
         ({"input_ids": "three words"}, TypeError, "input_ids is .three words."),
-        ({"input_ids": [[3, 64]]}, ValueError, "has ids from 3 to 64, but the vocabulary has 64"),
-        ({"input_ids": [[-1, 4]]}, ValueError, "has ids from -1 to 4"),
+        ({"input_ids": [[3, 64]]}, ValueError, "has ids 3 to 64, but 0 to 63 was expected"),
+        ({"input_ids": [[-1, 4]]}, ValueError, "has ids -1 to 4"),
         (
             {"attention_mask": [[1, 1]]},
             ValueError,
@@ -459,7 +470,7 @@ def test_nan_is_no_count():
         ({"layer": True}, "layer is True, but an integer was expected"),
         ({"layer": []}, "layer is empty, but at least one was expected"),
         ({"eps": [0.1, 0.01]}, r"eps is \[0.1, 0.01\], but a number between 0 and 1 was expected"),
-        ({"input_ids": [3, 64]}, "input_ids has ids from 3 to 64, but the vocabulary has 64"),
+        ({"input_ids": [3, 64]}, "input_ids has ids 3 to 64, but 0 to 63 was expected"),
         ({"layer": 0, "input_ids": [[3, 4], [5, 6]]}, "input_ids holds 2 prompts"),
     ],
 )

@@ -211,9 +211,9 @@ def test_a_killed_run_goes_on(tiny, tmp_path, monkeypatch):
     ("prompt", "message"),
     [
         ([], "prompt 1 has no tokens"),
-        ([300], "prompt 1 has ids from 300 to 300, but the vocabulary has 260"),
-        ([-1, 3], "prompt 1 has ids from -1 to 3"),
-        ([5] * 257, "prompt 1 has 257 tokens, but the model's window is 256"),
+        ([300], "prompt 1 has ids 300 to 300, but 0 to 259 was expected"),
+        ([-1, 3], "prompt 1 has ids -1 to 3"),
+        ([5] * 257, "prompt 1 has 257 tokens, but at most 256, the model's window, was expected"),
         ("text", "prompt 1 is 'text', but token ids"),
         ([0.5], r"prompt 1 is \[0.5\], but token ids"),
         ([[1], [2, 3]], "prompt 1 is .*, but token ids"),
@@ -292,10 +292,14 @@ def test_what_cannot_be_encoded(tiny, tmp_path):
         (None, "texts is None, but a sequence", {}),
         (5, "texts is 5, but a sequence", {"chat": True}),
         ([], "texts is empty", {}),
+        ({"a": "text"}, "texts is {'a': 'text'}, but a sequence", {}),
+        ({"a", "b"}, "texts is {'.', '.'}, but a sequence", {}),
     ]:
         with pytest.raises((ValueError, TypeError), match=f"^encode_prompts: {message}"):
             encode_prompts(tiny[1], texts, **settings)
-    with pytest.raises(ValueError, match=r"^encode_prompts: chat is True, but the tokenizer has no"):
+    with pytest.raises(
+        ValueError, match=r"^encode_prompts: chat is True, but False was expected: the tokenizer has no"
+    ):
         encode_prompts(plain, ["a"], chat=True)
     _, deaf = save_tiny(tmp_path, chat_template="{{ messages|length }}")
     with pytest.raises(
@@ -343,6 +347,12 @@ def test_a_bad_line_is_named(tmp_path, content, message):
     with pytest.raises(ValueError, match=rf"^read_prompts: .*p\.jsonl,? {message}") as info:
         read_prompts(tmp_path / "p.jsonl")
     assert "\n" not in str(info.value)
+
+
+def test_only_a_path_is_read():
+    for path in (None, 3, ["p.jsonl"]):
+        with pytest.raises(TypeError, match=r"^read_prompts: path is .*, but a path was expected$"):
+            read_prompts(path)
 
 
 def test_an_empty_file_of_one_prompt(tmp_path):

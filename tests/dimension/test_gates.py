@@ -340,9 +340,13 @@ def test_nan_is_no_count():
         ({"input_ids": [[[3]]]}, ValueError, r"input_ids has shape \(1, 1, 1\), but \[batch"),
         ({"input_ids": [[1.5, 2]]}, TypeError, "input_ids has type torch.float32, but integers were expected"),
         ({"input_ids": "three words"}, TypeError, "input_ids is 'three words', but integers of shape"),
-        ({"input_ids": [[3, 64]]}, ValueError, "input_ids has ids from 3 to 64, but the vocabulary has 64"),
-        ({"input_ids": [[-1, 4]]}, ValueError, "input_ids has ids from -1 to 4"),
-        ({"input_ids": [[3] * 257]}, ValueError, "input_ids has 257 tokens, but the model's window is 256"),
+        ({"input_ids": [[3, 64]]}, ValueError, "input_ids has ids 3 to 64, but 0 to 63 was expected"),
+        ({"input_ids": [[-1, 4]]}, ValueError, "input_ids has ids -1 to 4"),
+        (
+            {"input_ids": [[3] * 257]},
+            ValueError,
+            "input_ids has 257 tokens, but at most 256, the model's window, was expected",
+        ),
         ({"attention_mask": [[1, 1]]}, ValueError, r"attention_mask has shape \(1, 2\), but .*1, 4.* was expected"),
         (
             {"attention_mask": [[0] * 4]},

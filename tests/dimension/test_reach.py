@@ -242,7 +242,7 @@ def test_model_leaves_as_it_entered():
 
     mlp_reach(model, IDS, layer=1)
     check()
-    with pytest.raises(ValueError, match="vocabulary"):
+    with pytest.raises(ValueError, match="but 0 to 63 was expected"):
         mlp_reach(model, [99], layer=1)
     check()
 
@@ -278,7 +278,7 @@ def test_wrong_arguments_are_named(arguments, error, message):
             "extremes",
             {"directions": [[1.0]]},
             ValueError,
-            r"directions has shape \(1, 1\), but the MLP's input has dim",
+            r"directions has shape \(1, 1\), but \[n, 32\] was expected",
         ),
         ("extremes", {"directions": np.full((1, 32), np.nan)}, ValueError, "directions holds nan at"),
         ("extremes", {"directions": np.full((1, 32), 1e308)}, ValueError, "a value holds -?inf at"),
@@ -307,10 +307,11 @@ def test_wrong_arguments_of_methods_are_named(method, arguments, error, message)
             r"normals\[3\] is 0, but normals of hyperplanes were expected",
         ),
         (np.zeros((0, 32)), None, ValueError, "normals is empty, but normals of hyperplanes were expected"),
-        (np.eye(31), None, ValueError, r"normals has shape \(31, 31\), but the MLP's input has dimension 32"),
+        (np.eye(31), None, ValueError, r"normals has shape \(31, 31\), but \[n, 32\] was expected"),
         ([[np.inf] * 32], None, ValueError, r"normals holds inf at \(0, 0\), but finite numbers were expected"),
         (np.eye(32), 3, TypeError, "tokens is 3, but a sequence of integers was expected"),
-        (np.eye(32), "last", TypeError, "token is 'l', but an integer was expected"),
+        (np.eye(32), "last", TypeError, "token is 'last', but an integer was expected"),
+        (np.eye(32), {2, 0}, TypeError, "token is {0, 2}, but an integer was expected"),
     ],
 )
 def test_wrong_arguments_of_table_are_named(normals, tokens, error, message):

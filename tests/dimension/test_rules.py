@@ -17,14 +17,18 @@ from geolib.dimension import (
     attention_dimension,
     attention_edges,
     attention_heads,
+    dimension_profile,
+    encode_prompts,
     eps_support,
     measure_prompts,
     minkowski_check,
+    minkowski_dimension,
     mlp_reach,
     token_dimension,
 )
 from geolib.dimension.rules import check_eps, check_rule, column
 from geolib.experiments.report import report
+from geolib.partition import max_regions
 from geolib.reasoning import Question, Sweep, build_prompt, id_change
 from geolib.toy import train_grid
 
@@ -189,13 +193,11 @@ def test_half_a_character_is_no_text(tiny, monkeypatch, capsys):
     monkeypatch.setattr(models, "load", lambda *_, **__: tiny)
     with pytest.raises(SystemExit):
         cli.main(["dimension", "--text", "a\udcff"])
-    assert (
-        capsys.readouterr().err
-        == "geolib: encode_prompts: prompt 0 holds '\\udcff', but whole characters were expected\n"
-    )
+    assert capsys.readouterr().err == "geolib: dimension: text holds '\\udcff', but whole characters were expected\n"
 
 
 BAD_EPS = (0, 1, 1.5, -0.1, True, np.True_, "0.1", None, float("nan"), [0.1, [0.2]], 1j, torch.tensor(0.1), b"0.1")
+BAD_EPS += ({0.1, 0.5}, {0.1: "tenth"})  # in no order
 
 
 @pytest.mark.parametrize("eps", BAD_EPS, ids=repr)
@@ -218,6 +220,30 @@ def test_every_threshold_is_checked(tiny, call, eps):
     assert "\n" not in str(info.value)
 
 
+# Whatever is given would count as true: a text, say.
+@pytest.mark.parametrize("given", ["no", 0, 1, None, [False], np.array([True])], ids=repr)
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("attention_dimension: statistics", lambda tiny, given: attention_dimension(tiny[0], IDS, statistics=given)),
+        ("encode_prompts: chat", lambda tiny, given: encode_prompts(tiny[1], ["a"], chat=given)),
+        *(
+            (
+                f"measure_prompts: {name}",
+                lambda tiny, given, name=name: measure_prompts(tiny[0], [[3]], **{name: given}),
+            )
+            for name in ("statistics", "per_head", "per_token")
+        ),
+        ("dimension_profile: per_prompt", lambda tiny, given: dimension_profile(tiny[0], [[3, 4]], per_prompt=given)),
+        ("minkowski_dimension: sink", lambda _, given: minkowski_dimension([[[1]]], [[[1]]], [[True]], sink=given)),
+        ("max_regions: central", lambda _, given: max_regions(3, 2, central=given)),
+    ],
+)
+def test_a_flag_is_true_or_false(tiny, name, call, given):
+    with pytest.raises(TypeError, match=rf"^{name} is .*, but True or False was expected$"):
+        call(tiny, given)
+
+
 def test_thresholds_that_share_a_column_or_are_none_at_all_are_refused(tiny):
     for eps in ((0.1, 0.1), (0.1, 0.1 + 1e-9), np.array([0.01, 0.0100000001])):
         for call in (lambda eps: sweep(tiny, eps=eps), lambda eps: measure_prompts(tiny[0], [[3, 4]], eps=eps)):
@@ -231,12 +257,24 @@ def test_thresholds_that_share_a_column_or_are_none_at_all_are_refused(tiny):
     assert check_eps("f", np.array([0.25, 0.5])) == (0.25, 0.5)
     assert check_eps("f", np.float64(0.25)) == (0.25,)
     assert check_eps("f", 0, zero=True) == (0.0,)
+    with pytest.raises(TypeError, match=r"^f: eps is <list_iterator .*>, but a number between 0 and 1 was expected$"):
+        check_eps("f", iter([0.25]))
+    assert max_regions(3, 2, central=np.True_) == 6
 
 
 def test_rules_that_are_not_there_are_refused(monkeypatch):
     assert check_rule("f", "absolute") == ("absolute",)
     assert check_rule("f", ["relative", "absolute"]) == ("relative", "absolute")
-    for rule in ("soft", (), None, ["absolute", 3], [["absolute"]], ("absolute", "absolute")):
+    for rule in (
+        "soft",
+        (),
+        None,
+        {"absolute"},
+        dict(RULES),
+        ["absolute", 3],
+        [["absolute"]],
+        ("absolute", "absolute"),
+    ):
         with pytest.raises(
             ValueError, match=r"^f: rule is .*, but 'absolute' or 'relative'(, each once,)? was expected$"
         ):

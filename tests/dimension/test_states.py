@@ -407,7 +407,7 @@ def test_what_does_not_go_with_virtual_tokens():
     for function in (attention_edges, lambda *given: attention_heads(*given, layer=0)):
         with pytest.raises(ValueError, match="8 virtual tokens, but one without was expected"):
             function(model, ids)
-    with pytest.raises(ValueError, match="has 257 tokens, but the model's window is 256"):
+    with pytest.raises(ValueError, match="has 257 tokens, but at most 256, the model's window, was expected"):
         attention_dimension(model, [[3] * 249])
 
 
@@ -543,7 +543,7 @@ def test_ids_of_types_without_a_sign(kind):
     model, ids = tiny("llama", {}), [[5, 6, 7, 8]]
     measured = attention_dimension(model, np.array(ids, kind), np.array([[0, 1, 1, 1]], kind))
     np.testing.assert_array_equal(measured.per_head, attention_dimension(model, ids, [[0, 1, 1, 1]]).per_head)
-    with pytest.raises(ValueError, match=r"^attention_dimension: input_ids has ids from 5 to 255, but the vocabulary"):
+    with pytest.raises(ValueError, match=r"^attention_dimension: input_ids has ids 5 to 255, but the vocabulary"):
         attention_dimension(model, np.array([[5, 255]], kind))
 
 

@@ -139,7 +139,7 @@ def test_the_nearest_are_about_the_same_things():
         (lambda: of_like_length([1, 2, 3], (3,)), "of_like_length: chosen is 3, but 0 to 2 was expected"),
         (
             lambda: of_like_length([1, 2, 3], (0, 1)),
-            "of_like_length: chosen holds 2 of 3 places, but at most half was expected",
+            "of_like_length: chosen holds 2 of 3, but at most half was expected",
         ),
     ],
 )

@@ -13,7 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from geolib.dimension import gate_names
 from geolib.experiments import Runs, publish
-from geolib.experiments.runs import NAMES, _draw
+from geolib.experiments.names import NAMES
+from geolib.experiments.runs import _draw
 from geolib.reasoning import Question, available_questions, generate_questions, load_questions, load_run
 from geolib.reasoning.published import CHOICES, choice_of, results_folder
 from tests.tiny import TINY
@@ -49,7 +50,7 @@ def test_a_selection_is_of_the_evaluation_set_and_answered_so(runs):
     rows = runs.run("bare").set_index("question")
     assert len(wrong) == 4
     assert {question.index for question in wrong} <= evaluation
-    assert not rows.correct[[question.index for question in wrong]].any()
+    assert not rows.frozen[[question.index for question in wrong]].any()
     assert runs._asked("half of wrong") == wrong[:2]
     assert len(rows) == len(QUESTIONS)
 
@@ -60,7 +61,7 @@ def test_some_of_the_evaluation_set_are_asked_at_all(runs):
     rows = few.run("bare")
     assert len(rows) == 20
     assert set(rows.question) < {question.index for question in runs.split.evaluation}
-    assert set(few.run("shots").question) <= set(rows.question[~rows.correct])
+    assert set(few.run("shots").question) <= set(rows.question[~rows.frozen])
 
 
 def test_repeats_ask_the_same_questions_in_other_ways(runs):
@@ -145,6 +146,13 @@ def test_published_and_read_back(runs, tmp_path):
     for column in ("id_absolute_0.1", "gates_changed"):
         np.testing.assert_array_equal(np.stack(read[column]), np.stack(rows[column]))
     np.testing.assert_allclose(np.stack(read.sink_share), np.stack(rows.sink_share), atol=1e-3)
+    for column in ("entropy", "renyi2"):
+        np.testing.assert_allclose(np.stack(read[column]), np.stack(rows[column]), atol=1 / 100)
+    assert [c for c in read if c.startswith("heads_")] == ["heads_absolute_0.1", "heads_relative_0.1"]
+    for rule in ("absolute", "relative"):  # the heads of a layer add up to it
+        counts = np.stack(read[f"id_{rule}_0.1"])
+        heads = np.stack(read[f"heads_{rule}_0.1"]).reshape(*counts.shape, -1)
+        np.testing.assert_array_equal(heads.sum(-1), counts)
     assert (manifest["failed"], manifest["near_threshold"]) == (0, rows.near.sum())
     # No text of a question or a response, in any encoding that grep would find.
     raw = (tmp_path / "shots.parquet").read_bytes()

@@ -524,7 +524,7 @@ def test_effective_regions_are_pairs_over_pairs_that_share_a_pattern():
 
 
 def test_what_is_no_set_of_points_has_no_effective_regions():
-    with pytest.raises(ValueError, match=r"^effective_regions: values has shape \(1, 2\), but \[n, n_hyperplanes\]"):
+    with pytest.raises(ValueError, match=r"^effective_regions: values has shape \(1, 2\), but \[n > 1, hyperplanes\]"):
         effective_regions([[1, 2]])
     with pytest.raises(ValueError, match=r"^effective_regions: values has shape \(2,\), but"):
         effective_regions([1, 2])

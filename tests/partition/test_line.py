@@ -625,8 +625,8 @@ NETWORK = ReluNetwork([np.eye(2)], [[0, 0]])
     ("arguments", "error", "message"),
     [
         ({"network": [np.eye(2)]}, TypeError, "network is list, but a ReluNetwork was expected"),
-        ({"end": [1, 2, 3]}, ValueError, r"end has shape \(3,\), but the network's input has dimension 2"),
-        ({"start": 0}, ValueError, r"start has shape \(\), but the network's input has dimension 2"),
+        ({"end": [1, 2, 3]}, ValueError, r"end has shape \(3,\), but \[2\] was expected"),
+        ({"start": 0}, ValueError, r"start has shape \(\), but \[2\] was expected"),
         ({"start": [[0, 0]]}, ValueError, r"start has shape \(1, 2\), but"),
         ({"start": [0, np.nan]}, ValueError, r"start holds nan at \(1,\), but finite numbers were expected"),
         ({"end": [np.inf, 0]}, ValueError, r"end holds inf at \(0,\), but"),
@@ -636,6 +636,7 @@ NETWORK = ReluNetwork([np.eye(2)], [[0, 0]])
         ({"limit": 0}, ValueError, "limit is 0, but at least 1 was expected"),
         ({"limit": 1e6}, TypeError, "limit is 1000000.0, but an integer was expected"),
         ({"limit": True}, TypeError, "limit is True, but an integer was expected"),
+        ({"certify": "no"}, TypeError, "certify is 'no', but True or False was expected"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, error, message):

@@ -159,7 +159,7 @@ def test_wrong_slopes_are_named(slope, error, message):
 @pytest.mark.parametrize(("method", "name"), [("__call__", "ReluNetwork"), ("pattern",) * 2, ("affine_map",) * 2])
 def test_wrong_points_are_named(method, name):
     evaluate = getattr(ReluNetwork([EYE], [[0, 0]]), method)
-    with pytest.raises(ValueError, match=rf"^{name}: x has shape \(3,\), but the network's input has dimension 2"):
+    with pytest.raises(ValueError, match=rf"^{name}: x has shape \(3,\), but \[..., 2\] was expected"):
         evaluate([1, 2, 3])
     with pytest.raises(ValueError, match=rf"^{name}: x has shape \(\), but"):
         evaluate(1)

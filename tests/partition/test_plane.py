@@ -855,8 +855,8 @@ def test_wrong_windows_are_named(window, error, message):
 @pytest.mark.parametrize(
     ("network", "plane", "message"),
     [
-        (DEEP_INPUT, {}, "axes is missing, but the network's input has dimension 3, not 2"),
-        (DEEP_INPUT, {"origin": [0, 0, 0]}, "axes is missing"),
+        (DEEP_INPUT, {}, "axes is None, but two directions in R.3 were expected"),
+        (DEEP_INPUT, {"origin": [0, 0, 0]}, "axes is None"),
         (DEEP_INPUT, {"axes": np.eye(2)}, r"axes has shape \(2, 2\), but \(2, 3\)"),
         (NETWORK, {"axes": np.eye(3)[:2]}, r"axes has shape \(2, 3\), but \(2, 2\)"),
         (NETWORK, {"axes": [1, 0]}, r"axes has shape \(2,\), but \(2, 2\)"),
@@ -864,13 +864,14 @@ def test_wrong_windows_are_named(window, error, message):
         (NETWORK, {"axes": [[1, 2], [-0.3, -0.6]]}, r"axes\[0\] and axes\[1\] are parallel, but"),
         (ReluNetwork([[[1]]], [[0]]), {"axes": [[1], [2]]}, r"axes\[0\] and axes\[1\] are parallel"),
         (NETWORK, {"axes": [[1, np.nan], [0, 1]]}, r"axes holds nan at \(0, 1\)"),
-        (NETWORK, {"origin": [0, 0, 0]}, r"origin has shape \(3,\), but the network's input has dimension 2"),
-        (NETWORK, {"origin": 0}, r"origin has shape \(\), but the network's input has dimension 2"),
+        (NETWORK, {"origin": [0, 0, 0]}, r"origin has shape \(3,\), but \[2\] was expected"),
+        (NETWORK, {"origin": 0}, r"origin has shape \(\), but \[2\] was expected"),
         (NETWORK, {"origin": [0, np.inf]}, r"origin holds inf at \(1,\)"),
+        (NETWORK, {"certify": np.array([True])}, r"certify is array\(\[ True\]\), but True or False was expected"),
     ],
 )
 def test_wrong_planes_are_named(network, plane, message):
-    with pytest.raises(ValueError, match=f"^plane_partition: {message}"):
+    with pytest.raises((TypeError, ValueError), match=f"^plane_partition: {message}"):
         plane_partition(network, SQUARE, **plane)
 
 

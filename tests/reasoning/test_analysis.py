@@ -125,6 +125,10 @@ def noise(n, seed, slope=0.0):
     return table
 
 
+# An end that is not known, or that is not where it belongs.
+UNKNOWN = [(np.nan, np.nan), (0.2, np.nan), (np.nan, -0.2), (np.nan, 0.05), (-0.05, np.nan), (0.4, 0.2), (0.01, -0.01)]
+
+
 @pytest.mark.parametrize(
     ("low", "high", "claimed", "smallest", "verdict"),
     [
@@ -141,7 +145,7 @@ def noise(n, seed, slope=0.0):
         (0.02, 0.08, 0, 0.1, "agrees"),
         (-0.11, 0.08, 0, 0.1, "undecided"),
         (0.02, 0.2, 0, 0.1, "disagrees"),
-        (np.nan, np.nan, 1, 0.1, "undecided"),
+        *((*ends, claimed, 0.1, "undecided") for ends in UNKNOWN for claimed in (1, -1, 0)),
     ],
 )
 def test_verdicts_with_a_smallest_effect(low, high, claimed, smallest, verdict):
@@ -151,20 +155,30 @@ def test_verdicts_with_a_smallest_effect(low, high, claimed, smallest, verdict):
 def test_an_end_that_may_be_off_decides_nothing():
     assert finding(Estimate(0.2, 0.001, 0.4, 9), 1, 0.1) == "agrees"
     assert finding(Estimate(0.2, 0.001, 0.4, 9), 1, 0.1, slack=0.002) == "undecided"
+    assert finding(Estimate(0.2, -0.001, 0.4, 9), 1, 0.1, slack=-0.002) == "agrees"
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ((2,), "claimed is 2"),
-        ((True,), "claimed is True"),
-        ((1, -0.1), "smallest is -0.1"),
-        ((1, np.nan), "smallest is nan"),
+        ({"claimed": 2}, "claimed is 2"),
+        ({"claimed": True}, "claimed is True"),
+        ({"claimed": np.True_}, "claimed is np.True_"),
+        ({"claimed": 0.5}, "claimed is 0.5"),
+        ({"claimed": np.array([1])}, "claimed is array"),
+        ({"smallest": -0.1}, "smallest is -0.1"),
+        ({"smallest": np.nan}, "smallest holds nan"),
+        ({"smallest": True}, "smallest is True"),
+        ({"slack": np.nan}, "slack is nan"),
+        ({"slack": -np.inf}, "slack is -inf"),
+        ({"slack": "0.1"}, "slack is '0.1'"),
+        ({"slack": np.True_}, "slack is np.True_"),
+        ({"slack": np.array([0.1])}, "slack is array"),
     ],
 )
 def test_bad_verdicts(given, message):
-    with pytest.raises(ValueError, match=f"^finding: {message}, but "):
-        finding(Estimate(0, -1, 1, 9), *given)
+    with pytest.raises((TypeError, ValueError), match=rf"^finding: {message}.*, but .* expected$"):
+        finding(Estimate(0, -1, 1, 9), **({"claimed": 1} | given))
 
 
 def test_estimates_as_text():

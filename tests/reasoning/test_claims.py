@@ -88,7 +88,7 @@ def test_a_chapter_says_a_word_for_each_estimate():
     status, evidence = said_of(FOUR, 1, 0.1, "rank correlation", "toy blocks")
     assert status == "agrees (one); disagrees (two); agrees (three); undecided (four)"
     assert evidence == (
-        "rank correlation +0.30 [+0.10, +0.50], -0.20 [-0.35, -0.05], +0.25 [+0.00, +0.50], +0.10 [-0.20, +0.40]; "
+        "rank correlation +0.30 [+0.10, +0.50], -0.20 [-0.35, -0.05], +0.25 [0.00, +0.50], +0.10 [-0.20, +0.40]; "
         "toy blocks"
     )
 
@@ -102,6 +102,13 @@ def test_a_chapter_names_those_of_one_verdict_together():
     assert said_of(FOUR, -1, 0.1, "slope:", "toys", together=True)[0] == (
         "disagrees (one; three); agrees (two); undecided (four)"
     )
+
+
+def test_what_rounds_to_0_has_no_sign_and_what_is_not_known_is_said():
+    tiny = {"one": Estimate(-0.001, -0.5, np.nan, 9), "two": Estimate(np.nan, np.nan, np.nan, 0)}
+    status, evidence = said_of(tiny, 1, 0.1, "slope", "toys")
+    assert status == "undecided (one); undecided (two)"
+    assert evidence == "slope 0.00 [-0.50, unknown], unknown [unknown, unknown]; toys"
 
 
 def test_the_smallest_effect_counts_in_what_a_chapter_says():
@@ -156,7 +163,7 @@ def test_one_set_and_questions_missing(tmp_path):
 def test_facts_are_those_of_these_questions(tmp_path):
     rows, manifest = load_run("shots")
     assert add_facts(rows, manifest, tmp_path).numbers.notna().all(), "the book's own, where the folder has none"
-    with pytest.raises(FileNotFoundError, match=r"^add_facts: no questions.parquet is of this run's questions"):
+    with pytest.raises(FileNotFoundError, match=r"^add_facts: no questions.parquet is of the run's questions"):
         add_facts(rows, manifest | {"questions_sha256": "0"}, tmp_path)
 
 

@@ -185,7 +185,7 @@ def test_a_missing_path_and_a_folder(tmp_path):
         with pytest.raises(MissingFileError) as raised:
             load_questions(path)
         assert str(raised.value).startswith(f"load_questions: {path} cannot be read ({reason}")
-        assert 'source="generated"' in str(raised.value)
+        assert "), but a file was expected: pass a path, set GEOLIB_DATA to its folder, or" in str(raised.value)
         with pytest.raises(MissingFileError):
             available_questions(path)
 

@@ -14,7 +14,8 @@ import torch
 from tiny_folder import save_tiny
 
 from geolib.dimension import attention_dimension
-from geolib.reasoning import Condition, Question, Sweep, build_prompt, frozen_judge, generate_questions
+from geolib.models import load
+from geolib.reasoning import Condition, Question, Sweep, build_prompt, frozen_judge, generate_questions, judge
 from geolib.reasoning.answers import Answerer
 
 # A small model is asked in each.
@@ -66,8 +67,10 @@ def test_a_row_is_what_one_prompt_gives_alone(rows, model, tokenizer):
                 assert (recorded == alone[e]).mean() > 0.9
         output = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
         assert row.response == tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True).strip()
-        verdict = frozen_judge(row.response, question.answer)
+        verdict = judge(row.response, question.answer, question=question, truncated=row.truncated)
         assert (row.correct, row.redundant, row.kind) == (verdict.correct, verdict.redundant, verdict.kind)
+        frozen = frozen_judge(row.response, question.answer)
+        assert (row.frozen, row.frozen_redundant) == (frozen.correct, frozen.redundant)
 
 
 @pytest.mark.parametrize(("threads", "batch_size"), [(1, 1), (2, 2)])
@@ -164,8 +167,6 @@ def test_a_damaged_batch_is_set_aside_and_redone(tiny, tmp_path, caplog):
 
 def _run_slowly(folder, store):
     """In a process of its own: a sweep that can be killed between batches."""
-    from geolib.models import load
-
     original = Answerer.__call__
 
     def slow(self, batch):
@@ -177,7 +178,8 @@ def _run_slowly(folder, store):
 
 
 def test_a_killed_sweep_goes_on(tiny, tmp_path, monkeypatch):
-    folder, model, tokenizer = tiny
+    folder, _, _ = tiny
+    model, tokenizer = load(folder, device="cpu")  # as the process does: weights at other addresses round otherwise
     process = multiprocessing.get_context("spawn").Process(target=_run_slowly, args=(folder, tmp_path))
     process.start()
     deadline = time.monotonic() + 120
