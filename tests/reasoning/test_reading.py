@@ -460,8 +460,66 @@ TABLE["the cases themselves"] = [
     ("# 36\nIn May it was 18.", 36, 18),
 ]
 
+TABLE["siblings of the cases"] = [
+    ("The text doesn't reveal how many of the 125 caps are red.", None, 125),
+    ("The passage never indicates how many of the 40 boys came.", None, 40),
+    ("The text does not disclose the 9 names.", None, 9),
+    ("The problem does not include the price of the 12 pens.", None, 12),
+    ("The question does not contain that; it names 22.", None, 22),
+    ("I don't have enough information about the 11 boxes.", None, 11),
+    ("There is no answer: the 12 prices are not there.", None, 12),
+    ("The prices of the pens are missing; there are 12.", None, 12),
+    ("3 pages are missing.", 3, None),
+    ("We cannot infer how many of the 40 came.", None, 40),
+    ("Nowhere is it stated how many of the 60 eggs are brown.", None, 60),
+    ("The text is silent on how many of the 70 caps are red.", None, 70),
+    ("How many of the 80 are red is anyone's guess.", None, 80),
+    ("It hasn't been stated how many of the 40 came.", None, 40),
+    ("I think it's 48, but I'm not sure.", 48, None),
+    ("She sold 24 clips, or rather 48.", 48, 24),
+    ("She sold 24, no, 48 clips.", 48, 24),
+    ("She sold 24, sorry, 48 clips.", 48, 24),
+    ("She sold 24 clips. Let me correct that: 48 clips.", 48, 24),
+    ("Instead of 24 she sold 48 clips.", 48, 24),
+    ("She didn't sell 24 clips; she sold 48.", 48, 24),
+    ("She did not sell 24 clips but 48.", 48, 24),
+    ("She never sold 24 clips, she sold 48.", 48, 24),
+    ("She did not sell 24 of the clips.", 24, None),
+    ("It takes one and three-quarters of an hour.", 1.75, 0.75),
+    ("It is the 2nd one.", None, 1),
+    ("He takes the red one.", None, 1),
+    ("It costs US$48.", 48, None),
+    ("It costs C$48.50.", 48.5, None),
+    ("It costs $5M.", 5e6, None),
+    ("It is 5m long.", 5, 5e6),
+    ("On 3 May she sold 48 clips.", 48, 3),
+    ("On May 3 she sold 48 clips.", 48, 3),
+    ("All 3 may come.", 3, None),
+    ("- 48\n- In words, the text says so itself", 48, None),
+    ("24 + 24 = 48, which is twice 24.", 48, 24),
+    ("He starts at 8:00 a.m.", 8, 0),
+    ("None of them.", None, 0),  # only a written number is a number
+    ("She has no pens.", None, 0),
+    ("She has zero pens.", 0, None),
+]
+
 # Response, question, the number that a reader takes.
 ASKED = [
+    ("48 in April and 24 in May.", "How many clips did Natalia sell in May?", 24),
+    (
+        "She sold 48 in April and 24 in May.",
+        "Natalia sold 48 clips in April and 24 in May. How many clips did she sell in May?",
+        24,
+    ),
+    ("Tom has 12 pens and Ann has 9.", "How many pens does Ann have?", 9),
+    ("Tom has 12 pens and Ann has 9.", "How many pens does Tom have?", 12),
+    ("Tom is 12 years old, Ann 9.", "How old is Ann?", 9),
+    ("The film is 1 hour and 30 minutes long.", "How long is the film?", 1),
+    (
+        "She has 60 red roses, 5 yellow ones and 15 white roses in her garden, for a total of 80 roses.",
+        "How many roses does she have in her garden?",
+        80,
+    ),
     (
         "Joy reads 8 pages in 20 minutes.",
         "Joy can read 8 pages in 20 minutes. How many pages does she read in 20 minutes?",
@@ -487,6 +545,10 @@ ASKED = [
 # They need no question.
 CALCULATIONS = [
     "7x9 is 63.",
+    "The addition of 24 and 24 yields 48.",
+    "We need to add 24 and 24.",
+    "That is 3x and 2x, or 5x.",
+    "3x is 48.",
     "5x4 = 20.",
     "12x3 makes 36.",
     "9x9 equals 81.",
@@ -573,6 +635,14 @@ CALCULATIONS = [
 ]
 NONE = [
     "She paid the sum of $75.",
+    "The 3x zoom costs $48.",
+    "It has a 10x optical zoom.",
+    "It is 3x faster.",
+    "It is 3x as fast, at 48 km/h.",
+    "She takes 48 pills 2x a day.",
+    "We do not need to add anything: 48.",
+    "There is no need to multiply; the answer is 48.",
+    "Without adding anything, it is 48.",
     "The sum of $30 was paid by Ben.",
     "He lent her the sum of 200 euros.",
     "He owes a sum of $15.",
