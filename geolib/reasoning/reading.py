@@ -78,7 +78,7 @@ _TERM = rf"[(\[]{{0,3}}(?:-?{_DIGITS}(?:/\d++)?%?(?: ?/?[a-z]++){{0,3}}?|(?<![\w
 _OPERATOR = r"(?: ?[+*×÷] ?| [-/x] | (?:times|plus|minus|multiplied by|divided by) )"
 _EXPRESSION = re.compile(rf"{_TERM}(?:{_OPERATOR}{_TERM})+")
 _CALCULATION = re.compile(
-    rf"(?<!answer )=|[≈≤≥]| [+*×÷] |{_EXPRESSION.pattern}"
+    rf"(?<!answer )=(?!=*>)|[≈≤≥]| [+*×÷] |{_EXPRESSION.pattern}"
     r"|\b(?:multipl(?:y|ied|ying)|subtract(?:s|ed|ing)?|add up|sum of (?!\d)|(?:min|pl)us (?:the|h(?:is|er)|their))\b"
     r"|\bdivid(?:e|ed|ing)\b[^.\n]{0,80} by (?:\d|the (?:number|total|price|cost|amount|time|length))"
     r"|\b(?:we|need to|have to|can|must|should|by|and then) (?:add|subtract|divid|multipl)[a-z]*\b"
@@ -110,7 +110,7 @@ _Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 # Applied in this order, the first four before compatibility characters are replaced (NFKC), the others after.
 _MONTH = r"(?:(?:jan|febr)uary|march|april|may|june|july|august|(?:septem|octo|novem|decem)ber)"
 _RAW: list[_Rule] = [
-    ("([¼-¾⅐-⅞])", r" \1"),  # NFKC writes ½ as 1⁄2, and would read 1½ as 11⁄2,
+    ("(?<![-−–])([¼-¾⅐-⅞])", r" \1"),  # NFKC writes ½ as 1⁄2, and would read 1½ as 11⁄2,
     ("(?<![⁰¹²³⁴-⁹⁻])(?=[⁰¹²³⁴-⁹⁻])", "^"),  # 10² as 102, and a narrow space as any other
     (r"(?<=\d)[\u2007\u2009\u202f\u00a0](?=\d{3}(?!\d))", "_"),
     # The X of "plan X" is a name; a small x, or one that is let, called or counted with, is an unknown.
@@ -137,7 +137,7 @@ _PLAIN: list[_Rule] = [
     # Digits in groups: in English and India, in Switzerland, in programs, with spaces; on the continent; 2,5 is 2.5.
     (
         r"(?<![\w.,'])[1-9]\d{0,2}(?:(?:,\d{2,3}){0,6},\d{3}(?!,\d)|(?:'\d{3}){1,6}|(?:_\d{3}){1,6}|(?: \d{3}){1,6})"
-        r"(?![\w'/-])",
+        r"(?!(?!(?:st|nd|rd|th)\b)[\w'/-])",
         lambda number: re.sub(r"\D", "", number[0]),
     ),
     (
@@ -177,8 +177,9 @@ _PLAIN: list[_Rule] = [
     # Numbers that say something else: labels, dates, sizes (unless 6x8 "is" something), the pronoun
     (r"\b(?:step|day|week|year|episode|option|case|neighbor) #?\d++[:.)]?", ""),
     (r"\b\d{1,4}([/-])\d{1,2}\1\d{2,4}\b|\b[a-z]{3,9} \d{1,2}, (?:19|20)\d\d\b", " "),
-    # A day keeps its digits, for the numbers of a question, but is read as no quantity.
+    # A day or a decade keeps its digits, for the numbers of a question, but is read as no quantity.
     (rf"\bon ({_MONTH} )?(\d{{1,2}})(?(1)\b|(?= (?:of )?{_MONTH}\b))", r"on \1d\2"),
+    (r"\b((?:the|her|his|their|my) )?(?=(?(1)|(?:1[89]|20))\d0'?s\b)", r"\1d"),
     (r"(?<=\d)([-x/])(?=[\d.]{1,20} ?(?:=|is\b|equals\b|makes\b|gives\b))", r" \1 "),
     (
         r"\b(?:no|any|every|each|some|this|that|which|(?:an?|the) (?!answer\b|number\b)[a-z]{1,20}|the"
@@ -223,7 +224,7 @@ _PRODUCT = re.compile(r"\d++ [a-z]++ (?:of|with|at) \d++(?: [a-z]++){0,2}?(?: ea
 _ASIDE = re.compile(r"(?:• )?(?:this is because|note|because|here(?:'s| is)|let me|(?:i )?hope)\b|\(.*\)\.?\Z")
 _CONCLUDES = re.compile(r"(?:• )?(?:so|therefore|thus|hence|in conclusion|in total|overall)\b")
 _RESULT = re.compile(
-    rf"=|≈|\b(?:{_GIVES}|(?:is )?equal(?:s|ing| to)|equivalent to|gives?|to get|yields?|(?:comes|amounts) to"
+    rf"=|≈|\b(?:{_GIVES}|(?:is )?equal(?:s|ing| to)|equivalent to|gives?|(?:to|we|you) get|yields?|(?:comes|amounts) to"
     r"|results? in|that is|i\.e|namely|(?:simplif(?:ies|y)|reduces?) to|totals|totall?ing"
     r"|(?:a|the|in) (?:grand )?total(?: [a-z]++)? of"
     r"|(?:increase[sd]?|decrease[sd]?|rises?|rose|grows?|grew|drops?|dropped|falls?|fell) from [^.,\n]{1,40}? to)\b"
@@ -245,6 +246,7 @@ _DECLINES = re.compile(
     r"|not (?:sure|certain|clear|how (?:many|much))|(?:is|are)(?: not|n't) in the (?:text|question|problem)"
     r"|(?:(?:do(?:es)?|did)(?: not|n't)|never)"
     r" (?:know|says?|tells?|states?|specify|mentions?|gives?|provides?|reveals?|discloses?|indicates?)"
+    r"(?! (?:to whom|why|who)\b)"
     r"|(?:it|text|question|problem|passage|story) does(?: not|n't) (?:contain|include|list|name)"
     r"|(?:numbers?|prices?|amounts?|information|details)\b[^.\n\d]{0,40} (?:is|are) missing"
     r"|(?:(?:is|are|was|were|ha(?:s|ve))(?: not|n't| never)(?: been)?(?: [a-z]{1,12}ly)?|\Anot)"

@@ -498,6 +498,15 @@ TABLE["siblings of the cases"] = [
     ("- 48\n- In words, the text says so itself", 48, None),
     ("24 + 24 = 48, which is twice 24.", 48, 24),
     ("He starts at 8:00 a.m.", 8, 0),
+    ("She is the 1,000th visitor.", None, 1),
+    ("It was in the 1990s.", None, 1990),
+    ("She is in her 20s.", None, 20),
+    ("It takes 40s.", 40, None),
+    ("It is -½.", -0.5, 0.5),
+    ("It is −½.", -0.5, 0.5),
+    ("It is 1-½ cups.", 1.5, 1),
+    ("Adding 48 to 24, we get 72.", 72, 48),
+    ("She sold 48 clips. The text does not say to whom.", 48, None),
     ("None of them.", None, 0),  # only a written number is a number
     ("She has no pens.", None, 0),
     ("She has zero pens.", 0, None),
@@ -636,6 +645,7 @@ CALCULATIONS = [
 NONE = [
     "She paid the sum of $75.",
     "The 3x zoom costs $48.",
+    "The text says so => 48 clips.",
     "It has a 10x optical zoom.",
     "It is 3x faster.",
     "It is 3x as fast, at 48 km/h.",
