@@ -247,7 +247,8 @@ _DECLINES = re.compile(
     r"|(?:(?:do(?:es)?|did)(?: not|n't)|never)"
     r" (?:know|says?|tells?|states?|specify|mentions?|gives?|provides?|reveals?|discloses?|indicates?)"
     r"(?! (?:to whom|why|who)\b)"
-    r"|(?:it|text|question|problem|passage|story) does(?: not|n't) (?:contain|include|list|name)"
+    r"|(?:text|question|problem|passage|story) does(?: not|n't) include"
+    r"|(?:it|text|question|problem|passage|story) does(?: not|n't) (?:contain|list|name)"
     r"|(?:numbers?|prices?|amounts?|information|details)\b[^.\n\d]{0,40} (?:is|are) missing"
     r"|(?:(?:is|are|was|were|ha(?:s|ve))(?: not|n't| never)(?: been)?(?: [a-z]{1,12}ly)?|\Anot)"
     r" (?:given|stated|said|specified|mentioned|provided|known|told|available)"
@@ -441,8 +442,13 @@ def _result(text: str, asked: "_Asked | None" = None) -> tuple[list[float], floa
         rest = re.split(_APART, text[match.end() : match.end() + 200])[0]
         short = bonus == 0.1
         before = before if short and not clause.strip() and _PLACED.match(rest) else clause
-        behind, unit = (behind, behind) if short and not re.search("[a-z%]", rest) else (rest, after[k])
-        words = _stems(before + " " + behind)
+        if short and re.match(" (?:in|on|at|for|from|to|with|by|of) ", rest):
+            unit, rest = behind, " ".join([rest, *behind.split()[:1]])
+        elif short and not re.search("[a-z%]", rest):
+            unit = rest = behind
+        else:
+            unit, behind = after[k], rest
+        words = _stems(before + " " + rest)
         fits.append(len(words & asked.words) / max(1, len(asked.words)) + 0.5 * asked.unit(match, unit))
         aside = (premise and match.end() < premise.end()) or before.rfind("(") > before.rfind(")")
         named = asked.values.intersection(readings)  # "in 20 minutes" of a question says which 8 pages
@@ -531,13 +537,8 @@ def _readings(match: re.Match[str]) -> list[float]:
     """List what a quantity can mean: 50% is 50 or 0.5, 2 dozen is 2 (of dozens) or 24, 3 1/2 is 3.5 alone."""
     words, part = match["words"], match["nth"] or match["part"] or match["nths"]
     try:
-        value = (
-            _in_digits(match["digits"])
-            if match["digits"]
-            else _TIMES[match["times"]]
-            if match["times"]
-            else _in_words(words)
-        )
+        value = _TIMES[match["times"]] if match["times"] else _in_digits(match["digits"] or "0")
+        value = _in_words(words) if words else value
         if match["top"]:
             value += float(match["top"]) / float(match["bottom"])
         elif match["bottom"]:

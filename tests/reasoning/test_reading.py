@@ -499,6 +499,7 @@ TABLE["siblings of the cases"] = [
     ("24 + 24 = 48, which is twice 24.", 48, 24),
     ("He starts at 8:00 a.m.", 8, 0),
     ("She is the 1,000th visitor.", None, 1),
+    ("She sold 48 clips. It does not include May.", 48, None),
     ("It was in the 1990s.", None, 1990),
     ("She is in her 20s.", None, 20),
     ("It takes 40s.", 40, None),
@@ -523,6 +524,10 @@ ASKED = [
     ("Tom has 12 pens and Ann has 9.", "How many pens does Ann have?", 9),
     ("Tom has 12 pens and Ann has 9.", "How many pens does Tom have?", 12),
     ("Tom is 12 years old, Ann 9.", "How old is Ann?", 9),
+    *[
+        ("Ida read 12 pages on Monday, 20 on Tuesday and 30 on Friday.", f"How many pages did Ida read on {day}?", n)
+        for day, n in [("Monday", 12), ("Tuesday", 20), ("Friday", 30)]
+    ],
     ("The film is 1 hour and 30 minutes long.", "How long is the film?", 1),
     (
         "She has 60 red roses, 5 yellow ones and 15 white roses in her garden, for a total of 80 roses.",
