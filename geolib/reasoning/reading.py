@@ -36,15 +36,8 @@ from geolib.reasoning.questions import Question, check_finite
 
 __all__ = ["Reading", "frozen_judge", "judge"]
 
-_POWERS = {
-    "thousand": 10**3,
-    "million": 10**6,
-    "billion": 10**9,
-    "trillion": 10**12,
-    "quadrillion": 10**15,
-    "lakh": 10**5,
-    "crore": 10**7,
-}
+_POWERS = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "quadrillion": 10**15}
+_POWERS |= {"lakh": 10**5, "crore": 10**7}
 _SCALES = {"hundred": 100, "dozen": 12, "k": 1000, "bn": 10**9} | _POWERS
 _NTHS = ["third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth"]
 _NTHS += [f"{word}th" for word in [*_TEENS[3:], "hundred", "thousand"]] + [f"{word[:-1]}ieth" for word in _TENS]
@@ -75,7 +68,8 @@ _QUANTITY = re.compile(
     rf"(?:[- ](?:and )?(?P<nth>{_NTH})\b|[- ](?P<part>{_PART})s?\b)?"
     rf"|\b(?P<times>{_any(_TIMES)})\b)"
     # an hour "and a half", two "and three quarters"
-    rf"(?:(?: [a-z]{{1,12}})? and (?:an?|(?P<parts>one|two|three|four|[1-9]))[- ](?P<rest>{_PART})s?\b(?! of))?"
+    rf"(?:(?: [a-z]{{1,12}})? and (?:an?|(?P<parts>one|two|three|four|[1-9]))[- ](?P<rest>{_PART})s?\b"
+    r"(?! of (?!an? )))?"
     rf"(?: ?(?P<percent>%|per[ -]?cent\b)| ?(?P<scale>{_any(_SCALES)})s?\b)?"
 )
 
@@ -84,12 +78,12 @@ _TERM = rf"[(\[]{{0,3}}(?:-?{_DIGITS}(?:/\d++)?%?(?: ?/?[a-z]++){{0,3}}?|(?<![\w
 _OPERATOR = r"(?: ?[+*×÷] ?| [-/x] | (?:times|plus|minus|multiplied by|divided by) )"
 _EXPRESSION = re.compile(rf"{_TERM}(?:{_OPERATOR}{_TERM})+")
 _CALCULATION = re.compile(
-    rf"(?<!answer )=|[≈≤≥]| [+*×÷] |{_EXPRESSION.pattern}"
+    rf"(?<!answer )=(?!=*>)|[≈≤≥]| [+*×÷] |{_EXPRESSION.pattern}"
     r"|\b(?:multipl(?:y|ied|ying)|subtract(?:s|ed|ing)?|add up|sum of (?!\d)|(?:min|pl)us (?:the|h(?:is|er)|their))\b"
     r"|\bdivid(?:e|ed|ing)\b[^.\n]{0,80} by (?:\d|the (?:number|total|price|cost|amount|time|length))"
     r"|\b(?:we|need to|have to|can|must|should|by|and then) (?:add|subtract|divid|multipl)[a-z]*\b"
     r"|\b(?:product|sum|total|difference|average|ratio) (?:of|between) [^.\n\d]{0,30}\d[^.\n]{0,30} and [^.\n]{0,20}\d"
-    r"|\badd(?:s|ed|ing)?\b[^.\n\d]{0,20} \d[^.\n]{0,40} (?:and|to|with) [^.\n\d]{0,20}\d"
+    r"|\badd(?:s|ed|ing|ition)?\b[^.\n\d]{0,20} \d[^.\n]{0,40} (?:and|to|with) [^.\n\d]{0,20}\d"
     r"|\btak(?:e|es|ing) [^.\n\d]{0,20}\d[^.\n]{0,20} from [^.\n\d]{0,20}\d"
     r"|\d (?:(?:out )?of (?:the )?|over |lots of )\d++ (?:is|are|=|equals|makes|gives)"
     r"|\d (?:(?:more|less|fewer) than|take away) \d"
@@ -97,10 +91,12 @@ _CALCULATION = re.compile(
     rf"|(?:{_PART}s?|%|percent|\d/\d++) of \d|\b(?:twice|double|triple) \d"
     r"|\b(?:equals|is equal to|is equivalent to)\b[^.\n]{0,40}\d|\b(?:comes|amounts|adds? up) to\b[^.\n]{0,20}\d"
     r"|\b(?:let|call|suppose|say|assume)\b[^.\n]{0,60} [\"']?[xyn]\b"
-    r"|(?<![\w-])(?:\d++[xyzn]|(?<!plan )(?<!letter )x)(?![\w-])"
+    r"|(?<![\w-])(?:\d++(?:[yzn]|x(?! (?:optical |digital )?(?:zoom|magnif|faster|bigger|larger|speed|as |more |a )))"
+    r"|(?<!plan )(?<!letter )x)(?![\w-])"
 )
 # New numbers that follow these words, or stand before those, are told as results.
-_GIVES = r"which (?:is|was|means|leaves|makes|gives|equals)|so|therefore|thus|hence|makes?|making|leav(?:es|ing)|giving"
+_GIVES = r"which (?:(?:is|was)(?! (?:half of|twice|double|triple)\b)|means|leaves|makes|gives|equals)|so"
+_GIVES += r"|therefore|thus|hence|makes?|making|leav(?:es|ing)|giving"
 _TOLD = re.compile(
     rf"\b(?:{_GIVES}|meaning|totall?ing|(?:that|this|it) (?:means|leaves|makes|gives|is)|for a total of|in total"
     r"|altogether|half|twice|double|triple)\b[^.\n]*\Z"
@@ -112,8 +108,9 @@ _OPEN, _CLOSE = rf"[<\[◁]{_THINK}[>\]▷]", rf"[<\[◁]/{_THINK}[>\]▷]"
 _THOUGHT = re.compile(rf"(?is){_OPEN}.*?{_CLOSE}|\A.*(?:{_CLOSE}|<\|channel\|>final<\|message\|>)|{_OPEN}.*")
 _Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 # Applied in this order, the first four before compatibility characters are replaced (NFKC), the others after.
+_MONTH = r"(?:(?:jan|febr)uary|march|april|may|june|july|august|(?:septem|octo|novem|decem)ber)"
 _RAW: list[_Rule] = [
-    ("([¼-¾⅐-⅞])", r" \1"),  # NFKC writes ½ as 1⁄2, and would read 1½ as 11⁄2,
+    ("(?<![-−–])([¼-¾⅐-⅞])", r" \1"),  # NFKC writes ½ as 1⁄2, and would read 1½ as 11⁄2,
     ("(?<![⁰¹²³⁴-⁹⁻])(?=[⁰¹²³⁴-⁹⁻])", "^"),  # 10² as 102, and a narrow space as any other
     (r"(?<=\d)[\u2007\u2009\u202f\u00a0](?=\d{3}(?!\d))", "_"),
     # The X of "plan X" is a name; a small x, or one that is let, called or counted with, is an unknown.
@@ -140,7 +137,7 @@ _PLAIN: list[_Rule] = [
     # Digits in groups: in English and India, in Switzerland, in programs, with spaces; on the continent; 2,5 is 2.5.
     (
         r"(?<![\w.,'])[1-9]\d{0,2}(?:(?:,\d{2,3}){0,6},\d{3}(?!,\d)|(?:'\d{3}){1,6}|(?:_\d{3}){1,6}|(?: \d{3}){1,6})"
-        r"(?![\w'/-])",
+        r"(?!(?!(?:st|nd|rd|th)\b)[\w'/-])",
         lambda number: re.sub(r"\D", "", number[0]),
     ),
     (
@@ -149,7 +146,12 @@ _PLAIN: list[_Rule] = [
         lambda number: number[0].replace(".", "").replace(",", "."),
     ),
     (r"(?<![\w.,])(\d++),(\d{1,2})(?![\d,]|\.\d)", r"\1.\2"),
-    (r"[$£€¥₹](\d++(?:\.\d++)?+(?![/$])(?: (?:hundred|thousand|(?:[mb]|tr|quadr)illion)\b|k\b|bn\b)?)", r"\1 dollars"),
+    (r"([$£€¥₹]\d[\d.]*+) ?m\b", r"\1 million"),
+    (
+        r"(?:\b(?:us|ca|au|nz|hk|a|c))?[$£€¥₹](\d++(?:\.\d++)?+(?![/$])"
+        r"(?: (?:hundred|thousand|(?:[mb]|tr|quadr)illion)\b|k\b|bn\b)?)",
+        r"\1 dollars",
+    ),
     (r"\b(mrs?|ms|dr|approx|vs|rs|e\.g|i\.e|a\.m|p\.m)\.(?! ?\n)", r"\1"),
     # Markup: § before an answer
     (r"```[a-z]{0,12}|`", ""),
@@ -175,13 +177,30 @@ _PLAIN: list[_Rule] = [
     # Numbers that say something else: labels, dates, sizes (unless 6x8 "is" something), the pronoun
     (r"\b(?:step|day|week|year|episode|option|case|neighbor) #?\d++[:.)]?", ""),
     (r"\b\d{1,4}([/-])\d{1,2}\1\d{2,4}\b|\b[a-z]{3,9} \d{1,2}, (?:19|20)\d\d\b", " "),
+    # A day or a decade keeps its digits, for the numbers of a question, but is read as no quantity.
+    (rf"\bon ({_MONTH} )?(\d{{1,2}})(?(1)\b|(?= (?:of )?{_MONTH}\b))", r"on \1d\2"),
+    (r"\b((?:the|her|his|their|my) )?(?=(?(1)|(?:1[89]|20))\d0'?s\b)", r"\1d"),
     (r"(?<=\d)([-x/])(?=[\d.]{1,20} ?(?:=|is\b|equals\b|makes\b|gives\b))", r" \1 "),
-    (r"\b(?:no|any|every|each|some|this|that|which|the|an? [a-z]{1,20}) one\b(?!-)", " "),
+    (
+        r"\b(?:no|any|every|each|some|this|that|which|(?:an?|the) (?!answer\b|number\b)[a-z]{1,20}|the"
+        r"|\d{1,3}(?:st|nd|rd|th)) one\b(?!-)",
+        " ",
+    ),
     # What is denied
     (r"~~[^~\n]{1,60}~~|\bneither \d[\d.]*+ nor \d[\d.]*+", " "),
     (
         r"(?:\b(?:not|rather than|instead of)|n't)(?: just| only| exactly| about)? \d[\d./]*+[a-z%]*+"
-        r"(?: [a-z]++){0,6}?(?= ?(?:,| but|[.;¶-]|\n|\Z))",
+        r"(?: [a-z]++){0,6}?(?= ?(?:,| but| (?:she|he|it|they|there|we) |[.;¶-]|\n|\Z))",
+        " ",
+    ),
+    (
+        r"(?:\bdid(?: not|n't)|\bnever) [a-z]{2,12} \d[\d./]*+[a-z%]*+(?: [a-z]++){0,6}?"
+        r"(?=(?:[,;] (?:but|she|he|it|they|there|we)| but)\b[^.\n]{0,60}\d)",
+        " ",
+    ),
+    (
+        r",? but i(?:'m| am) not (?:sure|certain)\b"
+        r"|(?:\bno|\bnot|n't|\bwithout)(?: (?:need|have))?(?: to)? (?:add|subtract|multiply|divid)(?:e|ing)?\b",
         " ",
     ),
     (r"(?<![\w*])\*(?=[^\s*])([^*\n]{1,200})(?<=\S)\*(?![\w*])", r"\1"),
@@ -189,7 +208,7 @@ _PLAIN: list[_Rule] = [
 _BOLD = re.compile(r"(?:\*\*|__)([^*_\n]{1,60})(?:\*\*|__)")
 
 _MARKER = re.compile(
-    r"§|\banswer(?: to (?:the|this|that|your) [^\n]{1,200}?|(?: [a-z]++){0,3}?)"
+    r"§|\b(?<!no )answer(?: to (?:the|this|that|your) [^\n]{1,200}?|(?: [a-z]++){0,3}?)"
     r"(?:(?: is| are| (?:should|would|must) be)(?: still| simply| therefore| thus)?(?: ?[:=])?| ?[:=])[\s•*]*"
 )
 _ASKS = "(?:do|does|did|is|are|was|were|will|would|can|could|has|have|had|must|should)"
@@ -205,33 +224,40 @@ _PRODUCT = re.compile(r"\d++ [a-z]++ (?:of|with|at) \d++(?: [a-z]++){0,2}?(?: ea
 _ASIDE = re.compile(r"(?:• )?(?:this is because|note|because|here(?:'s| is)|let me|(?:i )?hope)\b|\(.*\)\.?\Z")
 _CONCLUDES = re.compile(r"(?:• )?(?:so|therefore|thus|hence|in conclusion|in total|overall)\b")
 _RESULT = re.compile(
-    rf"=|≈|\b(?:{_GIVES}|(?:is )?equal(?:s|ing| to)|equivalent to|gives?|to get|yields?|(?:comes|amounts) to"
+    rf"=|≈|\b(?:{_GIVES}|(?:is )?equal(?:s|ing| to)|equivalent to|gives?|(?:to|we|you) get|yields?|(?:comes|amounts) to"
     r"|results? in|that is|i\.e|namely|(?:simplif(?:ies|y)|reduces?) to|totals|totall?ing"
-    r"|(?:a|the|in) (?:grand )?total of"
+    r"|(?:a|the|in) (?:grand )?total(?: [a-z]++)? of"
     r"|(?:increase[sd]?|decrease[sd]?|rises?|rose|grows?|grew|drops?|dropped|falls?|fell) from [^.,\n]{1,40}? to)\b"
 )
 _APART = r"[,;]| (?:and|so|but|which|while|because) "
 _CLAUSE = re.compile(_APART.replace("and", "and(?= [a-z])"))  # "14 and 16 is 30" is one
-_IS = r"(?:(?<!there )(?:is|are|was|were)|costs?|equals?|equal to)"
+_IS = r"(?:(?<!there )(?<!that )(?<!who )(?:is|are|was|were)|costs?|equals?|equal to)"
+_PLACED = re.compile("(?: [a-z]+)? (?:in|on|at|for|from|to|with|by) ")
 _COMES_TO = re.compile(rf"(?:[=≈]|\b{_IS}(?: (?:[a-z]++ly|about|now|still|just|also|a total of))?) ?\Z")
 _COMPARED = re.compile(r"(?: [a-z-]+)? (?:more|less|fewer|[a-z]+er)(?: [a-z]+){0,3} than\b| times (?:as|the|more)")
 _IN_TOTAL = re.compile(r"(?: [a-z]+){0,3} (?:in total|in all|altogether)\b")
-_KNOW = (
-    "[a-z ]{0,20}? ?(?:answer|determined?|tell|say|know|calculated?|f[io]u?nd|compute|conclude|provide|give|solve|be )"
-)
+_KNOW = "[a-z ]{0,20}? ?(?:answer|determined?|tell|say|know|calculated?|f[io]u?nd|compute|conclude"
+_KNOW += "|infer|provide|give|solve|be )"
 _DECLINES = re.compile(
     rf"\b(?:can(?:no|'| no)t|could(?: not|n't)|(?:un|not )able to|(?:im|not )possible to|no way to){_KNOW}"
     r"|\b(?:(?:not|isn't|aren't) enough|insufficient|no way of|no idea|nobody knows|(?:left|leaves) open"
-    r"|nothing (?:is|was) said|unknown|unclear|undetermined|unspecified|unanswerable"
+    r"|nothing (?:is|was) said|nowhere (?:is|does)|silent (?:on|about)|no answer|anyone's guess"
+    r"|do(?: not|n't) have enough|unknown|unclear|undetermined|unspecified|unanswerable"
     r"|not (?:sure|certain|clear|how (?:many|much))|(?:is|are)(?: not|n't) in the (?:text|question|problem)"
-    r"|(?:(?:do(?:es)?|did)(?: not|n't)|never) (?:know|says?|tells?|states?|specify|mentions?|gives?|provides?)"
-    r"|(?:is|are|was|were)(?: not|n't| never)(?: [a-z]{1,12}ly)?"
+    r"|(?:(?:do(?:es)?|did)(?: not|n't)|never)"
+    r" (?:know|says?|tells?|states?|specify|mentions?|gives?|provides?|reveals?|discloses?|indicates?)"
+    r"(?! (?:to whom|why|who)\b)"
+    r"|(?:text|question|problem|passage|story) does(?: not|n't) include"
+    r"|(?:it|text|question|problem|passage|story) does(?: not|n't) (?:contain|list|name)"
+    r"|(?:numbers?|prices?|amounts?|information|details)\b[^.\n\d]{0,40} (?:is|are) missing"
+    r"|(?:(?:is|are|was|were|ha(?:s|ve))(?: not|n't| never)(?: been)?(?: [a-z]{1,12}ly)?|\Anot)"
     r" (?:given|stated|said|specified|mentioned|provided|known|told|available)"
     r"|no (?:mention|information|indication)|(?:more|additional|further) (?:information|details|data))\b"
 )
 _RETRACTION = re.compile(
     r"(?:\A|[.!?\n-]) ?(?:(?:but|oh|hmm|ah|no)[,.]* )?"
-    r"(?:wait|no(?=[,.])|hold on|oops|correction|scratch that|sorry|actually)\b"
+    r"(?:wait|no(?=[,.])|hold on|oops|correction|scratch that|sorry|actually|let me correct|my mistake)\b"
+    r"|, ?(?:(?:no|sorry|wait),|or rather\b|i mean\b|make that\b)"
 )
 _BREAKS_OFF = re.compile(r"(?!• (?:\S+ ?){1,3}\Z).*[a-z,;(]\s*\Z")  # a short item of a list needs no full stop
 
@@ -346,7 +372,8 @@ def _concluded(text: str, asked: "_Asked | None") -> list[float]:
         later = _SENTENCE_END.split(text[len(before) :])[1:]
         if not any(_CONCLUDES.match(sentence) and _QUANTITY.search(sentence) for sentence in later):
             return _result(bold)[0]
-    if sentences and _is_bare(sentences[0]) and (given := _result(sentences[0])[0]):
+    bare = [_is_bare(sentence.lstrip("• ")) for sentence in sentences]
+    if sentences and bare[0] and (sentences[0][0] != "•" or sum(bare) == 1) and (given := _result(sentences[0])[0]):
         return given
     direct, well = _direct(sentences, asked)
     for k, sentence in enumerate(reversed(sentences)):
@@ -384,7 +411,7 @@ def _result(text: str, asked: "_Asked | None" = None) -> tuple[list[float], floa
     for pattern in [_BEHIND] if asked else [_PRODUCT, re.compile(r"\([^()]*\)"), _BEHIND]:
         shorter = pattern.sub(" ", text)
         text = shorter if _quantities(shorter) else text
-    text = _EXPRESSION.sub(" ", text)
+    text = _EXPRESSION.sub(" | ", text)
     found: list[tuple[re.Match[str], list[float]]] = []
     clause = end = 0
     for match, readings in _quantities(text)[-20:]:
@@ -408,11 +435,21 @@ def _result(text: str, asked: "_Asked | None" = None) -> tuple[list[float], floa
     default = next((k for k in result if _IN_TOTAL.match(after[k])), result[0] if result else 0)
     if asked is None:
         return found[default][1], 0.0
-    fits, scores = [], []
+    fits, scores, before, behind = [], [], "", ""
     for k, (match, readings) in enumerate(found):
-        before = re.split(_APART, text[max(0, match.start() - 200) : match.start()])[-1]
-        words = _stems(before + " " + re.split(_APART, text[match.end() : match.end() + 200])[0])
-        fits.append(len(words & asked.words) / max(1, len(asked.words)) + 0.5 * asked.unit(match, after[k]))
+        # What is left out is that of the number before: she sold 48 in April and 24 in May; Tom has 12 pens and Ann 9
+        clause = re.split(_APART, text[max(0, match.start() - 200) : match.start()])[-1]
+        rest = re.split(_APART, text[match.end() : match.end() + 200])[0]
+        short = bonus == 0.1
+        before = before if short and not clause.strip() and _PLACED.match(rest) else clause
+        if short and re.match(" (?:in|on|at|for|from|to|with|by|of) ", rest):
+            unit, rest = behind, " ".join([rest, *behind.split()[:1]])
+        elif short and not re.search("[a-z%]", rest):
+            unit = rest = behind
+        else:
+            unit, behind = after[k], rest
+        words = _stems(before + " " + rest)
+        fits.append(len(words & asked.words) / max(1, len(asked.words)) + 0.5 * asked.unit(match, unit))
         aside = (premise and match.end() < premise.end()) or before.rfind("(") > before.rfind(")")
         named = asked.values.intersection(readings)  # "in 20 minutes" of a question says which 8 pages
         scores.append(fits[k] + bonus * (k == default) - 0.6 * bool(named) - 0.3 * bool(aside))
@@ -438,14 +475,15 @@ class _Asked:
 
     def unit(self, number: re.Match[str], after: str) -> float:
         """Up to 1 if a number, with what comes after it, is of the unit; -1 if it is of another."""
-        words = re.findall("[a-z]+", re.split(r"[.,;=()\n\d]| and ", after)[0])[:4]
+        words = [number["scale"] or "", *re.findall("[a-z]+", re.split(r"[.,;=()|\n\d]| and ", after)[0])[:4]]
         same = self.units & ({"%"} if number["percent"] else _stems(" ".join(words)))
         if not self.units or same:
             return (1 + len(same) / len(self.units)) / 2 if same else 0
-        return -1 if number["percent"] or _stems(" ".join(words[:1])) else 0
+        return -1 if number["percent"] or _stems(" ".join(words[:2])) else 0
 
 
 def _stem(word: str) -> str:
+    word = _PAST.get(word, word)
     return word.rstrip("s").rstrip("e").replace("y", "i")[:5].rstrip("i")  # boxes, box; puppies, puppy
 
 
@@ -453,6 +491,9 @@ def _stems(text: str) -> set[str]:
     return {_stem(word) for word in re.findall("[a-z]{2,}", text)} - _SMALL_STEMS
 
 
+_PAST = {"sold": "sell", "bought": "buy", "drove": "drive", "paid": "pay", "won": "win", "spent": "spend"}
+_PAST |= {"made": "make", "got": "get", "gave": "give", "took": "take", "ate": "eat", "ran": "run"}
+_PAST |= {"wrote": "write", "caught": "catch"}
 _SMALL = """the a an of in on at to for from by and or per each every more less total how many much what is are was were
 do does did has have had will would can could must if he she it they his her its their this that with than as after when
 there other then"""
@@ -496,13 +537,8 @@ def _readings(match: re.Match[str]) -> list[float]:
     """List what a quantity can mean: 50% is 50 or 0.5, 2 dozen is 2 (of dozens) or 24, 3 1/2 is 3.5 alone."""
     words, part = match["words"], match["nth"] or match["part"] or match["nths"]
     try:
-        value = (
-            _in_digits(match["digits"])
-            if match["digits"]
-            else _TIMES[match["times"]]
-            if match["times"]
-            else _in_words(words)
-        )
+        value = _TIMES[match["times"]] if match["times"] else _in_digits(match["digits"] or "0")
+        value = _in_words(words) if words else value
         if match["top"]:
             value += float(match["top"]) / float(match["bottom"])
         elif match["bottom"]:
