@@ -543,7 +543,7 @@ def test_ids_of_types_without_a_sign(kind):
     model, ids = tiny("llama", {}), [[5, 6, 7, 8]]
     measured = attention_dimension(model, np.array(ids, kind), np.array([[0, 1, 1, 1]], kind))
     np.testing.assert_array_equal(measured.per_head, attention_dimension(model, ids, [[0, 1, 1, 1]]).per_head)
-    with pytest.raises(ValueError, match=r"^attention_dimension: input_ids has ids 5 to 255, but the vocabulary"):
+    with pytest.raises(ValueError, match=r"^attention_dimension: input_ids has ids 5 to 255, but 0 to 63 was expected"):
         attention_dimension(model, np.array([[5, 255]], kind))
 
 
