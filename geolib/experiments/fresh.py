@@ -28,6 +28,7 @@ PROMPT = 2000  # the example set of the first prompt: a label
 # Runs of round one whose questions were asked behind examples, and folder of a second model's.
 SHOWN = ("shots", "ablations", "right", "chain", "many", "intervention", "choosing")
 SECOND = ("shots",)
+SMALLEST_GAIN = 3  # points, of H3
 CONTROLS = ("prompt_tokens", "numbers", "place")
 
 
@@ -156,6 +157,33 @@ def sharper(rows: pd.DataFrame, *, factor: float = 1.25, y: str = "correct", **d
     scale = 100 if rows[y].dtype == bool else 1
     table = (scale * (other - one)).dropna().rename("difference").reset_index()
     return mean_over_prompts(table, "difference", **draws)
+
+
+def said_of_sharper(gain: Estimate) -> str:
+    """Say of the primary estimate of H3 what its plan fixed before the run.
+
+    >>> said_of_sharper(Estimate(5.0, 3.2, 6.8, 1984))
+    'H3 is supported, at a size that matters'
+    >>> said_of_sharper(Estimate(1.0, -0.9, 2.9, 1984))
+    'H3 is not supported, and is refuted at the size that matters'
+    """
+    if gain.low > SMALLEST_GAIN:
+        return "H3 is supported, at a size that matters"
+    said = "H3 is supported" if gain.low > 0 else "sharper attention answers worse" if gain.high < 0 else ""
+    return (said or "H3 is not supported") + ", and is refuted at the size that matters" * (gain.high < SMALLEST_GAIN)
+
+
+def said_of_rise(plain: Estimate, held: Estimate) -> str:
+    """Say of the two primary estimates of H2 what its plan fixed before the run.
+
+    >>> said_of_rise(Estimate(0.07, 0.02, 0.12, 1855), Estimate(0.03, -0.02, 0.08, 1855))
+    'it repeats as a correlation; beyond length and position it was not found'
+    """
+    if plain.low <= 0:
+        return "the paper's reading does not repeat on fresh questions"
+    if held.low > 0:
+        return "the paper's reading repeats on fresh questions, beyond length and position"
+    return "it repeats as a correlation; beyond length and position it was not found"
 
 
 def rise(rows: pd.DataFrame, manifest: dict, wrong: Sequence[int], **settings: Any) -> dict[str, Estimate]:

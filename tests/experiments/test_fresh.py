@@ -1,5 +1,7 @@
 """Fresh questions, their prompts, and the tests that the plans of round two fix: on rows whose effects are known."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from geolib.experiments import fresh
 from geolib.reasoning import (
     Condition,
+    Estimate,
     Question,
     association,
     build_prompt,
@@ -20,6 +23,7 @@ from geolib.reasoning import (
 from geolib.reasoning.protocol import N_ZERO
 from tests.tiny import TINY
 
+ROOT = Path(__file__).resolve().parents[2]
 ZERO = [Question(f"Ann has {i} pens. How many?", float(i), i) for i in range(N_ZERO)]
 FACTS = load_run("questions")
 
@@ -115,6 +119,28 @@ def test_a_rise_that_answers_follow_is_found_and_one_by_length_is_held():
     table = simulated(4).query("shots == 5")
     with pytest.raises(ValueError, match=r"^association: x is 'change', but the table's columns are "):
         association(table)
+
+
+def test_what_the_plans_say_of_each_outcome():
+    plan = (ROOT / "book" / "plan-sharper.md").read_text()
+    low_high = {
+        (3.1, 8): "",
+        (0.1, 8): "",
+        (0.1, 2.9): "refuted",
+        (-2, 8): "",
+        (-2, 2.9): "refuted",
+        (-9, -1): "refuted",
+    }
+    for (low, high), refuted in low_high.items():
+        said, _, more = fresh.said_of_sharper(Estimate((low + high) / 2, low, high, 9)).partition(", and is ")
+        assert more.startswith(refuted)
+        assert bool(more) == bool(refuted)
+        assert f"| {said} |" in plan
+    plan = (ROOT / "book" / "plan-rise.md").read_text()
+    above, around = Estimate(0.1, 0.01, 0.2, 9), Estimate(0.1, -0.01, 0.2, 9)
+    said = {fresh.said_of_rise(plain, held) for plain in (above, around) for held in (above, around)}
+    assert len(said) == 3
+    assert all(f"| {one} |" in plan for one in said)
 
 
 @pytest.mark.whole
