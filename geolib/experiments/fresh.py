@@ -196,7 +196,7 @@ def rise(rows: pd.DataFrame, manifest: dict, wrong: Sequence[int], **settings: A
     wrong : sequence of int
         Questions that the model answers wrong without examples.
     **settings
-        ``rule``, ``layer`` and ``eps`` of :func:`geolib.reasoning.id_change`, or ``n_boot`` and ``seed``.
+        ``rule``, ``layer``, ``eps`` and ``verdict`` of :func:`geolib.reasoning.id_change`, or ``n_boot`` and ``seed``.
 
     Returns
     -------
@@ -205,7 +205,7 @@ def rise(rows: pd.DataFrame, manifest: dict, wrong: Sequence[int], **settings: A
         held fixed. Within a prompt its length is that of the question.
     """
     of_id: dict[str, Any] = {"rule": "relative", "layer": -2, "eps": 0.1}
-    of_id |= {name: settings.pop(name) for name in ("rule", "layer", "eps") if name in settings}
+    of_id |= {name: settings.pop(name) for name in ("rule", "layer", "eps", "verdict") if name in settings}
     asked = rows[(rows.sharpness == 1) & rows.question.isin(wrong)]
     table = id_change(asked, **of_id)
     table = add_facts(table, manifest)

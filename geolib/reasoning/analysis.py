@@ -41,7 +41,7 @@ def id_change(
         Threshold of ID_eps.
     layer : int
         -1 is the last layer, -2 the second to last.
-    verdict : {"correct", "strict"}
+    verdict : {"correct", "frozen", "strict"}
         Which verdict of the judge is used.
 
     Returns
