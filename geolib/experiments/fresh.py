@@ -97,26 +97,30 @@ def margins(
     pandas.DataFrame
         ``question``, ``example_set``, ``margin`` (in nats), ``candidates`` (number of numbers), ``seconds``.
     """
-    engine, rows = SharedPrefix(model, (0.1,), sharpness), []
-    pairs = sorted(zip(asked, conditions, strict=True), key=lambda pair: pair[1].example_set)
-    for question, condition in tqdm(pairs, desc="margins"):
+    engine, groups = SharedPrefix(model, (0.1,), sharpness), {}
+    for question, condition in zip(asked, conditions, strict=True):
         stated = {value for readings in quantities(question.text) for value in readings[:1]}
         others = [value for value in stated if not math.isclose(value, question.answer, rel_tol=1e-9)]
-        if len(others) in (0, len(stated)):
-            continue
+        if len(others) not in (0, len(stated)):
+            groups.setdefault(condition, []).append((question, [question.answer, *others]))
+    rows = []
+    for condition, group in tqdm(groups.items(), desc="margins"):
         (before, after), place = frame_and_place(tokenizer, condition)
-        rest = [*slot_ids(tokenizer, question.text, place), *after]
-        replies = [tokenizer(reply(value), add_special_tokens=False).input_ids for value in (question.answer, *others)]
-        start = time.perf_counter()
-        scores = _scores(engine, list(before), rest, replies)
-        row = {"question": question.index, "example_set": condition.example_set, "candidates": len(replies)}
-        row |= {"seconds": time.perf_counter() - start}
-        rows.append(row | {"margin": scores[0] - max(scores[1:])})
+        start, rests, replies = time.perf_counter(), [], []
+        for question, values in group:
+            replies += [tokenizer(reply(value), add_special_tokens=False).input_ids for value in values]
+            rests += [[*slot_ids(tokenizer, question.text, place), *after]] * len(values)
+        scores = iter(_scores(engine, list(before), rests, replies))
+        seconds = (time.perf_counter() - start) / len(group)
+        for question, values in group:
+            right, *wrong = (next(scores) for _ in values)
+            row = {"question": question.index, "example_set": condition.example_set, "margin": right - max(wrong)}
+            rows.append(row | {"candidates": len(values), "seconds": seconds})
     return pd.DataFrame(rows)
 
 
-def _scores(engine, before, rest, replies):
-    """Log-probability of each reply after a prompt: the replies are dictated, and each token's share is added up."""
+def _scores(engine, before, rests, replies):
+    """Log-probability of each reply after its prompt: replies are dictated, and each token's share is added up."""
     scores, places = np.zeros(len(replies)), [0] * len(replies)
 
     def dictate(logits, rows):
@@ -124,12 +128,11 @@ def _scores(engine, before, rest, replies):
         for at, row in enumerate(rows):
             if places[row] < len(replies[row]):
                 tokens[at] = replies[row][places[row]]
-                scores[row] += float(logits[at].log_softmax(-1)[tokens[at]])
+                scores[row] += float(logits[at, tokens[at]] - logits[at].logsumexp(-1))
                 places[row] += 1
         return tokens.to(logits.device)
 
-    longest = max(map(len, replies))
-    engine.answer(before, [rest] * len(replies), max_new_tokens=longest, ends=(), choose=dictate)
+    engine.answer(before, rests, max_new_tokens=max(map(len, replies)), ends=(), choose=dictate)
     return scores
 
 

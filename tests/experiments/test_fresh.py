@@ -157,11 +157,11 @@ def test_margins_are_those_of_the_whole_texts(tokenizer):
     shown = Condition(examples=generate_questions(2, seed=1), example_set=2001)
     other = Condition(examples=generate_questions(3, seed=2), example_set=2000)
     found = fresh.margins(model, tokenizer, asked, [shown, shown, other, other], sharpness={0: 1.5})
-    assert found[["question", "example_set", "candidates"]].to_numpy().tolist() == [[7, 2000, 3], [5, 2001, 2]]
+    assert found[["question", "example_set", "candidates"]].to_numpy().tolist() == [[5, 2001, 2], [7, 2000, 3]]
     model.model.layers[0].self_attn.scaling *= 1.5
     for row, examples, texts in (
-        (found.iloc[0], other.examples, ["1", "2", "345"]),
-        (found.iloc[1], shown.examples, ["30", "12"]),
+        (found.iloc[0], shown.examples, ["30", "12"]),
+        (found.iloc[1], other.examples, ["1", "2", "345"]),
     ):
         (question,) = (one for one in asked if one.index == row.question)
         prompt, scores = build_prompt(tokenizer, question.text, examples), []
