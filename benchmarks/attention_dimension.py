@@ -17,7 +17,8 @@ import sys
 import threading
 import time
 
-LIMITS = {"last": 1.05, "all": 1.20, "memory": 0.15}
+# Of "statistics" the limit is 1.6 at 1,024 tokens and 2.2 at 2,048.
+LIMITS = {"last": 1.05, "all": 1.20, "statistics": 2.2, "memory": 0.15}
 
 
 def passes(length):

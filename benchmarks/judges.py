@@ -1,6 +1,10 @@
 """How far to trust the judge: the published figures reproduced, and agreement with verdicts given by hand.
 
-    python benchmarks/judges.py [--json book/results/judges.json]
+    python benchmarks/judges.py [--json book/results/judges.json] [--published]
+
+Two judges by rules are measured: the frozen one of the first plan, in both its readings, and the one that reads. The
+published accuracies need the first: they count an answer that names the expected number among the terms of its last
+calculation ("89 - 45 = 44" where 89 is expected). A judge that takes the result of a calculation falls short of them.
 
 The published answers are those of Chiang and Lee (arXiv:2401.11467), read from the folder published_answers in
 GEOLIB_DATA. The 200 verdicts by hand are in book/results/hand_judged.json, without the responses: those of
@@ -24,7 +28,7 @@ import numpy as np
 from geolib import __version__
 from geolib.experiments.endpoint_judge import agreement, as_verdict, judge_by_rules
 from geolib.models import cache_dir, load
-from geolib.reasoning import Sweep, exploration_split, judge, load_questions
+from geolib.reasoning import Sweep, exploration_split, frozen_judge, judge, load_questions
 
 ROOT = Path(__file__).parents[1]
 HAND = ROOT / "book" / "results" / "hand_judged.json"
@@ -48,8 +52,35 @@ def figures(verdicts):
     )
 
 
+def compare_with_published():
+    """Print the published figures of each model, those of either judge, and the differences in points."""
+    asked = {question.index: question for question in load_questions()}
+    columns = ("calculates", "right without", "right with", "right")
+    print(f"{'percent (points from published)':34}" + "".join(f"{column:>20}" for column in columns))
+    for model, reported in PUBLISHED.items():
+        responses, answers = published_answers(model)
+        pairs = list(zip(responses, answers, strict=True))
+        measured = {
+            "frozen": judge_by_rules(responses, answers),
+            "frozen, strict": judge_by_rules(responses, answers, strict=True),
+            "reading, no question": [judge(*pair) for pair in pairs],
+            "reading": [judge(*pair, question=asked[index]) for index, pair in enumerate(pairs)],
+        }
+        reported = with_total(reported)
+        print(f"{model:34}" + "".join(f"{share:>12.1f}{'':8}" for share in reported))
+        for name, verdicts in measured.items():
+            row = zip(with_total(figures(verdicts)), reported, strict=True)
+            print(f"  {name:32}" + "".join(f"{share:>12.1f}{f'({share - goal:+.1f})':>8}" for share, goal in row))
+
+
+def with_total(shares):
+    """Append the share correct over all answers to share calculating and shares correct without and with."""
+    redundant, without, with_calculation = shares
+    return (*shares, ((100 - redundant) * without + redundant * with_calculation) / 100)
+
+
 def own_responses(rows, model, tokenizer):
-    """Responses of SmolLM2-135M, by index and shots."""
+    """Responses of SmolLM2-135M and whether they are cut off, by index and shots."""
     asked, shown = exploration_split(load_questions(), 128)
     found = {}
     for shots in sorted({row["shots"] for row in rows}):
@@ -58,7 +89,7 @@ def own_responses(rows, model, tokenizer):
         store = cache_dir() / "sweeps" / "judges"
         settings = {"model": model, "tokenizer": tokenizer, "store": store, "progress": False}
         for row in Sweep(questions=questions, examples=shown, shots=(shots,), **settings).run().itertuples():
-            found[row.question, shots] = row.response
+            found[row.question, shots] = row.response, row.truncated
     return found
 
 
@@ -71,10 +102,11 @@ def hand_judged(model, tokenizer):
     kept = []
     for row in rows:
         source, index = row["source"], row["index"]
-        response = own[index, row["shots"]] if source == OWN else published[source][index]
+        response, cut = own[index, row["shots"]] if source == OWN else (published[source][index], False)
         if hashlib.sha256(response.encode()).hexdigest().startswith(row["sha256"]):
             question = questions[index]
-            kept.append(row | {"response": response, "question": question.text, "answer": question.answer})
+            about = {"response": response, "question": question.text, "answer": question.answer, "truncated": cut}
+            kept.append(row | about)
     return kept, len(rows) - len(kept)
 
 
@@ -104,8 +136,13 @@ def agreements(rows, judges):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
+    parser.add_argument("--published", action="store_true", help="stop after the published answers; loads no model")
     arguments = parser.parse_args()
 
+    compare_with_published()
+    if arguments.published:
+        return
+    print()
     published = []
     print(f"{'percent':22}{'calculates':>12}{'right without':>15}{'right with':>12}")
     for model, reported in PUBLISHED.items():
@@ -123,12 +160,15 @@ def main():
     print(f"\n{len(rows)} responses judged by hand; {left_out} left out, whose text is another one here")
     columns = [[row[name] for row in rows] for name in ("response", "answer", "question")]
     judges = {"rules": judge_by_rules(*columns), "rules, strict": judge_by_rules(*columns, strict=True)}
+    judges["reading"] = [
+        judge(row["response"], row["answer"], question=row["question"], truncated=row["truncated"]) for row in rows
+    ]
     found = agreements(rows, judges)
 
     if arguments.json:
         manifest = {
             "command": "python benchmarks/judges.py",
-            "judge_sha256": hashlib.sha256(Path(inspect.getsourcefile(judge)).read_bytes()).hexdigest(),
+            "judge_sha256": hashlib.sha256(Path(inspect.getsourcefile(frozen_judge)).read_bytes()).hexdigest(),
             "hand_judged_sha256": hashlib.sha256(HAND.read_bytes()).hexdigest(),
             "left_out": left_out,
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -27,7 +27,7 @@ from transformers.masking_utils import sdpa_mask
 from geolib.checks import choice, flag
 from geolib.dimension import architectures, lm
 from geolib.dimension.architectures import UncountableError
-from geolib.dimension.rows import AttentionMap, LogSumExp, count_weights, row_statistics
+from geolib.dimension.rows import AttentionMap, LogSumExp, count_weights, joined, row_statistics
 from geolib.dimension.rules import RULES, check_eps, check_rule, keep
 from geolib.typing import Model
 
@@ -342,9 +342,9 @@ class _Recorder:
         parts_so_far = self.rows.setdefault(module, [])
         layer, statistics = list(self.rows).index(module), self.statistics
         scored = all(getattr(RULES[rule], "score", None) for rule in self.rules)
-        if scored and normaliser is not None and self.tokens == "all" and not statistics and layer not in self.edges_of:
-            counts, seen = attention.count(normaliser, self.eps, self.rules)
-            measured = {"counts": counts, "seen": seen}
+        first = self._first_tokens(len(attention.query)) - forgotten if statistics else None
+        if scored and normaliser is not None and self.tokens == "all" and layer not in self.edges_of:
+            measured = attention.count(normaliser, self.eps, self.rules, first)
             # The kernel gives a query of NaN the logsumexp of a row that sees nothing, so the query is tested too.
             broken = (normaliser + attention.query.sum(-1)).isnan()
         else:
@@ -354,11 +354,11 @@ class _Recorder:
                 part = {"counts": count_weights(weights, self.eps, self.rules), "seen": seen}
                 part["broken"] = weights[..., 0].isnan()
                 if statistics:
-                    part |= row_statistics(weights, self._first_tokens(len(weights)) - forgotten, self.eps, self.rules)
+                    part |= row_statistics(weights, first, self.eps, self.rules)
                 if layer in self.edges_of:
                     self._add_edges(layer, rows, weights[0])
                 parts.append(part)
-            measured = {name: torch.cat([part[name] for part in parts], dim=-1) for name in parts[0]}
+            measured = joined(parts)
             broken = measured.pop("broken")
         if (broken & (measured["seen"] > 0)[:, None]).any():
             raise architectures.not_finite("attention_dimension", f"NaN attention in layer {layer + 1}")
@@ -403,9 +403,7 @@ class _Recorder:
         """Return an :class:`AttentionDimension` for each rule."""
         if not self.rows:
             raise ValueError("attention_dimension: result is asked for before a pass, but a pass was expected first")
-        layers = [
-            {name: torch.cat([part[name] for part in parts], -1) for name in parts[0]} for parts in self.rows.values()
-        ]
+        layers = [joined(parts) for parts in self.rows.values()]
         if self.tokens == "all" and self.n_read:  # virtual tokens have no rows in the result
             layers = [{name: value[..., self.n_read :] for name, value in layer.items()} for layer in layers]
         visible = [layer.pop("seen").to(torch.int32) for layer in layers]

@@ -115,7 +115,7 @@ class AttentionMap:
         sinks = self.sinks.expand(*scores.shape[:2], scores.shape[2], 1)
         return torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1], seen
 
-    def count(self, normaliser, eps, rules):
+    def count(self, normaliser, eps, rules, first=None):
         """Count the weights above each threshold without a softmax, from the rows' logsumexp.
 
         A weight exceeds eps if its score exceeds the logsumexp plus log(eps), which is a comparison without an
@@ -128,42 +128,65 @@ class AttentionMap:
         normaliser : torch.Tensor, shape=[batch, heads, queries]
             Logarithm of the softmax's denominator in each row.
         eps, rules : sequence of float, sequence of str
+        first : torch.Tensor, shape=[batch], optional
+            As for :func:`row_statistics`, which are then measured too, while a block is in the processor's cache.
 
         Returns
         -------
-        counts : torch.Tensor, shape=[rules, eps, batch, heads, queries]
-        seen : torch.Tensor, shape=[batch, queries]
+        dict of torch.Tensor
+            ``counts``, shape=[rules, eps, batch, heads, queries]; ``seen``, shape=[batch, queries]; and the statistics.
         """
         batch, heads, n_queries, _ = self.query.shape
         per_row = heads // self.key.shape[1] * self.key.shape[2]
         n_rows = min(n_queries, max(16, min(256, _MOST // per_row)))
         n_groups = max(1, _LEAST // (n_rows * per_row))
-        room = self.query.new_empty(2, n_groups * n_rows * per_row)
-        counts, seen, normaliser = [], [], normaliser.reshape(-1, heads // self.key.shape[1], n_queries)
-        for group, normal in zip(self.groups(n_groups), normaliser.split(n_groups), strict=True):
-            blocks = [group._count(rows, normal, eps, rules, room) for rows in self.blocks(n_rows)]
-            counts.append(torch.cat([block for block, _ in blocks], dim=-1))
-            seen.append(torch.cat([seen for _, seen in blocks], dim=-1))
-        counts = torch.cat(counts, dim=1).view(len(rules), len(eps), batch, heads, n_queries)
-        return counts.long(), torch.cat(seen).view(batch, -1, n_queries)[:, 0]
+        room = self.query.new_empty(3, n_groups * n_rows * per_row)
+        kv_heads, blocks = self.key.shape[1], self.blocks(n_rows)
+        normaliser = normaliser.reshape(-1, heads // kv_heads, n_queries).split(n_groups)
+        firsts = [None] * len(normaliser) if first is None else first.repeat_interleave(kv_heads).split(n_groups)
+        parts = [
+            joined([group._count(rows, normal, eps, rules, one, room) for rows in blocks])
+            for group, normal, one in zip(self.groups(n_groups), normaliser, firsts, strict=True)
+        ]
+        seen = torch.cat([part.pop("seen") for part in parts]).view(batch, -1, n_queries)[:, 0]
+        whole = joined(parts, axis=-3)
+        return {name: rows.reshape(*rows.shape[:-3], batch, heads, n_queries) for name, rows in whole.items()} | {
+            "seen": seen
+        }
 
-    def _count(self, rows, normaliser, eps, rules, room):
-        """Count some rows; the counts have shape=[rules * eps, batch, heads, rows]."""
+    def _count(self, rows, normaliser, eps, rules, first, room):
+        """Count some rows of a group; arguments, shapes and result as for :meth:`count`, of one key-value head each."""
         scores, seen = self.scores(rows, room[0])
-        above = room[1, : scores.numel()].view(scores.shape)  # ones and zeros as floats are faster to sum
-        sure, unsure = [], []
+        above, weights = (part[: scores.numel()].view(scores.shape) for part in room[1:])
+        normaliser = normaliser[:, :, rows, None]
+        if first is not None:
+            torch.sub(scores, normaliser, out=weights).exp_()
+        sure, unsure, masses = [], [], []
         for rule in rules:
-            base = RULES[rule].score(scores, normaliser[:, :, rows, None])
+            base = RULES[rule].score(scores, normaliser)
             slack = _SLACK * (1 + base.abs())
             for value in eps:
                 threshold = base + math.log(value)
-                sure.append(torch.gt(scores, threshold + slack, out=above).sum(-1))
+                # Ones and zeros as floats are faster to sum than booleans.
                 unsure.append(torch.gt(scores, threshold - slack, out=above).sum(-1))
-        counts = torch.stack(sure)
-        undecided = (counts != torch.stack(unsure)).any(0)  # shape=[batch, heads, rows]
+                sure.append(torch.gt(scores, threshold + slack, out=above).sum(-1))
+                if first is not None:
+                    masses.append(above.mul_(weights).sum(-1))
+        measured = {"counts": torch.stack(sure)} | ({} if first is None else {"mass_above": torch.stack(masses)})
+        undecided = (measured["counts"] != torch.stack(unsure)).any(0)  # shape=[batch, heads, rows]
         if undecided.any():
-            counts[:, undecided] = count_weights(scores[undecided].softmax(-1), eps, rules).flatten(0, 1).to(counts)
-        return counts, seen
+            exact = scores[undecided].softmax(-1)
+            for name, counted in measured.items():
+                again = count_weights(exact, eps, rules, mass=name == "mass_above")
+                counted[:, undecided] = again.flatten(0, 1).to(counted)
+        measured = {name: counted.unflatten(0, (len(rules), len(eps))) for name, counted in measured.items()}
+        measured |= {"counts": measured["counts"].long(), "seen": seen}
+        if first is None:
+            return measured
+        # H = -sum_j p_j log p_j. A hidden key has log p = -inf; at -200, p is 0 in float32 as well, and 0 * -200 is 0.
+        entropy = -scores.sub_(normaliser).clamp_(min=-200).mul_(weights).sum(-1)
+        sink_share = _weight_of(first, weights)
+        return measured | {"sink_share": sink_share, "entropy": entropy, "renyi2": _renyi2(weights.square_())}
 
     def attend(self, value):
         """Compute attention, shape=[batch, queries, heads, value_dim], for which there is no fused kernel.
@@ -197,17 +220,32 @@ def row_statistics(weights, first, eps, rules):
 
     ``first``, shape=[batch], is the index of the first token that is not padding. If it is none of the keys, because a
     cache has dropped it or it has not been read yet, its weight is 0. The entropies, Shannon's and Rényi's of order 2,
-    are those of the weights divided by their sum, which is 1 unless the model has sinks of its own.
+    are those of the weights divided by their sum, which is 1 unless the model has sinks of its own. Without rules there
+    is no mass.
     """
-    first = first.to(weights.device).view(-1, 1, 1)
-    where = first.clamp(0, weights.shape[-1] - 1)
     shares = weights / weights.sum(-1, keepdim=True)
     return {
-        "sink_share": weights.gather(-1, where[..., None].expand(*weights.shape[:3], 1))[..., 0] * (first == where),
+        "sink_share": _weight_of(first, weights),
         "entropy": torch.special.entr(shares).sum(-1),
-        "renyi2": -shares.square().sum(-1).clamp(max=1).log(),
-        "mass_above": count_weights(weights, eps, rules, mass=True),
-    }
+        "renyi2": _renyi2(shares.square()),
+    } | ({"mass_above": count_weights(weights, eps, rules, mass=True)} if rules else {})
+
+
+def _weight_of(first, weights):
+    """Return the weight on one key for each element of the batch, and 0 where there is no such key."""
+    first = first.to(weights.device).view(-1, 1, 1)
+    where = first.clamp(0, weights.shape[-1] - 1)
+    return weights.gather(-1, where[..., None].expand(*weights.shape[:3], 1))[..., 0] * (first == where)
+
+
+def _renyi2(squares):
+    """Return Rényi's entropy of order 2, -log sum_j p_j^2, from the squares; rounding may not make it negative."""
+    return -squares.sum(-1).clamp(max=1).log()
+
+
+def joined(parts, axis=-1):
+    """Join measurements of several rows, or of several heads: dictionaries with the same names."""
+    return {name: torch.cat([part[name] for part in parts], dim=axis) for name in parts[0]}
 
 
 def _take(tensor, rows):

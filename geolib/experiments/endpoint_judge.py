@@ -25,7 +25,7 @@ from statsmodels.stats.inter_rater import cohens_kappa
 
 from geolib.checks import above_zero, choice, integer, one_line
 from geolib.models import cache_dir
-from geolib.reasoning.judge import Verdict, judge
+from geolib.reasoning import Verdict, frozen_judge
 from geolib.reasoning.questions import check_finite
 from geolib.store import Parts, run_in_parts
 
@@ -68,7 +68,7 @@ def judge_by_rules(
     ['extraction', 'wrong']
     """
     cases = _cases("judge_by_rules", responses, answers, questions)
-    return [judge(case.response, case.answer, strict=strict) for case in cases]
+    return [frozen_judge(case.response, case.answer, strict=strict) for case in cases]
 
 
 def as_verdict(correct: bool, redundant: bool) -> Verdict:

@@ -7,8 +7,10 @@ from geolib.reasoning.questions import Question
 
 # The runs of Part III, and how many examples there have to be in the pool, where it is not as many as the most shown.
 NAMES = ("bare", "shots", "ablations", "repeats", "right", "chain", "many", "other-sets", "intervention", "choosing")
+# Round two: fresh questions, whose order and prompts the plans fix.
+ROUND_TWO = ("sharper", "margins", "dose", "length")
 SHOTS = tuple(range(1, 11))
-_LEAST = {"bare": 0, "repeats": 0, "chain": 0, "many": 16, "other-sets": 2 * max(SHOTS)}
+_LEAST = {"bare": 0, "repeats": 0, "chain": 0, "many": 16, "other-sets": 2 * max(SHOTS), "length": 32}
 
 
 def check_run(name: str, questions: Sequence[Question], parted: Split) -> None:
@@ -17,7 +19,7 @@ def check_run(name: str, questions: Sequence[Question], parted: Split) -> None:
     Parameters
     ----------
     name : str
-        One of :data:`NAMES`.
+        One of :data:`NAMES` or :data:`ROUND_TWO`.
     questions : sequence of Question
     parted : Split
         The split of ``questions``.
@@ -27,8 +29,8 @@ def check_run(name: str, questions: Sequence[Question], parted: Split) -> None:
     ValueError
         ``name`` is unknown, or the pool of examples is too small.
     """
-    if name not in NAMES:
-        raise ValueError(f"run: name is {name!r}, but one of {', '.join(NAMES)} was expected")
+    if name not in (known := NAMES + ROUND_TWO):
+        raise ValueError(f"run: name is {name!r}, but one of {', '.join(known)} was expected")
     if len(parted.pool) < (least := _LEAST.get(name, max(SHOTS))):
         shown = f"{name!r} shows a fifth of them as examples (--questions)"
         raise ValueError(f"run: questions has {len(questions)}, but {5 * least} were expected: {shown}")

@@ -24,20 +24,22 @@ import pandas as pd
 
 from geolib import __version__
 from geolib.checks import integer
-from geolib.experiments import choosing, names
+from geolib.experiments import choosing, fresh, names
 from geolib.files import write_text
 from geolib.fingerprint import fingerprint
-from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition
 from geolib.reasoning.protocol import example_sets, split, worked_examples
 from geolib.reasoning.published import CONTROLS, GROUPS, HINT, LEAD, NEAREST, TEMPERATURE, load_run
 from geolib.reasoning.questions import Question, question_facts
+from geolib.reasoning.reading import frozen_judge, judge
 from geolib.reasoning.sweep import Sweep
 from geolib.store import write_parquet
 from geolib.typing import Model, Tokenizer
 
 N_WRONG, N_RIGHT, N_SETS = 300, 150, 4
 FACTORS = (0.5, 0.8, 1.25, 2.0)
+_PRIVATE = ("response", "expected", "signs")  # texts, and what only `gates_changed` is made from
+_PER_NAT = 64  # entropies are published in steps of 1/64 nat: finer ones would double the files
 # Number of examples that are chosen, and number of questions with whose prompts they are chosen.
 N_SHOWN, N_EXPLORED = 3, 16
 
@@ -48,9 +50,9 @@ class Part:
 
     Attributes
     ----------
-    asked : {"all", "wrong", "half of wrong", "right", "explored", "held out"}
-        Which questions: all; those selected by their answers without examples; those with which examples are chosen
-        ("explored"); or other questions, not selected by their answers ("held out").
+    asked : str or sequence of Question
+        Which questions: "all"; "wrong", "half of wrong" or "right", by their answers without examples; "explored", with
+        which examples are chosen; "held out", other ones, not selected by their answers; or these questions.
     conditions : sequence of Condition
     paired : bool
         Whether each question has a condition of its own, as for :class:`Sweep`.
@@ -64,7 +66,7 @@ class Part:
         Factor of the attention scores of those layers.
     """
 
-    asked: str
+    asked: str | Sequence[Question]
     conditions: Sequence[Condition]
     paired: bool = False
     max_new_tokens: int | None = None
@@ -145,8 +147,12 @@ class Runs:
         ValueError
             ``name`` is unknown, or there are too few questions.
         """
+        if name == "margins":
+            names.check_run(name, self.questions, self.split)
+            return self._margins()
         parts = self.parts(name)
-        frames = [self._ask(part, self._asked(part.asked)) for part in parts]
+        unwatched = {"watched": ()} if name in names.ROUND_TWO else {}  # no test of round two is about gates
+        frames = [self._ask(part, self._asked(part.asked), **unwatched) for part in parts]
         rows = pd.concat(frames, ignore_index=True)
         for name in ("skipped", "failed"):
             rows.attrs[name] = [one for frame in frames for one in frame.attrs[name]]
@@ -253,6 +259,37 @@ class Runs:
             self._explored_cache = pd.concat(asked, ignore_index=True)
         return self._explored_cache
 
+    def _sharper(self):
+        """Ask fresh questions behind five examples, with attention as it is and sharper; ID also without examples."""
+        every = fresh.fresh(self.questions)
+        bare = Part(asked=every, conditions=[Condition()], max_new_tokens=1)
+        return [bare, self._fresh(every, 5), self._fresh(fresh.fresh(self.questions, second=True), 5, 1.25)]
+
+    def _dose(self):
+        some = fresh.fresh(self.questions, second=True)[:1000]
+        return [self._fresh(some, 5, factor) for factor in (0.9, 1.0, 1.1, 1.25, 1.4, 1.6)]
+
+    def _length(self):
+        some = fresh.fresh(self.questions, second=True)[:500]
+        return [self._fresh(some, k, factor) for k in (0, 1, 5, 10, 32) for factor in (1.0, 1.25)]
+
+    def _margins(self):
+        asked, depth = (
+            fresh.fresh(self.questions, second=True)[:500],
+            self.model.config.get_text_config().num_hidden_layers,
+        )
+        own = fresh.prompts(self.questions, asked, 5)
+        frames = []
+        for factor in (1.0, 1.25):
+            scaled = {} if factor == 1 else dict.fromkeys(range(depth), factor)
+            rows = fresh.margins(self.model, self.tokenizer, asked, own, sharpness=scaled)
+            frames.append(rows.assign(shots=5, layers="all" if scaled else "none", sharpness=factor))
+        return pd.concat(frames, ignore_index=True)
+
+    def _fresh(self, asked, k, factor=1.0):
+        own = fresh.prompts(self.questions, asked, k)
+        return Part(asked=asked, conditions=own, paired=True, layers="none" if factor == 1 else "all", sharpness=factor)
+
     def _examples(self, sets, shots=names.SHOTS, kind="examples"):
         drawn = example_sets(self.questions, min(N_SETS, max(1, len(self.split.pool) // max(names.SHOTS))))
         sets = [s for s in sets if s < len(drawn)]
@@ -261,8 +298,10 @@ class Runs:
     def _controls(self, shots):
         return [condition for kind in CONTROLS for condition in self._examples(range(1), shots, kind)]
 
-    def _asked(self, which: str) -> list[Question]:
+    def _asked(self, which: str | Sequence[Question]) -> list[Question]:
         """Draw questions of the evaluation set: answered correctly or wrong without examples, or any."""
+        if not isinstance(which, str):
+            return list(which)
         if which == "all":
             return self.questions if self.n_asked is None else _draw(self.split.evaluation, self.n_asked)
         explored = [*self.split.exploration, *self.split.evaluation][:N_EXPLORED]
@@ -272,7 +311,7 @@ class Runs:
             pool = [question for question in self.split.evaluation if question not in explored]
         else:
             rows = self._bare_rows()
-            answered = set(rows.question[rows.correct == (which == "right")])
+            answered = set(rows.question[rows.frozen == (which == "right")])  # as the plan selects
             pool = [question for question in self.split.evaluation if question.index in answered]
         wanted = self.n_right if which in ("right", "held out") else self.n_wrong
         asked = _draw(pool, wanted)
@@ -295,7 +334,7 @@ class Runs:
 
     def _with_gates(self, rows):
         """Count, layer by layer, the gates whose sign differs from the question's 0-shot prompt."""
-        if not self.gates:
+        if "signs" not in rows:
             return rows
         bare = self._bare_rows().set_index("question").signs
         rows = rows[rows.question.isin(bare.index)]  # without questions whose 0-shot prompt failed
@@ -341,16 +380,25 @@ def publish(rows: pd.DataFrame, name: str, folder: str | os.PathLike, *, runs: R
     """
     made_by = {**runs.hashes, "settings": runs.settings}
     manifest = manifest_of(rows, name, runs.model, source=source, command=command, **made_by)
-    kept = rows.drop(columns=[c for c in ("response", "expected", "signs") if c in rows])
+    # Of each head, what the first threshold counts: other ones would double the files.
+    heads = [c for c in rows if c.startswith("heads_")]
+    first = {c.rpartition("_")[0]: c for c in reversed(heads)}.values()
+    kept = rows.drop(columns=[*(c for c in _PRIVATE if c in rows), *(c for c in heads if c not in first)])
     lists = [column for column in kept if len(kept) and isinstance(kept[column].iloc[0], np.ndarray)]
-    # Counts are integers; for a share of attention three digits are enough.
-    small = {column: np.float16 if column == "sink_share" else np.int32 for column in lists}
-    kept = kept.assign(**{c: [cell.astype(small[c]) for cell in kept[c]] for c in lists})
+    kept = kept.assign(**{c: [_compact(c, cell) for cell in kept[c]] for c in lists})
     if name == "bare":
         facts = {"run": "questions", "questions": source, "questions_sha256": manifest["questions_sha256"]}
         write(question_facts(runs.questions), facts | {"command": command}, folder)
     kept.attrs = {}
     return write(kept, manifest, folder)
+
+
+def _compact(column: str, cell: np.ndarray) -> np.ndarray:
+    """Return numbers in the type that they are published in."""
+    if column in ("entropy", "renyi2"):
+        return (np.round(cell.astype(float) * _PER_NAT) / _PER_NAT).astype(np.float16)
+    # For a share of attention three digits are enough; everything else is a count.
+    return cell.astype(np.float16 if column == "sink_share" else np.uint16 if column.startswith("heads_") else np.int32)
 
 
 def hashes(model: Model, questions: Sequence[Question]) -> dict:
@@ -371,7 +419,8 @@ def manifest_of(rows: pd.DataFrame, name: str, model: Any, *, source: str, comma
         "questions": source,
         "model": Path(model.config.name_or_path).name or type(model).__name__,  # without the path on this machine
         **made_by,
-        "judge_sha256": hashlib.sha256(Path(inspect.getfile(judge)).read_bytes()).hexdigest(),
+        "judge_sha256": _file_hash(judge),  # of ``correct``
+        "frozen_judge_sha256": _file_hash(frozen_judge),  # of ``frozen``
         "seconds": round(float(rows.seconds.sum()), 1),
         "command": command,
         "commit": commit(),
@@ -379,6 +428,10 @@ def manifest_of(rows: pd.DataFrame, name: str, model: Any, *, source: str, comma
         "versions": {"geolib": __version__, "python": platform.python_version()}
         | {package: version(package) for package in ("torch", "transformers", "numpy")},
     }
+
+
+def _file_hash(function):
+    return hashlib.sha256(Path(inspect.getfile(function)).read_bytes()).hexdigest()
 
 
 def commit() -> str | None:

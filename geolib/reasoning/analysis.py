@@ -41,7 +41,7 @@ def id_change(
         Threshold of ID_eps.
     layer : int
         -1 is the last layer, -2 the second to last.
-    verdict : {"correct", "strict"}
+    verdict : {"correct", "frozen", "strict"}
         Which verdict of the judge is used.
 
     Returns
@@ -354,6 +354,53 @@ def paired_share(
     both = pd.crosstab(one, other).reindex(index=[0, 1], columns=[0, 1], fill_value=0)
     p = mcnemar(both).pvalue if max(sizes) == 1 else np.nan
     return Paired(100 * float(one.mean()), 100 * float(other.mean()), difference, float(p))
+
+
+def mean_over_prompts(
+    table: pd.DataFrame,
+    y: str,
+    *,
+    prompt: str = "example_set",
+    n_boot: int = resampling.N_BOOT,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """Mean of a column, with an interval that holds for other prompts too, and not only for other questions.
+
+    The bootstrap draws prompts, and within each of them its rows: questions, each of which is asked behind one prompt.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+    y, prompt : str
+        Columns: what is averaged, and which prompt it comes from.
+    n_boot, level, seed
+        As for :func:`association`.
+
+    Returns
+    -------
+    Estimate
+        ``n`` is the number of rows.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The table is empty, lacks a column, or has missing values.
+    """
+    (values,) = columns.numbers("mean_over_prompts", table, y=y)
+    (prompts,) = columns.groups("mean_over_prompts", table, prompt=prompt)
+    integer("mean_over_prompts: n_boot", n_boot, 1)
+    resampling.check_level("mean_over_prompts", level)
+    rng, sizes = np.random.default_rng(seed), np.bincount(prompts)
+    values, starts = values[np.argsort(prompts, kind="stable")], np.cumsum(sizes) - sizes
+    sums, counts = np.zeros((2, n_boot))
+    for drawn in rng.integers(len(sizes), size=(len(sizes), n_boot)):
+        places = starts[drawn] + rng.integers(sizes[drawn], size=(sizes.max(), n_boot))
+        used = np.arange(sizes.max())[:, None] < sizes[drawn]
+        sums += np.where(used, values[places], 0).sum(axis=0)
+        counts += sizes[drawn]
+    low, high = np.quantile(sums / counts, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(float(values.mean()), float(low), float(high), len(values))
 
 
 def mean_rises(rows: pd.DataFrame, *, layer: int = -2, eps: float = 0.1, rule: str = "relative") -> np.ndarray:

@@ -122,7 +122,9 @@ class Answerer:
         for r, rule in enumerate(self.settings.rules):
             for e, eps in enumerate(self.settings.eps):
                 row[column(rule, eps)] = answer.counts[r, e].astype(np.int32)
-        row |= {"sink_share": answer.sink_share, "near": answer.near}
+                row[column(rule, eps, "heads")] = answer.per_head[r, e].astype(np.uint16)
+        heads = {name: getattr(answer, name).astype(np.float16) for name in ("entropy", "renyi2")}
+        row |= {"sink_share": answer.sink_share, **heads, "near": answer.near}
         return row | ({"signs": answer.signs} if self.settings.watched else {})
 
     def _text(self, tokens: Sequence[int]) -> str:

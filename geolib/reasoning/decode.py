@@ -37,7 +37,7 @@ from transformers.masking_utils import sdpa_mask
 from geolib.dimension.architectures import NOT_ROUTED, UncountableError, check_arguments, check_model
 from geolib.dimension.attention import _counting_attention, measuring
 from geolib.dimension.lm import attending, device_of
-from geolib.dimension.rows import count_weights
+from geolib.dimension.rows import count_weights, row_statistics
 from geolib.dimension.rules import RULES
 
 _NAME = "geolib_shared"
@@ -64,9 +64,15 @@ class Answer:
     ended : bool
         Whether the model ended the answer; False if it reached the limit.
     counts : int array, shape=[rules, eps, layers]
-        ID_eps (arXiv 2407.02678, eq. 8) under each rule.
+        ID_eps (arXiv 2407.02678, eq. 8) under each rule: ``per_head``, summed over the heads of a layer.
     sink_share : array, shape=[layers]
         Attention weight on the first token, mean over heads.
+    per_head : int array, shape=[rules, eps, all heads]
+        Number of weights above each threshold, for the heads of the first layer, of the second, and so on: layers may
+        differ in their number of heads.
+    entropy, renyi2 : array, shape=[all heads]
+        Shannon's entropy of the weights and Rényi's of order 2, in nats, as of
+        :func:`geolib.dimension.attention_dimension`.
     near : int
         Number of weights within 1e-6 of a threshold, over all layers, heads, thresholds and rules: rounding may change
         whether they are counted.
@@ -80,6 +86,9 @@ class Answer:
     ended: bool
     counts: np.ndarray
     sink_share: np.ndarray
+    per_head: np.ndarray
+    entropy: np.ndarray
+    renyi2: np.ndarray
     near: int
     signs: np.ndarray
     visible: np.ndarray
@@ -390,24 +399,24 @@ class SharedPrefix:
         return self._hidden[window]
 
     def _measure(self, weights, part):
-        """ID, sink share and number of weights near a threshold, of weights of the last token.
+        """ID and statistics of each head, and number of weights near a threshold, of weights of the last token.
 
-        `weights` has shape=[key-value heads, batch, query heads of each, tokens].
+        `weights` has shape=[key-value heads, batch, query heads of each, tokens]; the results have shape=[..., batch].
         """
         if weights.isnan().any():
             raise ValueError(
                 f"Sweep: model gives NaN in layer {len(self._measured) + 1}, but attention weights were expected"
             )
+        weights = weights.transpose(0, 1).flatten(1, 2)  # [batch, heads, tokens]
         below, counts, above = (
-            count_weights(weights, [max(0, eps + shift) for eps in self.eps], self.rules).sum((2, 4))
+            count_weights(weights, [max(0, eps + shift) for eps in self.eps], self.rules)
             for shift in (-_NEAR, 0, _NEAR)
-        )  # [rules, eps, batch]
-        if self._shared:
-            sink = weights[..., 0]
-        else:
-            first = self._padding[self._rows][part].view(1, -1, 1, 1).expand(*weights.shape[:3], 1)
-            sink = weights.gather(-1, first)[..., 0]
-        return counts, sink.mean((0, 2)), (below - above).sum((0, 1))
+        )  # [rules, eps, batch, heads]
+        padding = self._padding[self._rows][part]
+        first = torch.zeros_like(padding) if self._shared else padding
+        heads = row_statistics(weights[:, :, None], first, (), ())
+        kept = [counts, *(heads[name][..., 0] for name in ("sink_share", "entropy", "renyi2"))]
+        return *(one.transpose(-1, -2) for one in kept), (below - above).sum((0, 1, 3))
 
     # Answers
 
@@ -460,9 +469,14 @@ class SharedPrefix:
             logits = self._pass(pieces[-1], rows)
         signs = np.packbits(np.concatenate(heard, axis=1), axis=1) if heard else np.zeros((len(ids), 0), np.uint8)
         measured, self._measured = self._measured, None
-        counts, sinks, near, seen = (torch.stack(one, dim=-1).cpu() for one in zip(*measured, strict=True))
-        counts, near = counts.permute(2, 0, 1, 3).numpy(), near.sum(-1).tolist()
-        return logits, zip(counts, sinks.numpy(), near, signs, seen.numpy(), strict=True)
+        layers = [[one.cpu().numpy() for one in layer] for layer in measured]
+        *heads, near, seen = zip(*layers, strict=True)
+        # Of each layer the sum, or the mean, over its heads; and all heads of all layers, one after the other.
+        counts = np.stack([one.sum(-2) for one in heads[0]], axis=-2)
+        sinks = np.stack([one.mean(0) for one in heads[1]])
+        kept = [counts, sinks, *(np.concatenate(one, axis=-2) for one in (heads[0], *heads[2:]))]
+        kept = [np.moveaxis(one, -1, 0) for one in (*kept, np.stack(seen))]
+        return logits, zip(*kept[:-1], np.sum(near, axis=0).tolist(), signs, kept[-1], strict=True)
 
     def _keep(self, places):
         """Keep only the rows at these places; the others are finished."""

@@ -42,6 +42,15 @@ class Question:
         check_finite("Question: answer", self.answer)
 
 
+def quantities(text: str) -> list[list[float]]:
+    """Read the numbers of a text, number words included, as the judge of the plan does: the readings of each.
+
+    >>> quantities("Ann has 3 pens and two cups.")
+    [[3.0], [2.0]]
+    """
+    return _quantities(_tidy(text))
+
+
 def question_facts(questions: Sequence[Question]) -> "pd.DataFrame":
     """Describe questions without their text: the number of numbers, and the position of the answer among them.
 
@@ -64,7 +73,7 @@ def question_facts(questions: Sequence[Question]) -> "pd.DataFrame":
 
     rows = []
     for question in questions:
-        values = _quantities(_tidy(question.text))
+        values = quantities(question.text)
         states = [any(math.isclose(one, question.answer, rel_tol=1e-9) for one in readings) for readings in values]
         rows.append((question.index, len(values), states.index(True) if any(states) else -1))
     return pd.DataFrame(rows, columns=["question", "numbers", "place"])

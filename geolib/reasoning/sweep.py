@@ -22,15 +22,15 @@ from geolib.dimension.texts import text_ids
 from geolib.fingerprint import check_storable, fingerprint
 from geolib.reasoning.answers import Answerer, Settings, ends, room, stops
 from geolib.reasoning.decode import RefusedError
-from geolib.reasoning.judge import judge
 from geolib.reasoning.prompts import Condition, frame_and_place, slot_ids
 from geolib.reasoning.questions import Question
+from geolib.reasoning.reading import frozen_judge, judge
 from geolib.store import run_in_parts
 from geolib.typing import Engine, Model, Tokenizer
 
 logger = logging.getLogger(__name__)
 
-_MEASURE = 3  # part of each row's key, and so of its draws: raise it when the meaning or the making of a row changes
+_MEASURE = 4  # part of each row's key, and so of its draws: raise it when the meaning or the making of a row changes
 _PLAIN = ("\n\n", "\nQuestion:")  # texts that ended answers in plain text when the first rows were kept
 _MOST_ROWS = {"cpu": 256}  # rows of a batch: each batch waits for its longest answer, so few large batches are best
 
@@ -166,7 +166,8 @@ class Sweep:
         if self.examples:
             raise ValueError("Sweep: conditions and examples are both given, but one of them was expected")
         labels = [(c.name, c.example_set, c.shots, c.seed) for c in self.conditions]
-        _distinct("Sweep: conditions", "name, example set, shots and seed", labels)
+        if not self.paired:  # then each is a question's own, and questions may share theirs
+            _distinct("Sweep: conditions", "name, example set, shots and seed", labels)
 
     @property
     def _conditions(self) -> list[Condition]:
@@ -181,14 +182,18 @@ class Sweep:
         -------
         pandas.DataFrame
             ``question`` (index), ``condition`` (its name), ``example_set``, ``shots``, ``prompt_tokens``,
-            ``id_<rule>_<eps>`` (array, shape=[layers]: ID at the last prompt token, summed over heads), ``sink_share``
+            ``id_<rule>_<eps>`` (array, shape=[layers]: ID at the last prompt token, summed over heads),
+            ``heads_<rule>_<eps>`` (array, shape=[all heads], layer by layer: the same of each head), ``entropy`` and
+            ``renyi2`` (the same shape: Shannon's and Rényi's entropy of each head there, in nats), ``sink_share``
             (array, shape=[layers]: weight on the first token, mean over heads), ``near`` (number of weights within 1e-6
             of a threshold, over all layers, heads, thresholds and rules: with other numbers of threads, or other
             batches, their count may differ), ``signs`` (packed bits, if modules are watched), ``response``,
             ``new_tokens``, ``truncated``, ``seconds`` (of the batch, divided by its rows), ``expected``, the judge's
-            ``correct``, ``redundant`` and ``kind``, and ``strict`` (correct under the strict reading too). Prompts that
-            do not fit into the model's window are left out: ``.attrs["skipped"]`` lists them. So are prompts on which
-            the model fails repeatedly: ``.attrs["failed"]`` lists them, with the error.
+            ``correct``, ``redundant`` (as without the question: a weak model miscopies numbers), ``kind``, and
+            ``computed`` (redundant with the question: a number that is not in it counts too); and those of the first
+            plan's judge: ``frozen`` (correct), ``frozen_redundant`` and ``strict`` (correct under its strict reading
+            too). Prompts that do not fit into the model's window are left out: ``.attrs["skipped"]`` lists them. So are
+            prompts on which the model fails repeatedly: ``.attrs["failed"]`` lists them, with the error.
 
         Raises
         ------
@@ -303,11 +308,16 @@ class Sweep:
         rows = []
         for prompt in prompts:
             question, row = prompt["question"], known[prompt["key"]]
-            verdict = judge(row["response"], question.answer)
+            answer, response = question.answer, row["response"]
+            read = judge(response, answer, question=question, truncated=row["truncated"])
+            # A weak model miscopies numbers, which are then in no question, and yet calculates nothing.
+            told = judge(response, answer, truncated=row["truncated"]).redundant
+            kind = read.kind if not read.correct else "reasoning" if told else "extraction"
+            plain, strict = (frozen_judge(response, answer, strict=strict) for strict in (False, True))
             rows.append(
-                {"question": question.index, **prompt["about"], "expected": question.answer, **row}
-                | {"correct": verdict.correct, "redundant": verdict.redundant, "kind": verdict.kind}
-                | {"strict": judge(row["response"], question.answer, strict=True).correct}
+                {"question": question.index, **prompt["about"], "expected": answer, **row}
+                | {"correct": read.correct, "redundant": told, "kind": kind, "computed": read.redundant}
+                | {"frozen": plain.correct, "frozen_redundant": plain.redundant, "strict": strict.correct}
             )
         return pd.DataFrame(rows).drop(columns="key")
 

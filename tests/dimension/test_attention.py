@@ -1,5 +1,6 @@
 """attention_dimension against the eager maps that it never holds."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -190,7 +191,7 @@ def test_statistics_are_those_of_the_eager_maps(kind):
 
 
 def test_counts_do_not_depend_on_the_statistics_beside_them(model, tokenizer):
-    """With statistics the softmax is taken, without them the kernel's logsumexp is used."""
+    """Neither with all tokens, by the kernel's logsumexp, nor as the block route, which takes the softmax, has them."""
     ids = tokenizer(PROMPTS[2], return_tensors="pt").input_ids
     for rule in ("absolute", "relative"):
         settings = {"eps": [0.3, 0.1, 0.01, 0.001], "rule": rule, "tokens": "all"}
@@ -199,6 +200,16 @@ def test_counts_do_not_depend_on_the_statistics_beside_them(model, tokenizer):
         np.testing.assert_array_equal(bare.per_head, full.per_head)
         assert full.mass_above.shape == full.per_head.shape
         assert (full.mass_above[0] <= full.mass_above[-1] + 1e-6).all()
+
+
+def test_statistics_are_those_of_the_real_model_in_float64(model, tokenizer):
+    """The fast route, which takes neither a softmax nor a map, is that of the model in twice the precision."""
+    ids = tokenizer(PROMPTS[2] * 4, return_tensors="pt").input_ids
+    maps = eager_maps(copy.deepcopy(model).double(), ids).double()
+    measured = attention_dimension(model, ids, eps=[0.1, 0.01], tokens="all", statistics=True)
+    np.testing.assert_allclose(measured.sink_share, maps[..., 0], atol=1e-4)
+    np.testing.assert_allclose(measured.entropy, -torch.xlogy(maps, maps).sum(-1), atol=1e-4)
+    np.testing.assert_allclose(measured.renyi2, -maps.square().sum(-1).log(), atol=1e-4)
 
 
 def test_dense_grid_of_eps_is_one_of_single_ones(model, tokenizer):

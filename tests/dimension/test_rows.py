@@ -60,7 +60,7 @@ def test_counts_from_the_logsumexp_are_those_of_the_weights(seed, whole, masked,
         mask = causal(70, 70) & (torch.rand(2, 1, 1, 70, generator=torch.Generator().manual_seed(seed)) < 0.7)
         mask[..., 0] = True
     attention = AttentionMap(query, key, mask)
-    counts, seen = attention.count(sdpa(query, key, value, mask)[1], eps, RULES)
+    counts, seen = map(attention.count(sdpa(query, key, value, mask)[1], eps, RULES).get, ("counts", "seen"))
     weights, expected_seen = attention.weights(slice(0, 70))
     assert torch.equal(counts, count_weights(weights, eps, RULES))
     assert torch.equal(seen, expected_seen)
@@ -69,10 +69,10 @@ def test_counts_from_the_logsumexp_are_those_of_the_weights(seed, whole, masked,
 def test_blocks_are_only_a_matter_of_memory(monkeypatch):
     query, key, value = inputs(0, whole=False)
     normaliser = sdpa(query, key, value)[1]
-    whole = AttentionMap(query, key).count(normaliser, [0.1], RULES)[0]
+    whole = AttentionMap(query, key).count(normaliser, [0.1], RULES)["counts"]
     for size in (1, 7, 64):
         monkeypatch.setattr(rows, "_BLOCK", size)
-        assert torch.equal(AttentionMap(query, key).count(normaliser, [0.1], RULES)[0], whole)
+        assert torch.equal(AttentionMap(query, key).count(normaliser, [0.1], RULES)["counts"], whole)
 
 
 @pytest.mark.parametrize("softcap", [None, 1.5])

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from geolib.dimension import gate_names
-from geolib.experiments import Runs, publish
+from geolib.experiments import Runs, fresh, publish
 from geolib.experiments.names import NAMES
 from geolib.experiments.runs import _draw
-from geolib.reasoning import Question, available_questions, generate_questions, load_questions, load_run
+from geolib.reasoning import Question, available_questions, generate_questions, load_questions, load_run, split
 from geolib.reasoning.published import CHOICES, choice_of, results_folder
 from tests.tiny import TINY
 
@@ -50,7 +51,7 @@ def test_a_selection_is_of_the_evaluation_set_and_answered_so(runs):
     rows = runs.run("bare").set_index("question")
     assert len(wrong) == 4
     assert {question.index for question in wrong} <= evaluation
-    assert not rows.correct[[question.index for question in wrong]].any()
+    assert not rows.frozen[[question.index for question in wrong]].any()
     assert runs._asked("half of wrong") == wrong[:2]
     assert len(rows) == len(QUESTIONS)
 
@@ -61,7 +62,7 @@ def test_some_of_the_evaluation_set_are_asked_at_all(runs):
     rows = few.run("bare")
     assert len(rows) == 20
     assert set(rows.question) < {question.index for question in runs.split.evaluation}
-    assert set(few.run("shots").question) <= set(rows.question[~rows.correct])
+    assert set(few.run("shots").question) <= set(rows.question[~rows.frozen])
 
 
 def test_repeats_ask_the_same_questions_in_other_ways(runs):
@@ -89,6 +90,44 @@ def test_the_intervention_changes_id_and_no_prompt(runs):
     first = five.question.iloc[0]
     assert not np.allclose(sharp[first, 0.5], sharp[first, 2.0])
     assert set(five.layers) == {"none", "all", "first third", "middle third", "last third"}
+
+
+def test_round_two_asks_fresh_questions_behind_their_prompts(runs):
+    """On a few of the questions: each behind its own examples, once under each factor, with no gates."""
+    few = copy(runs)
+    few.questions = QUESTIONS
+    asked = fresh.fresh(QUESTIONS)
+    for name, factors, shots in (
+        ("sharper", [1, 1.25], [5]),
+        ("dose", [0.9, 1, 1.1, 1.25, 1.4, 1.6], [5]),
+        ("length", [1, 1.25], [0, 1, 5, 10, 32]),
+    ):
+        parts = [part for part in few.parts(name) if part.paired]
+        assert sorted({part.sharpness for part in parts}) == factors
+        assert sorted({condition.shots for part in parts for condition in part.conditions}) == shots
+        assert all(list(part.asked) == asked for part in parts)
+        few.parts = lambda _, parts=parts: [
+            replace(part, asked=part.asked[:4], conditions=part.conditions[:4]) for part in parts
+        ]
+        rows = few.run(name)
+        del few.parts
+        assert len(rows) == 4 * len(parts)
+        assert not {"signs", "gates_changed"} & set(rows)
+        sets = {q.index: c.example_set for q, c in zip(asked, fresh.prompts(QUESTIONS, asked, 5), strict=True)}
+        assert (rows.example_set == rows.question.map(sets)).all()
+        assert rows.groupby(["question", "shots"]).prompt_tokens.nunique().eq(1).all()
+
+
+def test_margins_under_both_factors(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(fresh, "fresh", lambda questions, **_: split(questions).evaluation[:6])
+    rows = runs.run("margins")
+    publish(rows, "margins", tmp_path, runs=runs, source="generated", command="")
+    read, manifest = load_run("margins", tmp_path)
+    assert manifest["rows"] == len(rows) > 4
+    pd.testing.assert_frame_equal(read, rows)
+    assert rows.groupby("question").sharpness.agg(list).map(lambda one: one == [1, 1.25]).all()
+    assert rows.groupby("question").margin.nunique().eq(2).all()
+    assert fresh.sharper(rows, y="margin", n_boot=100).n == len(rows) / 2
 
 
 def chosen_sets(runs):
@@ -146,6 +185,13 @@ def test_published_and_read_back(runs, tmp_path):
     for column in ("id_absolute_0.1", "gates_changed"):
         np.testing.assert_array_equal(np.stack(read[column]), np.stack(rows[column]))
     np.testing.assert_allclose(np.stack(read.sink_share), np.stack(rows.sink_share), atol=1e-3)
+    for column in ("entropy", "renyi2"):
+        np.testing.assert_allclose(np.stack(read[column]), np.stack(rows[column]), atol=1 / 100)
+    assert [c for c in read if c.startswith("heads_")] == ["heads_absolute_0.1", "heads_relative_0.1"]
+    for rule in ("absolute", "relative"):  # the heads of a layer add up to it
+        counts = np.stack(read[f"id_{rule}_0.1"])
+        heads = np.stack(read[f"heads_{rule}_0.1"]).reshape(*counts.shape, -1)
+        np.testing.assert_array_equal(heads.sum(-1), counts)
     assert (manifest["failed"], manifest["near_threshold"]) == (0, rows.near.sum())
     # No text of a question or a response, in any encoding that grep would find.
     raw = (tmp_path / "shots.parquet").read_bytes()

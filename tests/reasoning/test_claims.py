@@ -22,6 +22,7 @@ from geolib.reasoning import (
 from geolib.reasoning.claims import CLAIMS, RULES, SMALLEST
 from geolib.reasoning.published import add_facts, all_sets, own_results
 from geolib.store import write_parquet
+from tests.reasoning.recomputed import recomputed
 
 pytestmark = pytest.mark.whole
 
@@ -47,6 +48,17 @@ def test_every_claim_has_every_reading(table):
     readings = {f"{rule}, {place}" for rule in RULES for place in ("second to last layer", "last layer")}
     assert all(set(one.reading) == readings for _, one in c7.groupby("line"))
     assert (table.n[table.estimate.notna()] <= 300).all(), "n counts questions"
+
+
+def test_ten_headline_numbers_come_out_of_the_files_without_geolib(table):
+    printed = table.set_index(["claim", "line", "reading"])
+    found = recomputed()
+    assert len(found) == 10
+    for key, (value, *ends) in found.items():
+        row = printed.loc[key]
+        assert value == pytest.approx(row.estimate, abs=1e-9), key
+        for mine, theirs in zip(ends, (row.low, row.high), strict=True):
+            assert np.isnan(mine) or abs(mine - theirs) < 0.12 * (row.high - row.low), key
 
 
 def test_a_reading_is_what_the_chapters_compute(table):

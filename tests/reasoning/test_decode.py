@@ -46,19 +46,23 @@ def alone(model, ids, n):
             tokens.append(int(token))
     around = [eps * hair for hair in (1 + 1e-5, 1 - 1e-5) for eps in EPS]
     measured = [attention_dimension(model, ids, eps=around, rule=rule, statistics=True) for rule in decode.RULES]
-    fewest, most = np.split(np.stack([one.per_layer[:, 0, :, 0] for one in measured]), 2, axis=1)
-    return tokens, (fewest, most), measured[0].sink_share[0, :, :, 0].mean(-1)
+    bounds = np.split(np.stack([one.per_head[:, 0, ..., 0] for one in measured]), 2, axis=1)
+    return tokens, bounds, measured[0]
 
 
 def assert_alone(model, answers, before, rests, n):
     for answer, rest in zip(answers, rests, strict=True):
-        tokens, (fewest, most), sink = alone(model, before + rest, n)
+        tokens, (fewest, most), measured = alone(model, before + rest, n)
         assert answer.tokens == tokens
         assert answer.ended == (len(tokens) < n)
-        assert (fewest <= answer.counts).all()
-        assert (answer.counts <= most).all()
+        per_head = answer.per_head.reshape(fewest.shape)
+        assert (fewest <= per_head).all()
+        assert (per_head <= most).all()
         assert (most - fewest).sum() <= 2
-        np.testing.assert_allclose(answer.sink_share, sink, atol=1e-5)
+        np.testing.assert_array_equal(answer.counts, per_head.sum(-1))
+        np.testing.assert_allclose(answer.sink_share, measured.sink_share[0, ..., 0].mean(-1), atol=1e-5)
+        np.testing.assert_allclose(answer.entropy, measured.entropy[0, ..., 0].ravel(), atol=5e-5)
+        np.testing.assert_allclose(answer.renyi2, measured.renyi2[0, ..., 0].ravel(), atol=5e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

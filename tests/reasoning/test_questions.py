@@ -344,7 +344,7 @@ def test_gsm8k_train():
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("name", ["questions", "generated", "judge", "prompts"])
+@pytest.mark.parametrize("name", ["questions", "generated", "judge", "reading", "prompts"])
 def test_import_loads_no_torch(name):
     root = Path(module.__file__).parents[2]
     folder = root / "geolib" / "reasoning"

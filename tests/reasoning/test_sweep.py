@@ -15,7 +15,7 @@ from tiny_folder import save_tiny
 
 from geolib.dimension import attention_dimension
 from geolib.models import load
-from geolib.reasoning import Condition, Question, Sweep, build_prompt, generate_questions, judge
+from geolib.reasoning import Condition, Question, Sweep, build_prompt, frozen_judge, generate_questions, judge
 from geolib.reasoning.answers import Answerer
 
 # A small model is asked in each.
@@ -67,8 +67,13 @@ def test_a_row_is_what_one_prompt_gives_alone(rows, model, tokenizer):
                 assert (recorded == alone[e]).mean() > 0.9
         output = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
         assert row.response == tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True).strip()
-        verdict = judge(row.response, question.answer)
-        assert (row.correct, row.redundant, row.kind) == (verdict.correct, verdict.redundant, verdict.kind)
+        verdict = judge(row.response, question.answer, question=question, truncated=row.truncated)
+        assert (row.correct, row.computed) == (verdict.correct, verdict.redundant)
+        told = judge(row.response, question.answer, truncated=row.truncated)
+        assert row.redundant == told.redundant
+        assert row.kind == ((told.redundant and "reasoning") or "extraction" if row.correct else verdict.kind)
+        frozen = frozen_judge(row.response, question.answer)
+        assert (row.frozen, row.frozen_redundant) == (frozen.correct, frozen.redundant)
 
 
 @pytest.mark.parametrize(("threads", "batch_size"), [(1, 1), (2, 2)])
