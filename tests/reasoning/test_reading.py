@@ -812,6 +812,7 @@ def test_the_expected_number_changes_no_reading():
             assert judge(response, wrong).value != wrong
 
 
+@pytest.mark.whole
 def test_both_judges_are_named_whatever_is_imported():
     """A first import of a submodule would put the module in the place of the function of the same name."""
     module = importlib.import_module("geolib.reasoning.judge")
