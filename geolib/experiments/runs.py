@@ -274,11 +274,8 @@ class Runs:
         return [self._fresh(some, k, factor) for k in (0, 1, 5, 10, 32) for factor in (1.0, 1.25)]
 
     def _margins(self):
-        asked, depth = (
-            fresh.fresh(self.questions, second=True)[:500],
-            self.model.config.get_text_config().num_hidden_layers,
-        )
-        own = fresh.prompts(self.questions, asked, 5)
+        asked = fresh.fresh(self.questions, second=True)[:500]
+        own, depth = fresh.prompts(self.questions, asked, 5), self.model.config.get_text_config().num_hidden_layers
         frames = []
         for factor in (1.0, 1.25):
             scaled = {} if factor == 1 else dict.fromkeys(range(depth), factor)
