@@ -512,7 +512,7 @@ def test_runs_of_the_book(capsys, tmp_path):
     assert (status, out) == (1, "")
     assert err == (
         "geolib: run: name is 'walk', but one of bare, shots, ablations, repeats, right, chain, many, other-sets, "
-        "intervention, choosing, sharper, margins, dose, length was expected\n"
+        "intervention, choosing, sharper, margins, arms, second, dose, within, rounding, length was expected\n"
     )
 
 

@@ -4,6 +4,7 @@ The plans are book/plan-sharper.md (H3) and book/plan-rise.md (H2). A prompt is 
 whose first k are shown; each question is asked behind one of twenty, so that both questions and prompts are samples.
 """
 
+import copy
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from tqdm.auto import tqdm
 
 from geolib.reasoning import Estimate
 from geolib.reasoning.analysis import association, id_change, mean_over_prompts
-from geolib.reasoning.decode import SharedPrefix
+from geolib.reasoning.decode import Change, SharedPrefix
 from geolib.reasoning.prompts import Condition, frame_and_place, reply, slot_ids
 from geolib.reasoning.protocol import N_ZERO, split
 from geolib.reasoning.published import add_facts, load_run, own_results
@@ -30,6 +31,9 @@ SHOWN = ("shots", "ablations", "right", "chain", "many", "intervention", "choosi
 SECOND = ("shots",)
 SMALLEST_GAIN = 3  # points, of H3
 CONTROLS = ("prompt_tokens", "numbers", "place")
+FACTOR = 1.25
+# Standard deviation of noise on the scores that lowers the mean entropy of the heads as much as the factor does.
+NOISE = 1.9
 
 
 def fresh(questions: Sequence[Question], *, second: bool = False) -> list[Question]:
@@ -68,6 +72,64 @@ def prompts(questions: Sequence[Question], asked: Sequence[Question], k: int) ->
     return [Condition(examples=drawn[n], example_set=PROMPT + n) for n in (numbers[q.index] for q in asked)]
 
 
+def arms(depth: int, n_heads: int) -> dict[str, Change]:
+    """Ways to change attention that are compared with sharper attention: parts of the pass, and controls of equal size.
+
+    Parameters
+    ----------
+    depth, n_heads : int
+        Number of layers, and of heads in each.
+
+    Returns
+    -------
+    dict of str to Change
+        By name. In the first "mixed" arm half of the heads get the factor squared and the others 1: the geometric mean
+        is the factor. In the second, half get the factor and the others its inverse: the geometric mean is 1.
+    """
+    every, rng = dict.fromkeys(range(depth), FACTOR), np.random.default_rng([SEED, 5])
+    turns = np.array([np.exp(np.log(FACTOR) * np.resize([1, -1], depth * n_heads))])
+    turns = rng.permutation(turns[0]).reshape(depth, n_heads)
+    thirds = [round(depth * share) for share in (0, 1 / 3, 2 / 3, 1)]
+    third = {
+        f"{name} third": Change(sharpness=dict.fromkeys(range(start, end), FACTOR))
+        for name, start, end in zip(("first", "middle", "last"), thirds, thirds[1:], strict=False)
+    }
+    parts = {during: Change(sharpness=every, during=during) for during in ("prompt", "answer", "last token")}
+    mixed = {
+        name: Change(sharpness={layer: tuple(factors.tolist()) for layer, factors in enumerate(turns * mean)})
+        for name, mean in {"mixed, mean 1.25": FACTOR, "mixed, mean 1": 1}.items()
+    }
+    return parts | third | mixed | {"noise": Change(noise=NOISE), "output": Change(output=FACTOR)}
+
+
+def roughened(model: Model, steps: float, *, seed: int = SEED) -> Model:
+    """Copy a model whose weights were rounded to 16 values in each block of 32, with noise of as many rounding steps.
+
+    The noise is uniform, with the width that the error of rounding with that step has. The step of a block (Q4_1) is a
+    fifteenth of its range. Only the projections of attention and MLP are changed.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        In float32, expanded from such a file.
+    steps : float
+        Width of the noise, in steps.
+    seed : int
+
+    Returns
+    -------
+    transformers.PreTrainedModel
+    """
+    rough, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in rough.named_parameters():
+            if name.endswith("_proj.weight"):
+                blocks = weight.view(-1, 32)
+                step = (blocks.amax(1, keepdim=True) - blocks.amin(1, keepdim=True)) / 15
+                blocks += steps * step * (torch.rand(blocks.shape, generator=generator) - 0.5)
+    return rough
+
+
 def margins(
     model: Model,
     tokenizer: Tokenizer,
@@ -95,9 +157,10 @@ def margins(
     Returns
     -------
     pandas.DataFrame
-        ``question``, ``example_set``, ``margin`` (in nats), ``candidates`` (number of numbers), ``seconds``.
+        ``question``, ``example_set``, ``margin`` (in nats), ``best`` (the largest log-probability of a reply), ``lead``
+        (its lead over the second), ``candidates`` (number of numbers), ``seconds``.
     """
-    engine, groups = SharedPrefix(model, (0.1,), sharpness), {}
+    engine, groups = SharedPrefix(model, (0.1,), Change(sharpness=sharpness or {})), {}
     for question, condition in zip(asked, conditions, strict=True):
         stated = {value for readings in quantities(question.text) for value in readings[:1]}
         others = [value for value in stated if not math.isclose(value, question.answer, rel_tol=1e-9)]
@@ -106,34 +169,17 @@ def margins(
     rows = []
     for condition, group in tqdm(groups.items(), desc="margins"):
         (before, after), place = frame_and_place(tokenizer, condition)
-        start, rests, replies = time.perf_counter(), [], []
-        for question, values in group:
-            replies += [tokenizer(reply(value), add_special_tokens=False).input_ids for value in values]
-            rests += [[*slot_ids(tokenizer, question.text, place), *after]] * len(values)
-        scores = iter(_scores(engine, list(before), rests, replies))
+        rests = [[*slot_ids(tokenizer, question.text, place), *after] for question, _ in group]
+        said = [[tokenizer(reply(v), add_special_tokens=False).input_ids for v in values] for _, values in group]
+        start = time.perf_counter()
+        scores = engine.score(list(before), rests, said)
         seconds = (time.perf_counter() - start) / len(group)
-        for question, values in group:
-            right, *wrong = (next(scores) for _ in values)
-            row = {"question": question.index, "example_set": condition.example_set, "margin": right - max(wrong)}
-            rows.append(row | {"candidates": len(values), "seconds": seconds})
+        for (question, _), own in zip(group, scores, strict=True):
+            row = {"question": question.index, "example_set": condition.example_set, "margin": own[0] - own[1:].max()}
+            second, best = np.sort(own)[-2:]
+            row |= {"best": best, "lead": best - second, "candidates": len(own), "seconds": seconds}
+            rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _scores(engine, before, rests, replies):
-    """Log-probability of each reply after its prompt: replies are dictated, and each token's share is added up."""
-    scores, places = np.zeros(len(replies)), [0] * len(replies)
-
-    def dictate(logits, rows):
-        tokens = torch.zeros(len(rows), dtype=torch.long)
-        for at, row in enumerate(rows):
-            if places[row] < len(replies[row]):
-                tokens[at] = replies[row][places[row]]
-                scores[row] += float(logits[at, tokens[at]] - logits[at].logsumexp(-1))
-                places[row] += 1
-        return tokens.to(logits.device)
-
-    engine.answer(before, rests, max_new_tokens=max(map(len, replies)), ends=(), choose=dictate)
-    return scores
 
 
 def sharper(rows: pd.DataFrame, *, factor: float = 1.25, y: str = "correct", **draws: Any) -> Estimate:

@@ -8,7 +8,7 @@ from geolib.reasoning.questions import Question
 # The runs of Part III, and how many examples there have to be in the pool, where it is not as many as the most shown.
 NAMES = ("bare", "shots", "ablations", "repeats", "right", "chain", "many", "other-sets", "intervention", "choosing")
 # Round two: fresh questions, whose order and prompts the plans fix.
-ROUND_TWO = ("sharper", "margins", "dose", "length")
+ROUND_TWO = ("sharper", "margins", "arms", "second", "dose", "within", "rounding", "length")
 SHOTS = tuple(range(1, 11))
 _LEAST = {"bare": 0, "repeats": 0, "chain": 0, "many": 16, "other-sets": 2 * max(SHOTS), "length": 32}
 

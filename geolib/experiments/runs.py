@@ -27,6 +27,7 @@ from geolib.checks import integer
 from geolib.experiments import choosing, fresh, names
 from geolib.files import write_text
 from geolib.fingerprint import fingerprint
+from geolib.reasoning.decode import Change
 from geolib.reasoning.prompts import Condition
 from geolib.reasoning.protocol import example_sets, split, worked_examples
 from geolib.reasoning.published import CONTROLS, GROUPS, HINT, LEAD, NEAREST, TEMPERATURE, load_run
@@ -64,6 +65,12 @@ class Part:
         Which layers' attention is sharpened: one of :data:`GROUPS`, or "none".
     sharpness : float
         Factor of the attention scores of those layers.
+    arm : str
+        Name of a change of another kind, or of the questions; a column of its own, if any part of the run has one.
+    change : Change, optional
+        As for :class:`Sweep`.
+    rounding : float
+        Noise on the weights, in steps of their rounding: :func:`geolib.experiments.fresh.roughened`.
     """
 
     asked: str | Sequence[Question]
@@ -74,11 +81,15 @@ class Part:
     seed: int = 0
     layers: str = "none"
     sharpness: float = 1.0
+    arm: str = ""
+    change: Change | None = None
+    rounding: float = 0.0
 
     @property
     def labels(self) -> dict:
         """Columns that distinguish the rows of the part, in addition to those of the conditions."""
-        return {name: getattr(self, name) for name in ("temperature", "seed", "layers", "sharpness")}
+        labels = {name: getattr(self, name) for name in ("temperature", "seed", "layers", "sharpness")}
+        return labels | ({"arm": self.arm} if self.arm else {})
 
 
 class Runs:
@@ -250,10 +261,8 @@ class Runs:
 
     def _explored_rows(self, parts):
         """Rows with which examples are chosen: the published ones, if they are of this model and these questions."""
-        with contextlib.suppress(FileNotFoundError):
-            rows, manifest = load_run("choosing")
-            if all(manifest[key] == value for key, value in self.hashes.items()):
-                return rows
+        if (rows := self._published("choosing")) is not None:
+            return rows
         if self._explored_cache is None:
             asked = [self._ask(part, self._asked(part.asked)) for part in parts]
             self._explored_cache = pd.concat(asked, ignore_index=True)
@@ -265,20 +274,45 @@ class Runs:
         bare = Part(asked=every, conditions=[Condition()], max_new_tokens=1)
         return [bare, self._fresh(every, 5), self._fresh(fresh.fresh(self.questions, second=True), 5, 1.25)]
 
+    # The runs behind the gate. The rows of "sharper" with the factors 1 and 1.25 and five examples belong to them too.
+
     def _dose(self):
-        some = fresh.fresh(self.questions, second=True)[:1000]
-        return [self._fresh(some, 5, factor) for factor in (0.9, 1.0, 1.1, 1.25, 1.4, 1.6)]
+        return [self._fresh(self._first(1000), 5, factor) for factor in (0.9, 1.1, 1.4, 1.6)]
 
     def _length(self):
-        some = fresh.fresh(self.questions, second=True)[:500]
-        return [self._fresh(some, k, factor) for k in (0, 1, 5, 10, 32) for factor in (1.0, 1.25)]
+        return [self._fresh(self._first(500), k, factor) for k in (0, 1, 10, 32) for factor in (1.0, fresh.FACTOR)]
+
+    def _second(self):
+        """Ask the first questions as "sharper" does: for a second model."""
+        return [self._fresh(self._first(1000), 5, factor) for factor in (1.0, fresh.FACTOR)]
+
+    def _arms(self):
+        config = self.model.config.get_text_config()
+        changes = fresh.arms(config.num_hidden_layers, config.num_attention_heads)
+        asked = self._first(500)
+        return [replace(self._fresh(asked, 5), arm=arm, change=change) for arm, change in changes.items()]
+
+    def _rounding(self):
+        return [
+            replace(self._fresh(self._first(500), 5, factor), rounding=steps, arm=f"{steps:g} steps")
+            for steps in (0.5, 1, 2)
+            for factor in (1.0, fresh.FACTOR)
+        ]
+
+    def _within(self):
+        """Ask wrong questions behind other numbers of examples than "sharper", so that each is compared with itself."""
+        answered = self._bare_answers()
+        some = [question for question in fresh.fresh(self.questions) if not answered[question.index]][:300]
+        return [self._fresh(some, k) for k in (1, 3, 10)]
+
+    def _first(self, n):
+        return fresh.fresh(self.questions, second=True)[:n]
 
     def _margins(self):
-        asked = fresh.fresh(self.questions, second=True)[:500]
-        own, depth = fresh.prompts(self.questions, asked, 5), self.model.config.get_text_config().num_hidden_layers
-        frames = []
-        for factor in (1.0, 1.25):
+        depth, frames = self.model.config.get_text_config().num_hidden_layers, []
+        for factor, asked in {1.0: fresh.fresh(self.questions), fresh.FACTOR: self._first(500)}.items():
             scaled = {} if factor == 1 else dict.fromkeys(range(depth), factor)
+            own = fresh.prompts(self.questions, asked, 5)
             rows = fresh.margins(self.model, self.tokenizer, asked, own, sharpness=scaled)
             frames.append(rows.assign(shots=5, layers="all" if scaled else "none", sharpness=factor))
         return pd.concat(frames, ignore_index=True)
@@ -314,6 +348,20 @@ class Runs:
         asked = _draw(pool, wanted)
         return asked[: len(asked) // 2] if which == "half of wrong" else asked
 
+    def _bare_answers(self):
+        """Whether each question was answered correctly without examples, by the frozen judge, from published rows."""
+        rows = self._published("bare")
+        rows = self._bare_rows() if rows is None else rows
+        return dict(zip(rows.question, rows.get("frozen", rows.correct), strict=True))
+
+    def _published(self, name):
+        """Rows of a published run, if they are of this model and these questions."""
+        with contextlib.suppress(FileNotFoundError):
+            rows, manifest = load_run(name)
+            if all(manifest[key] == value for key, value in self.hashes.items()):
+                return rows
+        return None
+
     def _bare_rows(self):
         if self._bare_cache is None:
             self._bare_cache = self._ask(self.parts("bare")[0], self._asked("all"))
@@ -325,7 +373,9 @@ class Runs:
         sharpness = dict.fromkeys(range(round(start * depth), round(end * depth)), part.sharpness)
         how: dict[str, Any] = {"temperature": part.temperature, "seed": part.seed, "sharpness": sharpness or None}
         how |= {"max_new_tokens": part.max_new_tokens} if part.max_new_tokens else {}
-        how["paired"] = part.paired
+        how |= {"paired": part.paired, "change": part.change}
+        if part.rounding:
+            how["model"] = fresh.roughened(self.model, part.rounding)
         rows = self._sweep(questions=questions, conditions=part.conditions, **how, **settings).run()
         return rows.assign(**part.labels)
 

@@ -1,7 +1,7 @@
 """From prompts to rows: a model answers a batch; its answers and the measurements become the rows of a sweep."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 
 from geolib.dimension.lm import device_of
 from geolib.dimension.rules import RULES, check_rule, column
-from geolib.reasoning.decode import Answer, SharedPrefix, gumbel
+from geolib.reasoning.decode import Answer, Change, SharedPrefix, gumbel
 from geolib.typing import Model, Tokenizer
 
 _STOPS = ("\n\n", "\nQuestion:")  # an answer in plain text ends here, though the model may continue
@@ -23,7 +23,7 @@ class Settings:
 
     Attributes
     ----------
-    eps, max_new_tokens, temperature, seed, sharpness, watched
+    eps, max_new_tokens, temperature, seed, change, watched
         As for :class:`~geolib.reasoning.Sweep`.
     ends : sequence of int
         Tokens that end an answer, of :func:`ends`.
@@ -41,7 +41,7 @@ class Settings:
     max_new_tokens: int
     temperature: float
     seed: int
-    sharpness: Mapping[int, float] | None
+    change: Change
     watched: Sequence[str]
     ends: Sequence[int]
     stops: Sequence[str]
@@ -74,7 +74,7 @@ class Answerer:
         watched = [modules[name] for name in settings.watched]
         self.tokenizer, self.settings, self._checked = tokenizer, settings, False
         rules = check_rule("Sweep", settings.rules)
-        self._engine = SharedPrefix(model, settings.eps, settings.sharpness, watched, rules)
+        self._engine = SharedPrefix(model, settings.eps, settings.change, watched, rules)
 
     def __call__(self, batch: Sequence[dict]) -> list[dict]:
         """Answer prompts that share their beginning.

@@ -34,6 +34,7 @@ import torch
 from transformers import DynamicCache
 from transformers.masking_utils import sdpa_mask
 
+from geolib.checks import above_zero
 from geolib.dimension.architectures import NOT_ROUTED, UncountableError, check_arguments, check_model
 from geolib.dimension.attention import _counting_attention, measuring
 from geolib.dimension.lm import attending, device_of
@@ -41,11 +42,14 @@ from geolib.dimension.rows import count_weights, row_statistics
 from geolib.dimension.rules import RULES
 
 _NAME = "geolib_shared"
+DURING = ("all", "prompt", "answer", "last token")
 _PIECE = 1024  # tokens of a prompt that are read in one pass: more take memory and save no time
 _STEP = 128  # tokens of a beginning that are read in one pass
 _BLOCK = 2**21  # attention scores in memory at a time
 _TOLERANCE = {torch.float32: 1e-3}  # of logits, relative to the largest one; other types round to a few per cent
 _COARSE = 5e-2
+_NOISE = 65_521  # draws of noise of each head: a prime, so that two pairs of positions seldom have the same
+_STRIDE = 7919  # between the places of two neighbouring queries: longer than most prompts
 _NEAR = 1e-6  # size of rounding errors of an attention weight in float32
 
 
@@ -102,6 +106,45 @@ class _Layer:
     own: list[torch.Tensor]  # keys and values, shape=[key-value heads, batch, room, head_dim]; empty before a batch
 
 
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A change of a model's attention, in some layers and during some passes, with the prompt held fixed.
+
+    Parameters
+    ----------
+    sharpness : mapping of int to float or sequence of float
+        Factor of the attention scores for each layer (from 0), or one for each of its heads: factors above 1 make
+        attention sharper, factors below 1 flatter. Other layers have the factor 1.
+    noise : float
+        Standard deviation of normal noise that is added to all scores, in all layers: fixed for each head and each
+        pair of positions (each head's is read from a table of 65,521 draws, at a place that depends on the pair).
+    output : float
+        Factor of the attention's output, in all layers.
+    during : str
+        Passes that are changed: ``"all"``, ``"prompt"``, ``"answer"``, or ``"last token"`` (of the prompt, where ID is
+        measured).
+
+    Raises
+    ------
+    TypeError, ValueError
+        A factor is not above 0, ``noise`` is below 0, or ``during`` is none of these.
+    """
+
+    sharpness: Mapping[int, float | Sequence[float]] = field(default_factory=dict)
+    noise: float = 0.0
+    output: float = 1.0
+    during: str = "all"
+
+    def __post_init__(self):
+        if self.during not in DURING:
+            raise ValueError(f"Change: during is {self.during!r}, but one of {', '.join(DURING)} was expected")
+        above_zero("Change: noise", self.noise, zero=True)
+        above_zero("Change: output", self.output)
+        for layer, factors in self.sharpness.items():
+            for factor in np.ravel(factors).tolist():
+                above_zero(f"Change: sharpness of layer {layer}", factor)
+
+
 @dataclass
 class SharedPrefix:
     """A model that answers batches of prompts with a common beginning.
@@ -113,9 +156,8 @@ class SharedPrefix:
         softmax per head. Keys and values are stored in float32, whatever the type of the model.
     eps : sequence of float
         Thresholds of ID_eps, counted under every rule.
-    sharpness : mapping of int to float, optional
-        Factor of the attention scores for each layer (from 0): factors above 1 make attention sharper, factors below 1
-        flatter. This is the intervention of Part III; other layers have the factor 1.
+    change : Change
+        A change of the model's attention: the intervention of Part III.
     watched : sequence of torch.nn.Module
         Modules whose outputs' signs at the prompt's last token are recorded, such as the gates of the MLPs.
     rules : sequence of str
@@ -124,7 +166,7 @@ class SharedPrefix:
 
     model: Any
     eps: Sequence[float]
-    sharpness: Mapping[int, float] | None = None
+    change: Change = field(default_factory=Change)
     watched: Sequence[torch.nn.Module] = ()
     rules: Sequence[str] = field(default_factory=lambda: tuple(RULES))
     _shared: list[int] = field(default_factory=list)  # the tokens whose keys and values are shared
@@ -134,6 +176,8 @@ class SharedPrefix:
     _padding: Any = None  # shape=[batch]: number of padded columns on the left
     _rows: slice = field(default_factory=lambda: slice(None))  # rows of the batch in the current pass
     _hidden: dict = field(default_factory=dict)  # masks of the current pass, by sliding window
+    _answering: bool = False  # whether the current pass reads a token of an answer
+    _noise: dict = field(default_factory=dict)  # draws of each head, by layer
     _measured: list | None = None  # per layer, while the last piece of the prompts is read
     _followed: float = 0  # length in tokens up to which `check` has passed
 
@@ -186,14 +230,56 @@ class SharedPrefix:
         ValueError
             The model gives NaN.
         """
-        longest = max(rests, key=len)
-        if self._followed < len(before) + len(longest) + max_new_tokens:
-            self.check([*before, *longest], max_new_tokens)
+        with self._reading(before, max(rests, key=len), max_new_tokens):
+            return self._answer(rests, max_new_tokens, set(ends), choose, stop)
+
+    @torch.no_grad()
+    def score(
+        self, before: Sequence[int], rests: Sequence[Sequence[int]], replies: Sequence[Sequence[Sequence[int]]]
+    ) -> list[np.ndarray]:
+        """Log-probability of each of a prompt's replies, whose prompt is read once.
+
+        Parameters
+        ----------
+        before, rests : sequences of int
+            As for :meth:`answer`.
+        replies : sequence of sequences of sequences of int
+            Token ids of the replies to each prompt.
+
+        Returns
+        -------
+        list of float array, shape=[replies]
+            In nats, one array for each prompt.
+
+        Raises
+        ------
+        RefusedError
+            As :meth:`answer`.
+        """
+        said = [list(reply) for some in replies for reply in some]
+        owners = [row for row, some in enumerate(replies) for _ in some]
+        with self._reading(before, max(rests, key=len), max(map(len, said))):
+            logits, _ = self._read_all(rests, max(map(len, said)))
+            self._keep(owners)
+            logits, scores = logits[owners], torch.zeros(len(said), dtype=torch.float64)
+            for place in range(max(map(len, said))):
+                # A reply that is over is continued by anything, and nothing of that is counted.
+                tokens = torch.tensor([reply[min(place, len(reply) - 1)] for reply in said], device=logits.device)
+                found = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0].double().cpu()
+                scores += torch.where(torch.tensor([place < len(reply) for reply in said]), found, 0)
+                logits = self._pass(tokens[:, None])
+        return [one.numpy() for one in scores.split(list(map(len, replies)))]
+
+    @contextlib.contextmanager
+    def _reading(self, before, longest, room):
+        """Route the model's attention through this object, with the beginning `before` read."""
+        if self._followed < len(before) + len(longest) + room:
+            self.check([*before, *longest], room)
         token = _RUNNING.set(self)
         try:
             with attending(self.model, _NAME, _shared_attention, _no_mask):
                 self._read_shared(list(before))
-                return self._answer(rests, max_new_tokens, set(ends), choose, stop)
+                yield
         except UncountableError as error:
             raise self._refusal(str(error)) from None
         except BaseException:
@@ -282,9 +368,9 @@ class SharedPrefix:
 
     def _start(self, rests, room):
         """Begin a batch: compute its padding, and drop the own keys and values of the last batch."""
-        length = max(map(len, rests))
+        length, self._answering = max(map(len, rests)), False
         self._padding = torch.tensor([length - len(rest) for rest in rests], device=device_of(self.model))
-        self._written, self._room = 0, room
+        self._written, self._room, self._answering = 0, room, False
         for layer in self._layers.values():
             layer.own = []
 
@@ -321,7 +407,8 @@ class SharedPrefix:
         shared_key, shared_value, own_key, own_value = self._remember(module, new)
         n_own, n_shared = self._written + n_new, shared_key.shape[1]
         scaling = size**-0.5 if scaling is None else scaling
-        scaling *= (self.sharpness or {}).get(index, 1.0)
+        scaling, changed = self._scaling(index, scaling, n_new, heads)
+        noise = self._draws(index, heads) if changed and self.change.noise else None
         # Key-value heads come first, so that one product per head serves the queries of the whole batch.
         folded = (query.float() * scaling).unflatten(1, (kv_heads, -1)).transpose(0, 1)
         output = query.new_empty(batch, n_new, heads, value.shape[-1], dtype=torch.float32)
@@ -337,6 +424,9 @@ class SharedPrefix:
             parts = [own] if shared is None else [shared, own]
             if softcap is not None:
                 parts = [softcap * (scores / softcap).tanh() for scores in parts]
+            if noise is not None:
+                for scores, first in zip(parts, [0, n_shared][-len(parts) :], strict=True):
+                    self._add_noise(scores, noise, part, first)
             parts[-1].masked_fill_(hides_own[part], -torch.inf)
             if hides_shared is not None:
                 parts[0].masked_fill_(hides_shared[part], -torch.inf)
@@ -363,7 +453,43 @@ class SharedPrefix:
                 measured.append((*self._measure(last, part), n_own + n_shared - hidden))
         if self._measured is not None:
             self._measured.append([torch.cat(one, dim=-1) for one in zip(*measured, strict=True)])
+        if changed:
+            output[:, -1 if self.change.during == "last token" else slice(None)] *= self.change.output
         return output.to(query.dtype)
+
+    def _scaling(self, layer: int, scaling: float, n_new: int, heads: int) -> tuple[Any, bool]:
+        """Return the scaling of the queries, shape=[heads or 1, new or 1, 1] or a number, and whether it is changed."""
+        factor, during = self.change.sharpness.get(layer, 1.0), self.change.during
+        reads_last = during == "last token" and self._measured is not None
+        if not reads_last and during not in ("all", "answer" if self._answering else "prompt"):
+            return scaling, False
+        if not isinstance(factor, float | int):
+            if len(factor) != heads:
+                raise UncountableError(f"has {heads} heads in layer {layer + 1}, but {len(factor)} factors were given")
+            factor = torch.tensor(factor, dtype=torch.float64, device=self._padding.device)[:, None, None]
+        scaled = scaling * factor
+        if reads_last:
+            last = torch.arange(n_new, device=self._padding.device)[:, None] == n_new - 1
+            scaled = torch.where(last, scaled, scaling)
+        return scaled.float() if isinstance(scaled, torch.Tensor) else scaled, True
+
+    def _draws(self, layer, heads):
+        """Draw the noise of a layer's heads once, shape=[heads, draws]."""
+        if layer not in self._noise:
+            draws = np.random.default_rng(layer).standard_normal((heads, _NOISE), dtype=np.float32)
+            self._noise[layer] = torch.from_numpy(self.change.noise * draws).to(self._padding.device)
+        return self._noise[layer]
+
+    def _add_noise(self, scores, noise, part, first):
+        """Add to scores, shape=[key-value heads, batch, heads of each, new, columns], the noise of their positions."""
+        rows, n_columns = self._positions[part], scores.shape[-1]
+        seen = torch.arange(n_columns, device=rows.device)
+        if first == len(self._shared):  # the rows' own columns, whose positions count from the padding's end
+            seen = first + seen - self._padding[self._rows][part, None]
+        if self.change.during == "last token":
+            scores, rows = scores[..., -1:, :], rows[:, -1:]
+        place = (rows[..., None] * _STRIDE + seen.expand(len(rows), n_columns)[:, None]) % _NOISE
+        scores += noise[:, place].unflatten(0, (len(scores), -1)).transpose(1, 2)
 
     def _remember(self, module: Any, new: list[torch.Tensor]) -> list[torch.Tensor]:
         """Store new columns' keys and values, shape=[key-value heads, batch, new, head_dim]; return all that there are.
@@ -420,21 +546,24 @@ class SharedPrefix:
 
     # Answers
 
-    def _answer(self, rests, max_new_tokens, ends, choose, stop):
+    def _read_all(self, rests, max_new_tokens):
+        """Read the prompts; return the logits after each, shape=[prompts, vocabulary], and the measurements there."""
         length = max(map(len, rests))
         self._start(rests, room=length + max_new_tokens)
-        pad = next(iter(ends), 0)
+        pad = min(map(min, rests))
         ids = torch.tensor([[pad] * (length - len(rest)) + list(rest) for rest in rests], device=device_of(self.model))
-        answers, logits = [], []
+        measured, logits = [], []
         at_once = max(1, _PIECE // length)
         for start in range(0, len(rests), at_once):
-            rows = slice(start, start + at_once)
-            read, measured = self._read(ids[rows], rows)
+            read, found = self._read(ids[start : start + at_once], slice(start, start + at_once))
             logits.append(read)
-            answers += [Answer([], False, *row) for row in measured]
-        logits = torch.cat(logits)
+            measured += found
+        self._answering = True
+        return torch.cat(logits), measured
 
-        rows = list(range(len(rests)))
+    def _answer(self, rests, max_new_tokens, ends, choose, stop):
+        logits, measured = self._read_all(rests, max_new_tokens)
+        answers, rows = [Answer([], False, *row) for row in measured], list(range(len(rests)))
         choose = choose or (lambda logits, _: logits.argmax(-1))
         for _ in range(max_new_tokens):
             chosen = choose(logits, rows)

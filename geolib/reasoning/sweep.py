@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from geolib.dimension.rules import RULES, SHIPPED, check_eps
 from geolib.dimension.texts import text_ids
 from geolib.fingerprint import check_storable, fingerprint
 from geolib.reasoning.answers import Answerer, Settings, ends, room, stops
-from geolib.reasoning.decode import RefusedError
+from geolib.reasoning.decode import Change, RefusedError
 from geolib.reasoning.prompts import Condition, frame_and_place, slot_ids
 from geolib.reasoning.questions import Question
 from geolib.reasoning.reading import frozen_judge, judge
@@ -72,6 +72,8 @@ class Sweep:
         Seed of the draws. Each row has its own generator, made from the seed and the row's key, whatever its batch.
     sharpness : mapping of int to float, optional
         Factor of the attention scores for each layer, from 0: an intervention on ID with the prompt held fixed.
+    change : Change, optional
+        An intervention of another kind, in place of ``sharpness``: noise, controls of equal size, or some passes only.
     watched : sequence of str
         Names of modules whose outputs' signs at the prompt's last token are recorded, such as the MLPs' gates.
     batch_size : int, optional
@@ -100,6 +102,7 @@ class Sweep:
     temperature: float = 0.0
     seed: int = 0
     sharpness: Mapping[int, float] | None = None
+    change: Change | None = None
     watched: Sequence[str] = ()
     batch_size: int | None = None
     store: str | os.PathLike | None = None
@@ -154,6 +157,10 @@ class Sweep:
         if len(factors) < len(self.sharpness or {}):
             raise ValueError(f"Sweep: sharpness is {one_line(self.sharpness)}, but each layer once was expected")
         object.__setattr__(self, "sharpness", factors or None)
+        if not isinstance(self.change, Change | None):
+            raise TypeError(f"Sweep: change is {one_line(self.change)}, but a Change was expected")
+        if self.change and self.sharpness:
+            raise ValueError("Sweep: sharpness and change are both given, but one was expected")
 
     def _check_shots(self):
         integers("Sweep: shots", self.shots, 0)
@@ -269,6 +276,8 @@ class Sweep:
             settings.append({"temperature": self.temperature, "seed": self.seed})
         if self.sharpness:
             settings.append({"sharpness": sorted(self.sharpness.items())})
+        if self.change:
+            settings.append({"change": asdict(self.change) | {"sharpness": sorted(self.change.sharpness.items())}})
         if self.watched:
             settings.append({"watched": list(self.watched)})
         changed = changed_rules("Sweep", list(RULES), stored=self.store is not None)
@@ -287,8 +296,9 @@ class Sweep:
     def _answer(self, prompts: list[dict], model_hash: str, failed: list[dict]) -> pd.DataFrame:
         """Rows of the prompts, in the order of the prompts, from the store or the model."""
         longest = max(prompts, key=lambda prompt: len(prompt["before"]) + len(prompt["rest"]))
-        same = ("max_new_tokens", "temperature", "seed", "sharpness", "watched")
+        same = ("max_new_tokens", "temperature", "seed", "watched")
         given = {name: getattr(self, name) for name in same} | self._endings
+        given["change"] = self.change or Change(sharpness=self.sharpness or {})
         probe = (*longest["before"], *longest["rest"])
         settings = Settings(eps=self._thresholds, model_sha256=model_hash, probe=probe, **given)
         answer, errors = Answerer(self.model, self.tokenizer, settings), {}

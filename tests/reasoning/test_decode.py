@@ -6,8 +6,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from geolib.dimension import attention_dimension
+from geolib.dimension.lm import attending
 from geolib.reasoning import decode, generate_questions
-from geolib.reasoning.decode import SharedPrefix, gumbel
+from geolib.reasoning.decode import _NOISE, _STRIDE, DURING, Change, RefusedError, SharedPrefix, gumbel
 from tests.dimension.architectures import tiny_model
 from tests.tiny import TINY
 
@@ -136,7 +137,7 @@ def test_the_model_stays_as_it_was(llama):
 def test_sharpness_scales_the_scores_of_its_layers(llama):
     """The intervention equals a model whose own scaling is another in those layers, shared tokens included."""
     before, rests = prompts()
-    engine = SharedPrefix(llama, EPS, {0: 2.0, 2: 0.5})
+    engine = SharedPrefix(llama, EPS, Change(sharpness={0: 2.0, 2: 0.5}))
     answers = engine.answer(before, rests, max_new_tokens=6, ends=ENDS)
     scaled = [(llama.model.layers[0].self_attn, 2.0), (llama.model.layers[2].self_attn, 0.5)]
     try:
@@ -148,6 +149,70 @@ def test_sharpness_scales_the_scores_of_its_layers(llama):
             attention.scaling /= factor
     plain = SharedPrefix(llama, EPS).answer(before, rests, max_new_tokens=1, ends=ENDS)
     assert any((a.counts != b.counts).any() for a, b in zip(answers, plain, strict=True))
+
+
+def changed(model, change, read):
+    """Let a naive attention compute, with whole T x T maps, what `change` says of a prompt of `read` tokens."""
+
+    def attend(module, query, key, value, mask, scaling=None, **kwargs):
+        layer, length = module.layer_idx, query.shape[2]
+        key, value = (one.repeat_interleave(query.shape[1] // one.shape[1], dim=1) for one in (key, value))
+        scores = query @ key.transpose(2, 3) * scaling
+        other = scores * torch.tensor(change.sharpness.get(layer, 1.0)).reshape(-1, 1, 1)
+        if change.noise:
+            i, j = torch.meshgrid(torch.arange(length), torch.arange(length), indexing="ij")
+            draws = np.random.default_rng(layer).standard_normal((query.shape[1], _NOISE), dtype=np.float32)
+            other = other + torch.from_numpy(change.noise * draws)[:, (i * _STRIDE + j) % _NOISE]
+        rows = torch.arange(length)[:, None]
+        which = {"all": rows >= 0, "prompt": rows < read, "answer": rows >= read, "last token": rows == read - 1}
+        which = which[change.during]
+        scores = torch.where(which, other, scores).masked_fill(torch.ones(length, length).triu(1).bool(), -torch.inf)
+        output = (scores.softmax(-1) @ value).transpose(1, 2)
+        return torch.where(which[:, :, None], output * change.output, output), None
+
+    return attending(model, "naive_change", attend, lambda *args, **kwargs: None)
+
+
+@pytest.mark.parametrize("during", DURING)
+@pytest.mark.parametrize("change", [
+    {"sharpness": {0: 2.0, 1: 1.5}}, {"sharpness": {0: (0.5, 1.0, 2.0, 3.0)}}, {"noise": 1.5}, {"output": 1.5},
+    {"sharpness": {1: 1.25}, "noise": 0.5, "output": 0.8},
+])  # fmt: skip
+def test_a_change_equals_a_naive_attention(llama, change, during):
+    """Of the prompt's tokens, shared ones too, and of the answer's, in every pass; and replies are scored under it."""
+    change, (before, rests) = Change(during=during, **change), prompts()
+    engine = SharedPrefix(llama, EPS, change)
+    answers = engine.answer(before, rests, max_new_tokens=5, ends=())
+    replies = [[[3, 4], [9]], [[8, 8, 8]], *[[[2]]] * (len(rests) - 2)]
+    scores = engine.score(before, rests, replies)
+    for answer, rest, some, found in zip(answers, rests, replies, scores, strict=True):
+        prompt = [*before, *rest]
+        with changed(llama, change, len(prompt)), torch.no_grad():
+            logits = llama(torch.tensor([prompt + answer.tokens])).logits[0, len(prompt) - 1 : -1]
+            assert logits.argmax(-1).tolist() == answer.tokens
+            for reply, score in zip(some, found, strict=True):
+                read = llama(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+                assert score == pytest.approx(read[range(len(reply)), reply].sum().item(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"during": "later"}, "during is 'later', but one of all, prompt, answer, last token was expected"),
+        ({"noise": -1}, "noise is -1, but a number of at least 0 was expected"),
+        ({"output": 0}, "output is 0, but a number above 0 was expected"),
+        ({"sharpness": {3: (1.0, 0.0)}}, "sharpness of layer 3 is 0.0, but a number above 0 was expected"),
+    ],
+)
+def test_what_is_no_change(given, message):
+    with pytest.raises(ValueError, match=f"^Change: {message}$"):
+        Change(**given)
+
+
+def test_factors_of_other_heads_are_refused(llama):
+    engine = SharedPrefix(llama, EPS, Change(sharpness={0: (1.0, 2.0)}))
+    with pytest.raises(RefusedError, match="heads in layer 1, but 2 factors were given"):
+        engine.answer([], [[5, 6]], max_new_tokens=1, ends=ENDS)
 
 
 def test_signs_of_watched_modules(llama):

@@ -43,7 +43,7 @@ from geolib.dimension.rules import Rule
 from geolib.fingerprint import fingerprint
 from geolib.reasoning import Condition, Question, Sweep, build_prompt, generate_questions
 from geolib.reasoning.answers import Answerer, Settings
-from geolib.reasoning.decode import SharedPrefix
+from geolib.reasoning.decode import Change, SharedPrefix
 from tests.tiny import TINY
 
 # A small model is made and asked in nearly every one.
@@ -274,6 +274,11 @@ def test_hybrids_are_refused_in_any_type(dtype):
         ({"temperature": None}, "temperature is None, but a number of at least 0 was expected"),
         ({"temperature": "hot"}, "temperature is 'hot', but a number of at least 0 was expected"),
         ({"max_new_tokens": None}, "max_new_tokens is None, but an integer was expected"),
+        ({"change": {0: 2.0}}, "change is {0: 2.0}, but a Change was expected"),
+        (
+            {"sharpness": {0: 2.0}, "change": Change()},
+            "sharpness and change are both given, but one of them was expected",
+        ),
         ({"sharpness": {1.0: 2.0}}, "layer of sharpness is 1.0, but an integer was expected"),
         ({"seed": "a"}, "seed is 'a', but an integer was expected"),
         ({"seed": Fraction(1, 2)}, r"seed is Fraction\(1, 2\), but an integer was expected"),
@@ -367,7 +372,7 @@ def test_an_answer_ends_at_a_stop_of_any_number_of_tokens(said, ends):
     """Seen at the very token that completes it, and not where an answer merely begins with it."""
     tokens = tokenizer(template=None)
     answerer = Answerer(tiny(), tokens, Settings(
-        eps=[0.1], max_new_tokens=40, temperature=0, seed=0, sharpness=None, watched=(), model_sha256="", probe=(),
+        eps=[0.1], max_new_tokens=40, temperature=0, seed=0, change=Change(), watched=(), model_sha256="", probe=(),
         ends=(), stops=("\n\n", "\nQuestion:"),
     ))  # fmt: skip
     ids = tokens(said).input_ids
@@ -716,6 +721,7 @@ CHANGES = {
     "max_new_tokens": [5],
     "temperature": [0.5],
     "sharpness": [{0: 2.0}],
+    "change": [Change(noise=1.0), Change(output=2.0), Change(sharpness={0: 2.0}, during="answer")],
     "watched": [["model.layers.0.mlp.gate_proj"]],
 }
 KEPT = {
