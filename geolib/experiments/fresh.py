@@ -201,11 +201,56 @@ def sharper(rows: pd.DataFrame, *, factor: float = 1.25, y: str = "correct", **d
     Estimate
         Mean difference; of a share, in percentage points.
     """
-    shown = rows[rows.shots > 0].set_index(["question", "example_set"])
-    one, other = (shown[shown.sharpness == value][y].astype(float) for value in (1, factor))
+    return contrast(rows, {1: -1, factor: 1}, y=y, **draws)
+
+
+def contrast(
+    rows: pd.DataFrame, weights: Mapping, *, by: Any = "sharpness", y: str = "correct", **draws: Any
+) -> Estimate:
+    """Estimate a weighted sum of the values of ``y`` of each question in several arms, over questions and prompts.
+
+    With weights of -1 and 1 it is a difference between two arms, with those of :func:`slope` a trend.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Rows of one or several runs of round two: one for each question and arm.
+    weights : mapping
+        Weight of each arm; questions that were not asked in all of them are left out.
+    by : str or list of str
+        Column that tells the arms apart; of several, an arm is a tuple.
+    y : str
+        Column of numbers, or of booleans.
+    **draws
+        ``n_boot`` and ``seed`` of :func:`geolib.reasoning.mean_over_prompts`.
+
+    Returns
+    -------
+    Estimate
+        Mean over the questions; of a share, in percentage points.
+
+    Raises
+    ------
+    ValueError
+        The rows lack an arm.
+    """
+    wide = rows[rows.shots > 0].pivot(index=["question", "example_set"], columns=by, values=y)
+    if lacking := [arm for arm in weights if arm not in wide]:
+        raise ValueError(f"contrast: weights has the arm {lacking[0]!r}, but the rows have {wide.columns.tolist()}")
     scale = 100 if rows[y].dtype == bool else 1
-    table = (scale * (other - one)).dropna().rename("difference").reset_index()
+    whole = wide[list(weights)].astype(float).dropna()
+    table = (scale * whole @ np.array([*weights.values()])).rename("difference").reset_index()
     return mean_over_prompts(table, "difference", **draws)
+
+
+def slope(values: Sequence[float]) -> dict[float, float]:
+    """Weights whose sum over values of y is the slope of y on ``values``, by least squares.
+
+    >>> {value: round(weight, 3) for value, weight in slope([1, 2, 3]).items()}
+    {1: -0.5, 2: 0.0, 3: 0.5}
+    """
+    centred = np.array(values) - np.mean(values)
+    return dict(zip(values, (centred / (centred**2).sum()).tolist(), strict=True))
 
 
 def said_of_sharper(gain: Estimate) -> str:

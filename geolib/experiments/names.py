@@ -9,6 +9,8 @@ from geolib.reasoning.questions import Question
 NAMES = ("bare", "shots", "ablations", "repeats", "right", "chain", "many", "other-sets", "intervention", "choosing")
 # Round two: fresh questions, whose order and prompts the plans fix.
 ROUND_TWO = ("sharper", "margins", "arms", "second", "dose", "within", "rounding", "length")
+# Runs whose counts and entropies of each head are published; those of all runs would take more than 40 MB.
+WITH_HEADS = ("bare", "shots", "sharper")
 SHOTS = tuple(range(1, 11))
 _LEAST = {"bare": 0, "repeats": 0, "chain": 0, "many": 16, "other-sets": 2 * max(SHOTS), "length": 32}
 

@@ -40,6 +40,7 @@ from geolib.typing import Model, Tokenizer
 N_WRONG, N_RIGHT, N_SETS = 300, 150, 4
 FACTORS = (0.5, 0.8, 1.25, 2.0)
 _PRIVATE = ("response", "expected", "signs")  # texts, and what only `gates_changed` is made from
+_HEADS = ("entropy", "renyi2")  # of each head; where heads are not published, their mean is
 _PER_NAT = 64  # entropies are published in steps of 1/64 nat: finer ones would double the files
 # Number of examples that are chosen, and number of questions with whose prompts they are chosen.
 N_SHOWN, N_EXPLORED = 3, 16
@@ -309,10 +310,10 @@ class Runs:
         return fresh.fresh(self.questions, second=True)[:n]
 
     def _margins(self):
-        depth, frames = self.model.config.get_text_config().num_hidden_layers, []
-        for factor, asked in {1.0: fresh.fresh(self.questions), fresh.FACTOR: self._first(500)}.items():
+        depth, frames, asked = self.model.config.get_text_config().num_hidden_layers, [], self._first(500)
+        own = fresh.prompts(self.questions, asked, 5)
+        for factor in (1.0, fresh.FACTOR):
             scaled = {} if factor == 1 else dict.fromkeys(range(depth), factor)
-            own = fresh.prompts(self.questions, asked, 5)
             rows = fresh.margins(self.model, self.tokenizer, asked, own, sharpness=scaled)
             frames.append(rows.assign(shots=5, layers="all" if scaled else "none", sharpness=factor))
         return pd.concat(frames, ignore_index=True)
@@ -427,10 +428,13 @@ def publish(rows: pd.DataFrame, name: str, folder: str | os.PathLike, *, runs: R
     """
     made_by = {**runs.hashes, "settings": runs.settings}
     manifest = manifest_of(rows, name, runs.model, source=source, command=command, **made_by)
-    # Of each head, what the first threshold counts: other ones would double the files.
     heads = [c for c in rows if c.startswith("heads_")]
-    first = {c.rpartition("_")[0]: c for c in reversed(heads)}.values()
-    kept = rows.drop(columns=[*(c for c in _PRIVATE if c in rows), *(c for c in heads if c not in first)])
+    if name in names.WITH_HEADS:  # what the first threshold counts: other ones would double the files
+        heads = [c for c in heads if c not in {c.rpartition("_")[0]: c for c in reversed(heads)}.values()]
+    else:
+        means = {f"mean_{c}": [cell.mean(dtype=float) for cell in rows[c]] for c in _HEADS if c in rows}
+        rows, heads = rows.assign(**means), [*heads, *(c for c in _HEADS if c in rows)]
+    kept = rows.drop(columns=[*(c for c in _PRIVATE if c in rows), *heads])
     lists = [column for column in kept if len(kept) and isinstance(kept[column].iloc[0], np.ndarray)]
     kept = kept.assign(**{c: [_compact(c, cell) for cell in kept[c]] for c in lists})
     if name == "bare":
@@ -442,7 +446,7 @@ def publish(rows: pd.DataFrame, name: str, folder: str | os.PathLike, *, runs: R
 
 def _compact(column: str, cell: np.ndarray) -> np.ndarray:
     """Return numbers in the type that they are published in."""
-    if column in ("entropy", "renyi2"):
+    if column in _HEADS:
         return (np.round(cell.astype(float) * _PER_NAT) / _PER_NAT).astype(np.float16)
     # For a share of attention three digits are enough; everything else is a count.
     return cell.astype(np.float16 if column == "sink_share" else np.uint16 if column.startswith("heads_") else np.int32)
