@@ -4,7 +4,6 @@ The plans are book/plan-sharper.md (H3) and book/plan-rise.md (H2). A prompt is 
 whose first k are shown; each question is asked behind one of twenty, so that both questions and prompts are samples.
 """
 
-import copy
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 
 from geolib.reasoning import Estimate
@@ -32,8 +30,6 @@ SECOND = ("shots",)
 SMALLEST_GAIN = 3  # points, of H3
 CONTROLS = ("prompt_tokens", "numbers", "place")
 FACTOR = 1.25
-# Standard deviation of noise on the scores that lowers the mean entropy of the heads as much as the factor does.
-NOISE = 1.9
 
 
 def fresh(questions: Sequence[Question], *, second: bool = False) -> list[Question]:
@@ -70,64 +66,6 @@ def prompts(questions: Sequence[Question], asked: Sequence[Question], k: int) ->
     # By its index, so that a question has the same prompt in every run.
     numbers = np.random.default_rng([SEED, N_PROMPTS]).integers(N_PROMPTS, size=1 + max(q.index for q in questions))
     return [Condition(examples=drawn[n], example_set=PROMPT + n) for n in (numbers[q.index] for q in asked)]
-
-
-def arms(depth: int, n_heads: int) -> dict[str, Change]:
-    """Ways to change attention that are compared with sharper attention: parts of the pass, and controls of equal size.
-
-    Parameters
-    ----------
-    depth, n_heads : int
-        Number of layers, and of heads in each.
-
-    Returns
-    -------
-    dict of str to Change
-        By name. In the first "mixed" arm half of the heads get the factor squared and the others 1: the geometric mean
-        is the factor. In the second, half get the factor and the others its inverse: the geometric mean is 1.
-    """
-    every, rng = dict.fromkeys(range(depth), FACTOR), np.random.default_rng([SEED, 5])
-    turns = np.array([np.exp(np.log(FACTOR) * np.resize([1, -1], depth * n_heads))])
-    turns = rng.permutation(turns[0]).reshape(depth, n_heads)
-    thirds = [round(depth * share) for share in (0, 1 / 3, 2 / 3, 1)]
-    third = {
-        f"{name} third": Change(sharpness=dict.fromkeys(range(start, end), FACTOR))
-        for name, start, end in zip(("first", "middle", "last"), thirds, thirds[1:], strict=False)
-    }
-    parts = {during: Change(sharpness=every, during=during) for during in ("prompt", "answer", "last token")}
-    mixed = {
-        name: Change(sharpness={layer: tuple(factors.tolist()) for layer, factors in enumerate(turns * mean)})
-        for name, mean in {"mixed, mean 1.25": FACTOR, "mixed, mean 1": 1}.items()
-    }
-    return parts | third | mixed | {"noise": Change(noise=NOISE), "output": Change(output=FACTOR)}
-
-
-def roughened(model: Model, steps: float, *, seed: int = SEED) -> Model:
-    """Copy a model whose weights were rounded to 16 values in each block of 32, with noise of as many rounding steps.
-
-    The noise is uniform, with the width that the error of rounding with that step has. The step of a block (Q4_1) is a
-    fifteenth of its range. Only the projections of attention and MLP are changed.
-
-    Parameters
-    ----------
-    model : transformers.PreTrainedModel
-        In float32, expanded from such a file.
-    steps : float
-        Width of the noise, in steps.
-    seed : int
-
-    Returns
-    -------
-    transformers.PreTrainedModel
-    """
-    rough, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, weight in rough.named_parameters():
-            if name.endswith("_proj.weight"):
-                blocks = weight.view(-1, 32)
-                step = (blocks.amax(1, keepdim=True) - blocks.amin(1, keepdim=True)) / 15
-                blocks += steps * step * (torch.rand(blocks.shape, generator=generator) - 0.5)
-    return rough
 
 
 def margins(

@@ -24,7 +24,7 @@ import pandas as pd
 
 from geolib import __version__
 from geolib.checks import integer
-from geolib.experiments import choosing, fresh, names
+from geolib.experiments import choosing, fresh, gate, names
 from geolib.files import write_text
 from geolib.fingerprint import fingerprint
 from geolib.reasoning.decode import Change
@@ -71,7 +71,7 @@ class Part:
     change : Change, optional
         As for :class:`Sweep`.
     rounding : float
-        Noise on the weights, in steps of their rounding: :func:`geolib.experiments.fresh.roughened`.
+        Noise on the weights, in steps of their rounding: :func:`geolib.experiments.gate.roughened`.
     """
 
     asked: str | Sequence[Question]
@@ -289,7 +289,7 @@ class Runs:
 
     def _arms(self):
         config = self.model.config.get_text_config()
-        changes = fresh.arms(config.num_hidden_layers, config.num_attention_heads)
+        changes = gate.arms(config.num_hidden_layers, config.num_attention_heads)
         asked = self._first(500)
         return [replace(self._fresh(asked, 5), arm=arm, change=change) for arm, change in changes.items()]
 
@@ -376,7 +376,7 @@ class Runs:
         how |= {"max_new_tokens": part.max_new_tokens} if part.max_new_tokens else {}
         how |= {"paired": part.paired, "change": part.change}
         if part.rounding:
-            how["model"] = fresh.roughened(self.model, part.rounding)
+            how["model"] = gate.roughened(self.model, part.rounding)
         rows = self._sweep(questions=questions, conditions=part.conditions, **how, **settings).run()
         return rows.assign(**part.labels)
 

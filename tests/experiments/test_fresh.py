@@ -121,6 +121,27 @@ def test_a_rise_that_answers_follow_is_found_and_one_by_length_is_held():
         association(table)
 
 
+def test_contrasts_are_means_of_each_question_s_sum():
+    rows = simulated(6, gain=0.08)
+    found = fresh.contrast(rows, {1.0: -1, 1.25: 1}, n_boot=500)
+    assert found == fresh.sharper(rows, n_boot=500)
+    assert fresh.contrast(rows, {1.25: 2, 1.0: -2}, n_boot=500).value == pytest.approx(2 * found.value)
+    wide = rows[rows.shots > 0].pivot(index="question", columns="sharpness", values="correct").dropna()
+    assert found.value == pytest.approx(100 * (wide[1.25].mean() - wide[1.0].mean()))
+    by_both = rows.assign(arm="a")
+    assert fresh.contrast(by_both, {("a", 1.0): -1, ("a", 1.25): 1}, by=["arm", "sharpness"], n_boot=500) == found
+    with pytest.raises(ValueError, match=r"^contrast: weights has the arm 2, but the rows have \[1.0, 1.25\]$"):
+        fresh.contrast(rows, {1.0: -1, 2: 1})
+
+
+def test_the_slope_is_that_of_least_squares():
+    values, y = [0.9, 1.0, 1.1, 1.25], np.array([3.0, 1.0, 4.0, 1.5])
+    weights = fresh.slope(values)
+    assert sum(w * one for w, one in zip(weights.values(), y, strict=True)) == pytest.approx(
+        np.polyfit(values, y, 1)[0]
+    )
+
+
 def test_what_the_plans_say_of_each_outcome():
     plan = (ROOT / "book" / "plan-sharper.md").read_text()
     low_high = {

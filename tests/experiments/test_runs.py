@@ -198,6 +198,34 @@ def test_published_and_read_back(runs, tmp_path):
     assert not any(question.text[:20].encode() in raw for question in QUESTIONS)
 
 
+def test_heads_of_other_runs_are_published_as_their_mean(runs, tmp_path):
+    rows = runs.run("repeats")
+    publish(rows, "repeats", tmp_path, runs=runs, source="generated", command="geolib sweep --run repeats")
+    read, _ = load_run("repeats", tmp_path)
+    assert not [c for c in read if c.startswith("heads_") or c in ("entropy", "renyi2")]
+    for column in ("entropy", "renyi2"):
+        expected = np.stack(rows[column]).astype(float).mean(1)
+        np.testing.assert_allclose(read[f"mean_{column}"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["arms", "rounding", "within", "second"])
+def test_runs_behind_the_gate(runs, name):
+    """Their arms are told apart by columns, ask the same questions, and differ in what they measure."""
+    small = copy(runs)
+    small.questions = QUESTIONS[:60]
+    small.split = split(small.questions)
+    small._bare_cache = None
+    rows = small.run(name)
+    keys = ["question", "shots", "sharpness", *(["arm"] if "arm" in rows else [])]
+    assert not rows.duplicated(keys).any()
+    counted = rows.groupby(keys[1:]).question.apply(frozenset)
+    assert counted.nunique() == 1
+    seen = rows.groupby(keys[1:]).entropy.apply(lambda cells: np.stack(cells).tobytes())
+    assert len(set(seen)) >= (
+        len(seen) - 2 if name == "arms" else len(seen)
+    )  # an answer's arm leaves the prompt as it is
+
+
 def test_what_is_not_published(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"^load_run: there is no run 'shots' in "):
         load_run("shots", tmp_path)
