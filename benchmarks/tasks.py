@@ -12,7 +12,7 @@ the attention scores of all layers times 1 and 1.25:
   and that number is asked for;
 - sums: reasoning-gym's chain_sum, two or three terms of one or two digits.
 
-And the log-likelihood of the worked solution of 500 of GSM8K's training questions, behind five of them with solutions.
+With --solutions also the log-likelihood of the worked solution of 500 of GSM8K's training questions, behind five of them with solutions.
 reasoning-gym is under the Apache licence 2.0. Only three of its modules are imported: its top level needs the packages
 of all its hundred generators. About 20 minutes on one core.
 """
@@ -35,6 +35,7 @@ from geolib.reasoning.decode import Change, SharedPrefix
 from geolib.reasoning.prompts import frame_and_place, slot_ids
 
 N, N_POOL, N_TRAIN, SHOTS = 300, 60, 500, 5
+LONGEST = 64  # new tokens: behind such examples most answers have about six
 _INSTRUCTION = " Give the result as your final answer. Do not include units."
 
 
@@ -98,7 +99,7 @@ def answers(model, tokenizer, questions, store):
         sharpness = dict.fromkeys(range(model.config.num_hidden_layers), factor) if factor > 1 else None
         sweep = Sweep(
             model=model, tokenizer=tokenizer, questions=asked, conditions=own, paired=True, store=store,
-            sharpness=sharpness, progress=sys.stderr.isatty(),
+            sharpness=sharpness, max_new_tokens=LONGEST, progress=sys.stderr.isatty(),
         )  # fmt: skip
         frames.append(sweep.run().assign(sharpness=factor))
     return pd.concat(frames, ignore_index=True)
@@ -132,14 +133,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--gym", required=True, help="folder with reasoning-gym")
     parser.add_argument("--store", help="folder of finished batches")
+    parser.add_argument("--solutions", action="store_true", help="the worked solutions too")
     parser.add_argument("--out", required=True, help="folder of the results")
     arguments = parser.parse_args()
     model, tokenizer = load()
     found = lists(arguments.gym)
     frames = [answers(model, tokenizer, some, arguments.store).assign(arm=name) for name, some in found.items()]
-    rows = pd.concat([*frames, solutions(model, tokenizer).assign(arm="solutions")], ignore_index=True)
+    if arguments.solutions:
+        frames.append(solutions(model, tokenizer).assign(arm="solutions"))
+    rows = pd.concat(frames, ignore_index=True)
     kept = ["question", "example_set", "shots", "arm", "sharpness", "prompt_tokens", "correct", "redundant", "computed"]
-    kept += ["truncated", "new_tokens", "per_token", "seconds"]
+    kept += ["truncated", "new_tokens", "seconds", *(["per_token"] if "per_token" in rows else [])]
     flags = {name: rows[name].astype("boolean") for name in ("correct", "redundant", "computed", "truncated")}
     every = [question for some in found.values() for question in some]
     about = manifest_of(
