@@ -6,8 +6,8 @@
 Fifty questions of the evaluation list are drawn for each of nine conditions, no question twice, selected by nothing.
 The sheet shows question, expected number and response, in a random order, and neither the condition nor what a judge
 says. Each response is read twice, by readers who do not see each other's verdicts, into FOLDER/first.jsonl and
-FOLDER/second.jsonl: lines like {"id": 0, "correct": true, "redundant": false}. MODEL is the folder that
-benchmarks/gemma.py makes. No text is kept in the results; responses stay in FOLDER.
+FOLDER/second.jsonl: lines like {"id": 0, "correct": true, "redundant": false}; FOLDER/third.jsonl decides where they
+differ. MODEL is the folder that benchmarks/gemma.py makes. No text is kept in the results; responses stay in FOLDER.
 """
 
 import argparse
@@ -81,14 +81,23 @@ def draw(folder, second):
 def join(folder):
     """Put the verdicts of both readers and of both judges side by side, without texts."""
     rows = pd.read_json(folder / "key.json")
-    for name in ("first", "second"):
-        read = pd.read_json(folder / f"{name}.jsonl", lines=True).set_index("id").sort_index()
-        if read.index.tolist() != rows.index.tolist():
-            raise SystemExit(f"{name}.jsonl lacks answers, or has one twice")
+    readings = {
+        name: pd.read_json(folder / f"{name}.jsonl", lines=True).set_index("id").sort_index()
+        for name in ("first", "second", "third")
+    }
+    first, second = readings["first"], readings["second"]
+    if not (first.index.equals(rows.index) and second.index.equals(rows.index)):
+        raise SystemExit("first.jsonl or second.jsonl lacks answers, or has one twice")
+    differ = first.index[(first[["correct", "redundant"]] != second[["correct", "redundant"]]).any(axis=1)]
+    if not readings["third"].index.equals(differ):
+        raise SystemExit(f"third.jsonl is about others than {differ.tolist()}, in which the two readings differ")
+    readings["third"] = readings["third"].reindex(rows.index).fillna(first)
+    for name, read in readings.items():
         rows[[f"{name}_correct", f"{name}_redundant"]] = read[["correct", "redundant"]].astype(bool)
     about = {
         "about": "answers under nine conditions, drawn by seed, read without condition and without a judge's verdict",
-        "read_by": "two readings, neither of which saw the other's verdicts or took part in writing the judge",
+        "read_by": "two readings, neither of which saw the other's verdicts or took part in writing the judge; where "
+        "they differ, a third one, by a writer of the judge, blind to the condition too",
         "correct": CORRECT,
         "redundant": "the response calculates, or says how to",
         "command": "python benchmarks/hand.py draw, then join",
