@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from geolib.reasoning import Estimate
+from geolib.reasoning import Estimate, columns
 from geolib.reasoning.analysis import association, id_change, mean_over_prompts
 from geolib.reasoning.decode import SharedPrefix
 from geolib.reasoning.prompts import Condition, frame_and_place, reply, slot_ids
@@ -155,6 +155,7 @@ def sharper(rows: pd.DataFrame, *, factor: float = 1.25, y: str = "correct", **d
     Estimate
         Mean difference; of a share, in percentage points.
     """
+    columns.check("sharper", rows, y=y, sharpness="sharpness", prompt="example_set")
     shown = rows[rows.shots > 0].set_index(["question", "example_set"])
     one, other = (shown[shown.sharpness == value][y].astype(float) for value in (1, factor))
     scale = 100 if rows[y].dtype == bool else 1

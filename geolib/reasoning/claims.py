@@ -87,8 +87,7 @@ def findings(
         "untested" and whose reading says what is missing.
     """
     wanted = (names,) if isinstance(names, str) else names
-    unknown = set(wanted) - {claim.name for claim in CLAIMS}
-    if unknown:
+    if unknown := set(wanted) - {claim.name for claim in CLAIMS}:
         raise ValueError(f"findings: names has {min(unknown)!r}, but C5 to C10 were expected")
     load, rows = cache(lambda name: _load(name, folder)), []
     for line, claim in enumerate(CLAIMS, 1):
@@ -212,10 +211,6 @@ def _points(first, second, **draws) -> Estimate:
     return paired_share(first, second, **draws).difference
 
 
-def _exact(estimate, **_) -> Estimate:
-    return estimate
-
-
 def _where_moved(rise, sharp, flat, **draws) -> Estimate:
     """Points gained where attention raised the ID; NaN unless the ID's change excludes 0 and may be an edge."""
     edge, _ = SMALLEST["edges"]
@@ -241,14 +236,13 @@ def _places(places):
 def _held(places, what, run, load):
     """Rank correlations with what is named held fixed, for every rule and layer."""
     for name, rule, layer in _places(places):
-        table = id_change(load(run), rule=rule, layer=layer)
-        yield name, partial(association, table, controls=what, within=SETS)
+        yield name, partial(association, id_change(load(run), rule=rule, layer=layer), controls=what, within=SETS)
 
 
 def _same_question(places, run, load):
     for name, rule, layer in _places(places):
         table = id_change(load(run), rule=rule, layer=layer)
-        yield name, partial(_exact, same_question(table, within=SETS))
+        yield name, partial(lambda exact, **_: exact, same_question(table, within=SETS))
 
 
 def _of_gsm8k(load):
@@ -304,8 +298,7 @@ def _more_right(load):
 
 def _gates(what, load):
     for place, layer in (FIRST | LAST).items():
-        table = id_change(load("shots"), layer=layer)
-        yield place, partial(association, table, x="gates_changed", controls=what)
+        yield place, partial(association, id_change(load("shots"), layer=layer), x="gates_changed", controls=what)
 
 
 def _scaled(load):
@@ -337,8 +330,7 @@ def _steps(load):
 
 def _many(load):
     rows = pd.concat([load("many"), load("shots")], ignore_index=True)
-    counts = [k for k in sorted(set(rows["shots"])) if k > 10]
-    if not counts:
+    if not (counts := [k for k in sorted(set(rows["shots"])) if k > 10]):
         raise ValueError("no prompt has more than ten examples")
     return {k: (_cell(rows, "examples", k), _cell(rows, "examples", 10)) for k in counts}
 

@@ -21,6 +21,7 @@ from geolib.reasoning import (
     split,
 )
 from geolib.reasoning.protocol import N_ZERO
+from geolib.reasoning.published import own_results
 from tests.tiny import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,6 +120,17 @@ def test_a_rise_that_answers_follow_is_found_and_one_by_length_is_held():
     table = simulated(4).query("shots == 5")
     with pytest.raises(ValueError, match=r"^association: x is 'change', but the table's columns are "):
         association(table)
+
+
+def test_rows_of_an_older_format_are_named():
+    rows, manifest = load_run("shots", own_results())
+    lack = "rows of an older format lack frozen; geolib sweep --run shots records them now$"
+    with pytest.raises(ValueError, match=f"^sharper: {lack}"):
+        fresh.sharper(rows, y="frozen")
+    with pytest.raises(ValueError, match=f"^id_change: {lack}"):
+        fresh.rise(rows, manifest, rows.question.unique(), verdict="frozen")
+    with pytest.raises(ValueError, match=r"^sharper: y is 'gain', but the table's columns are "):
+        fresh.sharper(rows, y="gain")
 
 
 def test_what_the_plans_say_of_each_outcome():
