@@ -9,7 +9,9 @@ calculation ("89 - 45 = 44" where 89 is expected). A judge that takes the result
 The published answers are those of Chiang and Lee (arXiv:2401.11467), read from the folder published_answers in
 GEOLIB_DATA. The 200 verdicts by hand are in book/results/hand_judged.json, without the responses: those of
 SmolLM2-135M-Instruct are computed again or read from geolib's cache, and a response that is not the one that was read
-is left out and counted.
+is left out and counted. With --published no model is loaded, and its responses are not judged. Rows of the file that a
+run does not measure are carried over, and listed in its manifest: among them what SmolLM2-135M-Instruct said as a
+judge, measured on 23 November 2026 by code that is no longer here.
 """
 
 import argparse
@@ -53,24 +55,29 @@ def figures(verdicts):
 
 
 def compare_with_published():
-    """Print the published figures of each model, those of either judge, and the differences in points."""
+    """Print the published figures of each model, those of each judge, and the differences in points; return them."""
     asked = {question.index: question for question in load_questions()}
     columns = ("calculates", "right without", "right with", "right")
     print(f"{'percent (points from published)':34}" + "".join(f"{column:>20}" for column in columns))
+    found = []
     for model, reported in PUBLISHED.items():
         responses, answers = published_answers(model)
         pairs = list(zip(responses, answers, strict=True))
-        measured = {
-            "frozen": judge_by_rules(responses, answers),
-            "frozen, strict": judge_by_rules(responses, answers, strict=True),
+        verdicts = {
+            "judge": judge_by_rules(responses, answers),
+            "strict": judge_by_rules(responses, answers, strict=True),
             "reading, no question": [judge(*pair) for pair in pairs],
             "reading": [judge(*pair, question=asked[index]) for index, pair in enumerate(pairs)],
         }
-        reported = with_total(reported)
-        print(f"{model:34}" + "".join(f"{share:>12.1f}{'':8}" for share in reported))
-        for name, verdicts in measured.items():
-            row = zip(with_total(figures(verdicts)), reported, strict=True)
+        measured = {name: figures(own) for name, own in verdicts.items()}
+        goals = with_total(reported)
+        print(f"{model:34}" + "".join(f"{share:>12.1f}{'':8}" for share in goals))
+        for name, shares in measured.items():
+            row = zip(with_total(shares), goals, strict=True)
             print(f"  {name:32}" + "".join(f"{share:>12.1f}{f'({share - goal:+.1f})':>8}" for share, goal in row))
+        rounded = {name: [round(share, 2) for share in shares] for name, shares in measured.items()}
+        found.append({"model": model, "n": len(responses), "published": reported, **rounded})
+    return found
 
 
 def with_total(shares):
@@ -93,11 +100,11 @@ def own_responses(rows, model, tokenizer):
     return found
 
 
-def hand_judged(model, tokenizer):
+def hand_judged(*, whole):
     """Rows judged by hand, each with its response, question and expected number; and how many are left out."""
-    rows = json.loads(HAND.read_text("utf-8"))["rows"]
+    rows = [row for row in json.loads(HAND.read_text("utf-8"))["rows"] if whole or row["source"] != OWN]
     questions = {question.index: question for question in load_questions()}
-    own = own_responses([row for row in rows if row["source"] == OWN], model, tokenizer)
+    own = own_responses([row for row in rows if row["source"] == OWN], *load(device="cpu")) if whole else {}
     published = {source: published_answers(source)[0] for source in PUBLISHED}
     kept = []
     for row in rows:
@@ -114,6 +121,8 @@ def agreements(rows, judges):
     """Cohen's kappa of each judge against the verdicts by hand, for each source and all of them."""
     parts = {source: [row["source"] == source for row in rows] for source in (*PUBLISHED, OWN)}
     parts |= {"all": [True] * len(rows), "all but the doubtful": [not row.get("doubtful") for row in rows]}
+    if not any(parts[OWN]):
+        parts = {source: parts[source] for source in PUBLISHED}
     hand = [as_verdict(row["correct"], row["redundant"]) for row in rows]
     found = []
     for name, verdicts in judges.items():
@@ -136,27 +145,11 @@ def agreements(rows, judges):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
-    parser.add_argument("--published", action="store_true", help="stop after the published answers; loads no model")
+    parser.add_argument("--published", action="store_true", help="published answers alone; loads no model")
     arguments = parser.parse_args()
 
-    compare_with_published()
-    if arguments.published:
-        return
-    print()
-    published = []
-    print(f"{'percent':22}{'calculates':>12}{'right without':>15}{'right with':>12}")
-    for model, reported in PUBLISHED.items():
-        responses, answers = published_answers(model)
-        both = {
-            name: figures(judge_by_rules(responses, answers, strict=name == "strict")) for name in ("judge", "strict")
-        }
-        for name, row in {"published": reported, **both}.items():
-            print(f"{model if name == 'published' else '  ' + name:22}{row[0]:>12.1f}{row[1]:>15.1f}{row[2]:>12.1f}")
-        rounded = {name: [round(share, 2) for share in row] for name, row in both.items()}
-        published.append({"model": model, "n": len(responses), "published": reported, **rounded})
-
-    model, tokenizer = load(device="cpu")
-    rows, left_out = hand_judged(model, tokenizer)
+    published = compare_with_published()
+    rows, left_out = hand_judged(whole=not arguments.published)
     print(f"\n{len(rows)} responses judged by hand; {left_out} left out, whose text is another one here")
     columns = [[row[name] for row in rows] for name in ("response", "answer", "question")]
     judges = {"rules": judge_by_rules(*columns), "rules, strict": judge_by_rules(*columns, strict=True)}
@@ -166,16 +159,24 @@ def main():
     found = agreements(rows, judges)
 
     if arguments.json:
+        before = json.loads(arguments.json.read_text("utf-8")) if arguments.json.exists() else {"agreement": []}
+        measured = {(row["judge"], row["of"], row["responses"]) for row in found}
+        carried = [row for row in before["agreement"] if (row["judge"], row["of"], row["responses"]) not in measured]
+        hashes = [
+            hashlib.sha256(Path(inspect.getsourcefile(one)).read_bytes()).hexdigest() for one in (frozen_judge, judge)
+        ]
         manifest = {
-            "command": "python benchmarks/judges.py",
-            "judge_sha256": hashlib.sha256(Path(inspect.getsourcefile(frozen_judge)).read_bytes()).hexdigest(),
+            "command": "python benchmarks/judges.py" + " --published" * arguments.published,
+            "judge_sha256": hashes[0],
+            "reading_sha256": hashes[1],
             "hand_judged_sha256": hashlib.sha256(HAND.read_bytes()).hexdigest(),
             "left_out": left_out,
+            "carried_over": sorted({f"{row['judge']}: {row['responses']}" for row in carried}),
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "versions": {"geolib": __version__, "python": platform.python_version()}
             | {package: version(package) for package in ("torch", "transformers", "numpy", "statsmodels")},
         }
-        table = {"manifest": manifest, "published": published, "agreement": found}
+        table = {"manifest": manifest, "published": published, "agreement": found + carried}
         arguments.json.write_text(json.dumps(table, indent=1) + "\n")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from geolib.reasoning import Estimate
+from geolib.reasoning import Estimate, columns
 from geolib.reasoning.analysis import association, id_change, mean_over_prompts
 from geolib.reasoning.decode import Change, SharedPrefix
 from geolib.reasoning.prompts import Condition, frame_and_place, reply, slot_ids
@@ -172,6 +172,8 @@ def contrast(
     ValueError
         The rows lack an arm.
     """
+    named = {f"by {name}": name for name in np.atleast_1d(by).tolist()}
+    columns.check("contrast", rows, y=y, prompt="example_set", **named)
     wide = rows[rows.shots > 0].pivot(index=["question", "example_set"], columns=by, values=y)
     if lacking := [arm for arm in weights if arm not in wide]:
         raise ValueError(f"contrast: weights has the arm {lacking[0]!r}, but the rows have {wide.columns.tolist()}")

@@ -21,6 +21,7 @@ from geolib.reasoning import columns, resampling
 
 # Columns that distinguish conditions, and columns with a value for every layer.
 _LABELS = ("condition", "example_set", "temperature", "seed", "layers", "sharpness")
+_FACTS = ("prompt_tokens", "numbers", "place")  # of a prompt or a question
 _PER_LAYER = ("sink_share", "gates_changed")
 
 
@@ -50,7 +51,8 @@ def id_change(
         One row for each row that is not a 0-shot row: ``question``, ``shots``, ``change`` (in tokens, summed over
         heads), ``correct``. If they were recorded, also ``condition``, ``example_set``, ``temperature``, ``seed``,
         ``layers``, ``sharpness``; ``prompt_tokens`` and, at the same layer, ``sink_share``, with their changes
-        (``prompt_tokens_change``, ``sink_share_change``); ``gates_changed`` at the same layer.
+        (``prompt_tokens_change``, ``sink_share_change``); ``gates_changed`` at the same layer; ``numbers`` and
+        ``place`` of :func:`add_facts`.
 
     Raises
     ------
@@ -65,7 +67,7 @@ def id_change(
     columns.check("id_change", rows, verdict=verdict)
     layers = len(rows[column].iloc[0])
     layer = integer("id_change: layer", layer, -layers, layers - 1)
-    more = {name: rows[name] for name in (*_LABELS, "prompt_tokens") if name in rows}
+    more = {name: rows[name] for name in (*_LABELS, *_FACTS) if name in rows}
     whole = [name for name in _PER_LAYER if name in rows and len(rows[name].iloc[0]) == layers]
     more |= {name: _at(rows[name], layer) for name in whole}
     table = rows[["question", "shots"]].assign(change=_at(rows[column], layer), correct=rows[verdict], **more)

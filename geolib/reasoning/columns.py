@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+# How columns begin that a sweep records, and the files of the first round lack.
+LATER = ("frozen", "computed", "entropy", "renyi2", "near", "heads_")
+
 
 def numbers(caller: str, table: pd.DataFrame, **columns: str) -> list[np.ndarray]:
     """Columns of finite numbers, each named by its argument."""
@@ -44,9 +47,13 @@ def groups(caller: str, table: pd.DataFrame, **columns: str | Sequence[str]) -> 
 
 
 def check(caller: str, table: pd.DataFrame, **columns: str) -> None:
-    """Check that the table has rows and the columns."""
+    """Check that the table has rows and the columns; of a run's rows in an older format, say what makes newer ones."""
     if len(table) == 0:
         raise ValueError(f"{caller}: the table has no rows")
+    lacking = [column for column in columns.values() if column.startswith(LATER) and column not in table]
+    if lacking and any(column.startswith("id_") for column in table):
+        command = table.attrs.get("command", "geolib sweep --run NAME")
+        raise ValueError(f"{caller}: rows of an older format lack {', '.join(lacking)}; {command} records them now")
     for name, column in columns.items():
         if column not in table:
             raise ValueError(f"{caller}: {name} is {column!r}, but the table's columns are {', '.join(table)}")

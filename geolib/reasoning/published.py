@@ -52,7 +52,9 @@ def load_run(name: str, folder: str | os.PathLike | None = None) -> tuple[pd.Dat
     Returns
     -------
     rows : pandas.DataFrame
-        As :meth:`Sweep.run` returns them, without texts.
+        As :meth:`Sweep.run` returned them when the file was made, without texts: files of the first round lack
+        ``heads_<rule>_<eps>``, ``entropy``, ``renyi2``, ``near``, ``computed``, ``frozen`` and ``frozen_redundant``.
+        What needs one names it, and the command that made the file, ``.attrs["command"]``, which records it now.
     manifest : dict
         Model, questions, settings, command, versions and checksum of the run.
 
@@ -76,7 +78,9 @@ def load_run(name: str, folder: str | os.PathLike | None = None) -> tuple[pd.Dat
     raw = path.read_bytes()
     if named != name or digest != hashlib.sha256(raw).hexdigest():
         raise ValueError(f"{where} describes another file than {path.name}, which is damaged or out of place")
-    return read_parquet(io.BytesIO(raw)), manifest
+    rows = read_parquet(io.BytesIO(raw))
+    rows.attrs["command"] = manifest.get("command", f"geolib sweep --run {name}")  # named where a column is missing
+    return rows, manifest
 
 
 def all_sets(folder: str | os.PathLike | None = None) -> pd.DataFrame:

@@ -29,7 +29,7 @@ from geolib.experiments.endpoint_judge import (
     as_verdict,
     judge_by_rules,
 )
-from geolib.reasoning import Verdict, frozen_judge
+from geolib.reasoning import Verdict, frozen_judge, judge
 from geolib.reasoning.protocol import EXPLORATION_EXAMPLES, EXPLORATION_QUESTIONS
 
 pytestmark = pytest.mark.whole
@@ -420,6 +420,6 @@ def test_the_measured_agreement_is_of_this_judge_and_these_verdicts():
     manifest = json.loads((results / "judges.json").read_text())["manifest"]
     hashes = [
         hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in (Path(inspect.getsourcefile(frozen_judge)), results / "hand_judged.json")
+        for path in (*map(Path, map(inspect.getsourcefile, (frozen_judge, judge))), results / "hand_judged.json")
     ]
-    assert [manifest["judge_sha256"], manifest["hand_judged_sha256"]] == hashes
+    assert [manifest[f"{name}_sha256"] for name in ("judge", "reading", "hand_judged")] == hashes

@@ -21,6 +21,7 @@ from geolib.reasoning import (
     split,
 )
 from geolib.reasoning.protocol import N_ZERO
+from geolib.reasoning.published import own_results
 from tests.tiny import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,6 +141,17 @@ def test_the_slope_is_that_of_least_squares():
     assert sum(w * one for w, one in zip(weights.values(), y, strict=True)) == pytest.approx(
         np.polyfit(values, y, 1)[0]
     )
+
+
+def test_rows_of_an_older_format_are_named():
+    rows, manifest = load_run("shots", own_results())
+    lack = "rows of an older format lack frozen; geolib sweep --run shots records them now$"
+    with pytest.raises(ValueError, match=f"^contrast: {lack}"):
+        fresh.sharper(rows, y="frozen")
+    with pytest.raises(ValueError, match=f"^id_change: {lack}"):
+        fresh.rise(rows, manifest, rows.question.unique(), verdict="frozen")
+    with pytest.raises(ValueError, match=r"^contrast: y is 'gain', but the table's columns are "):
+        fresh.sharper(rows, y="gain")
 
 
 def test_what_the_plans_say_of_each_outcome():

@@ -84,7 +84,7 @@ def recomputed():
     five = shots[shots.shots == 5].set_index("question").correct.astype(float)
     for kind in ("random", "shuffled"):
         other = ablations[(ablations.condition == kind) & (ablations.shots == 5)].set_index("question").correct
-        found["C8", 23, f"k = 5, {kind}"] = mean_with_ends(100 * (five - other[five.index].astype(float)))
+        found["C8", 25, f"k = 5, {kind}"] = mean_with_ends(100 * (five - other[five.index].astype(float)))
 
     # Worked steps against the same examples without them; 64 examples against ten.
     chain = rows("chain")
@@ -92,14 +92,14 @@ def recomputed():
         chain[(chain.condition == kind) & (chain.shots == 5)].set_index("question").correct.astype(float)
         for kind in ("worked", "examples")
     )
-    found["C9", 25, "k = 5"] = mean_with_ends(100 * (worked - plain[worked.index]))
+    found["C9", 27, "k = 5"] = mean_with_ends(100 * (worked - plain[worked.index]))
     many = rows("many")
     long = many[many.shots == 64].set_index("question")
     ten = shots[shots.shots == 10].set_index("question").loc[long.index]
-    found["C9", 26, "k = 64, relative, last layer"] = mean_with_ends(
+    found["C9", 28, "k = 64, relative, last layer"] = mean_with_ends(
         layer(long, "relative", -1) - layer(ten, "relative", -1)
     )
-    found["C9", 27, "k = 32"] = mean_with_ends(
+    found["C9", 29, "k = 32"] = mean_with_ends(
         100
         * (
             many[many.shots == 32].set_index("question").correct.astype(float)

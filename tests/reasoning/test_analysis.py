@@ -1,5 +1,6 @@
 """The analysis against closed forms, naive loops, and simulations whose truth is known."""
 
+import re
 from itertools import permutations
 
 import numpy as np
@@ -17,10 +18,13 @@ from geolib.reasoning import (
     binned_share,
     holm,
     id_change,
+    layer_profile,
+    load_run,
     mean_change,
     paired_share,
     permutation_test,
 )
+from geolib.reasoning.published import own_results
 from geolib.reasoning.resampling import partial_rhos
 
 
@@ -64,6 +68,33 @@ def test_id_change():
 def test_bad_id_change(given, message):
     with pytest.raises((ValueError, TypeError), match=f"^id_change: {message}"):
         id_change(rows_of({1: {0: [1, 2]}}, {1: {0: False}}), **given)
+
+
+OLD = load_run("shots", own_results())[0]  # of the first round
+
+
+@pytest.mark.parametrize(
+    ("call", "lacking"),
+    [
+        (lambda: id_change(OLD, verdict="frozen"), "id_change: {} lack frozen"),
+        (lambda: paired_share(OLD, OLD, y="computed"), "paired_share: first: {} lack computed"),
+        (lambda: association(OLD, x="renyi2", y="entropy"), "association: {} lack renyi2, entropy"),
+        (lambda: mean_change(OLD, x="heads_absolute_0.1"), "mean_change: {} lack heads_absolute_0.1"),
+        (lambda: permutation_test(OLD, x="near"), "permutation_test: {} lack near"),
+        (lambda: layer_profile(OLD, verdict="frozen"), "id_change: {} lack frozen"),
+    ],
+)
+def test_what_a_file_of_an_older_format_lacks_is_named_with_the_command_that_makes_it(call, lacking):
+    expected = lacking.format("rows of an older format") + "; geolib sweep --run shots records them now"
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+        call()
+
+
+def test_rows_of_no_known_run_and_tables_of_other_columns():
+    with pytest.raises(ValueError, match=r"lack frozen; geolib sweep --run NAME records them now$"):
+        id_change(rows_of({1: {0: [1, 2]}}, {1: {0: False}}), verdict="frozen")
+    with pytest.raises(ValueError, match=r"^association: controls is 'renyi2', but the table's columns are "):
+        association(id_change(OLD), controls=["renyi2"])  # no run would give it this column
 
 
 def test_a_question_without_a_bare_row():
