@@ -270,7 +270,7 @@ ORDER = {
     "profiles",
     "reasoning": "judge questions reading generated sources prompts decode answers sweep protocol columns resampling "
     "analysis regressions published claims",
-    "experiments": "choosing names fresh runs report queue cluster endpoint_judge",
+    "experiments": "choosing names fresh predicting runs report queue cluster endpoint_judge",
 }
 MODULES = sorted((ROOT / "geolib").rglob("*.py"))
 KNOWN = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES}
