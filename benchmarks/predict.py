@@ -2,8 +2,8 @@
 
     python benchmarks/predict.py [--out book/results] [VIEW ...]
 
-Each view is a choice of folds, of the judge, or of questions; the scores of a view are kept beside the table and not
-computed again. The model's own answers are read from the run "margins", where it exists. About 20 minutes on one thread.
+Each view is a choice of folds, of the judge, or of questions; the scores of a view are kept in a folder and not
+computed again. The model's own answers are read from the run "margins", where it exists. 20 minutes on one thread.
 """
 
 import argparse

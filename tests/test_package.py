@@ -324,7 +324,7 @@ BUDGETS = {
     "geolib/partition": 1344,
     "geolib/dimension": 1862,
     "geolib/reasoning": 2622,
-    "geolib/experiments": 1097,
+    "geolib/experiments": 1098,
     "geolib/figures.py": 320,
     "geolib/interactive.py": 260,
     "geolib/toy.py": 240,

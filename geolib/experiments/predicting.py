@@ -136,8 +136,9 @@ def _fit(x: np.ndarray, y: np.ndarray, weights: np.ndarray, penalty: float) -> t
     varies = spread > 1e-9 * np.abs(x).max(axis=0)
     scale = np.where(varies, weights, 0) / np.where(varies, spread, 1)
     # The intercept is penalised by this solver, unless its own column is large.
-    made = {"l1_ratio": 1.0, "solver": "liblinear", "intercept_scaling": 100.0, "random_state": 0}
-    model = LogisticRegression(C=1 / (penalty * len(y)), tol=1e-3, max_iter=1000, **made).fit((x - mean) * scale, y)
+    made = {"solver": "liblinear", "intercept_scaling": 100.0, "random_state": 0, "tol": 1e-3, "max_iter": 1000}
+    made |= {"penalty": "l1"} if LogisticRegression().l1_ratio is None else {"l1_ratio": 1.0}  # before 1.8, and since
+    model = LogisticRegression(C=1 / (penalty * len(y)), **made).fit((x - mean) * scale, y)
     return lambda rows: model.decision_function((rows - mean) * scale), int((model.coef_ != 0).sum())
 
 
