@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from geolib.experiments import fresh
+from geolib.experiments import fresh, predicting
 from geolib.reasoning import finding
 from geolib.reasoning.claims import CLAIMS, SMALLEST, _judged, _load
 from geolib.reasoning.published import own_results
@@ -46,10 +46,12 @@ def criteria():
         text = source.read_text("utf-8")
         for paragraph in re.findall(r"\*\*What would change our mind.*?(?=\n\n)", text, re.DOTALL):
             found[f"{source.stem}, what would change our mind"] = paragraph
-    for name, file in {"the plan": "plan", "the plan of H3": "plan-sharper", "the plan of H2": "plan-rise"}.items():
+    plans = {"the plan": "plan", "the plan of H3": "plan-sharper", "the plan of H2": "plan-rise"}
+    for name, file in (plans | {"the plan for predicting": "plan-predict"}).items():
         plan = (ROOT / "book" / f"{file}.md").read_text("utf-8")
         found[f"{name}, up to its list of changes"] = plan.partition("## Changes after the plan")[0]
     found["outcomes of H2 and H3, code"] = code(fresh.said_of_sharper) + code(fresh.said_of_rise)
+    found["outcome of predicting, code"] = code(predicting.said)
     appendix = (ROOT / "notebooks" / "appendix" / "reported-and-reproduced.md").read_text("utf-8")
     found["the appendix, rules"] = re.search(r"\*\*The rules\.\*\*.*?(?=\n\n)", appendix, re.DOTALL)[0]
     found["verdicts, code"] = code(finding) + code(_judged)
