@@ -13,8 +13,8 @@ the attention scores of all layers times 1 and 1.25:
 - sums: reasoning-gym's chain_sum, two or three terms of one or two digits.
 
 With --solutions also the log-likelihood of the worked solution of 500 of GSM8K's training questions, behind five of
-them with solutions. reasoning-gym is under the Apache licence 2.0. Only three of its modules are imported, because its top
-level needs the packages of all its hundred generators. About 30 minutes on one core, and as many for the solutions.
+them with solutions. reasoning-gym is under the Apache licence 2.0. Only three of its modules are imported, because its
+top level needs the packages of all its hundred generators. About 30 minutes on one core, and as many for the solutions.
 """
 
 import argparse

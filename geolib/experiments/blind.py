@@ -82,4 +82,4 @@ def corrected_share(
     draws = [rng.beta(yes + 0.5, all_ - yes + 0.5, n_draws) for yes, all_ in tables]
     shares = np.clip((draws[0] + draws[2] - 1) / np.maximum(draws[1] + draws[2] - 1, 1e-9), 0, 1)
     low, high = 100 * np.quantile(shares, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(float(100 * np.clip((q + t - 1) / (s + t - 1), 0, 1)), float(low), float(high), n)
+    return Estimate(float(100 * np.clip((q + t - 1) / (s + t - 1), 0, 1)), float(low), float(high), n, null=np.nan)

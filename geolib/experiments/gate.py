@@ -154,10 +154,19 @@ def order(x: Any, y: Any) -> tuple[float, float]:
     return rho, float(np.mean(np.abs(found) >= abs(rho) - 1e-9))
 
 
+def _error(estimate):
+    return (estimate.high - estimate.low) / (2 * stats.norm.ppf(0.975))
+
+
 def p_value(estimate: Estimate) -> float:
     """Two-sided p-value against 0, by the normal approximation, of an estimate whose interval is one of 95 %."""
-    error = (estimate.high - estimate.low) / (2 * stats.norm.ppf(0.975))
-    return float(2 * stats.norm.sf(abs(estimate.value) / error))
+    return float(2 * stats.norm.sf(abs(estimate.value) / _error(estimate)))
+
+
+def difference(one: Estimate, other: Estimate) -> Estimate:
+    """Difference of two estimates of separate questions, with a normal interval of 95 %; ``n`` is the smaller one's."""
+    value, half = one.value - other.value, stats.norm.ppf(0.975) * np.hypot(_error(one), _error(other))
+    return Estimate(value, float(value - half), float(value + half), min(one.n, other.n))
 
 
 def corrected(p: Mapping[str, float], n_tests: int = 8) -> dict[str, float]:

@@ -10,6 +10,7 @@ _NAMES = {
     ".analysis": "Paired association binned_share holm id_change mean_change mean_over_prompts mean_rises "
     "paired_share permutation_test",
     ".claims": "findings said_of verdicts",
+    ".decode": "Change",
     ".generated": "generate_questions",
     ".prompts": "Condition Frame build_prompt frame question_ids",
     ".protocol": "Split example_sets exploration_split few_shot_sweep split worked_examples",

@@ -90,3 +90,9 @@ def test_tests_that_were_not_run_count_as_one():
     assert p == pytest.approx(0.05, abs=1e-3)
     assert gate.corrected({"a": 0.001, "b": 0.02}) == {"a": pytest.approx(0.008), "b": pytest.approx(0.14)}
     assert gate.corrected({"a": 0.001}, n_tests=1) == {"a": pytest.approx(0.001)}
+
+
+def test_the_difference_of_two_samples_has_both_errors():
+    found = gate.difference(Estimate(5.0, 2.0, 8.0, 90), Estimate(1.0, -3.0, 5.0, 40))
+    assert (found.value, found.n) == (4.0, 40)
+    assert (found.low, found.high) == (pytest.approx(-1.0), pytest.approx(9.0))
