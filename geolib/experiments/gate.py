@@ -68,7 +68,8 @@ def roughened(model: Model, steps: float, *, seed: int = SEED) -> Model:
     -------
     transformers.PreTrainedModel
     """
-    rough, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
+    rough: Any = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in rough.named_parameters():
             if name.endswith("_proj.weight"):
