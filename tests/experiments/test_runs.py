@@ -99,8 +99,8 @@ def test_round_two_asks_fresh_questions_behind_their_prompts(runs):
     asked = fresh.fresh(QUESTIONS)
     for name, factors, shots in (
         ("sharper", [1, 1.25], [5]),
-        ("dose", [0.9, 1, 1.1, 1.25, 1.4, 1.6], [5]),
-        ("length", [1, 1.25], [0, 1, 5, 10, 32]),
+        ("dose", [0.9, 1.1, 1.4, 1.6], [5]),
+        ("length", [1, 1.25], [0, 1, 10, 32]),
     ):
         parts = [part for part in few.parts(name) if part.paired]
         assert sorted({part.sharpness for part in parts}) == factors

@@ -277,7 +277,7 @@ def test_hybrids_are_refused_in_any_type(dtype):
         ({"change": {0: 2.0}}, "change is {0: 2.0}, but a Change was expected"),
         (
             {"sharpness": {0: 2.0}, "change": Change()},
-            "sharpness and change are both given, but one of them was expected",
+            "sharpness and change are both given, but one was expected",
         ),
         ({"sharpness": {1.0: 2.0}}, "layer of sharpness is 1.0, but an integer was expected"),
         ({"seed": "a"}, "seed is 'a', but an integer was expected"),
