@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from geolib.experiments.fresh import FACTOR
 from geolib.models import load
 from geolib.reasoning import Condition, Sweep, example_sets, load_questions, split, worked_examples
-from geolib.reasoning.published import CONTROLS, LEAD
+from geolib.reasoning.published import CONTROLS, LEAD, sharpened
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "book" / "results" / "hand_blind.json"
 PER_CONDITION, SEED = 50, 2611
-FACTOR = 1.25
 CORRECT = (
     "the response finally gives the expected number: an answer to the question stands unless something later takes its "
     "place; where GSM8K-Zero expects a wrong number, that number counts; a response that is cut off before it answers "
@@ -58,7 +58,7 @@ def draw(folder, second):
     frames, models = [], {False: load(), True: load(second)}
     for (name, (condition, factor)), places in zip(ways.items(), drawn, strict=True):
         model, tokenizer = models[name.startswith("Gemma")]
-        sharpness = dict.fromkeys(range(model.config.num_hidden_layers), factor) if factor > 1 else None
+        sharpness = sharpened(model.config.num_hidden_layers, factor) if factor > 1 else None
         asked = [evaluation[place] for place in places]
         sweep = Sweep(model=model, tokenizer=tokenizer, questions=asked, conditions=[condition], sharpness=sharpness)
         frames.append(sweep.run().assign(way=name))

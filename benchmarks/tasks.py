@@ -30,9 +30,10 @@ import pandas as pd
 from geolib.experiments import fresh
 from geolib.experiments.runs import hashes, manifest_of, write
 from geolib.models import load
-from geolib.reasoning import Condition, Question, Sweep, generate_questions, load_questions
+from geolib.reasoning import Condition, Question, Sweep, generate_questions, load_questions, split
 from geolib.reasoning.decode import Change, SharedPrefix
 from geolib.reasoning.prompts import frame_and_place, slot_ids
+from geolib.reasoning.published import sharpened
 
 N, N_POOL, N_TRAIN, SHOTS = 300, 60, 500, 5
 LONGEST = 64  # new tokens: behind such examples most answers have about six
@@ -91,12 +92,11 @@ def lists(folder):
 
 def answers(model, tokenizer, questions, store):
     """Rows of one list: the questions outside its pool, with the attention as it is and sharper."""
-    pool = set(fresh.split(questions).pool)
-    asked = [question for question in questions if question not in pool][:N]
+    asked = split(questions).evaluation
     own = fresh.prompts(questions, asked, SHOTS)
     frames = []
     for factor in (1.0, fresh.FACTOR):
-        sharpness = dict.fromkeys(range(model.config.num_hidden_layers), factor) if factor > 1 else None
+        sharpness = sharpened(model.config.num_hidden_layers, factor) if factor > 1 else None
         sweep = Sweep(
             model=model, tokenizer=tokenizer, questions=asked, conditions=own, paired=True, store=store,
             sharpness=sharpness, max_new_tokens=LONGEST, progress=sys.stderr.isatty(),
@@ -114,7 +114,7 @@ def solutions(model, tokenizer):
     sets = [rng.permutation(N_POOL)[:SHOTS] for _ in range(fresh.N_PROMPTS)]
     rows = []
     for factor in (1.0, fresh.FACTOR):
-        sharpness = dict.fromkeys(range(model.config.num_hidden_layers), factor) if factor > 1 else {}
+        sharpness = sharpened(model.config.num_hidden_layers, factor) if factor > 1 else {}
         engine = SharedPrefix(model, (0.1,), Change(sharpness=sharpness))
         for number, shown in enumerate(sets):
             condition = Condition(examples=tuple(pool[i] for i in shown), worked=True)

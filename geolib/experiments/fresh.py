@@ -120,7 +120,7 @@ def margins(
     return pd.DataFrame(rows)
 
 
-def sharper(rows: pd.DataFrame, *, factor: float = 1.25, y: str = "correct", **draws: Any) -> Estimate:
+def sharper(rows: pd.DataFrame, *, factor: float = FACTOR, y: str = "correct", **draws: Any) -> Estimate:
     """Estimate what sharper attention adds to ``y``: the primary test of H3, over questions and prompts.
 
     Parameters
@@ -129,10 +129,8 @@ def sharper(rows: pd.DataFrame, *, factor: float = 1.25, y: str = "correct", **d
         Rows of the run "sharper", or of another with the same labels.
     factor : float
         Factor of the attention scores, which is compared with 1.
-    y : str
-        Column of numbers, or of booleans.
-    **draws
-        ``n_boot`` and ``seed`` of :func:`geolib.reasoning.mean_over_prompts`.
+    y, **draws
+        As for :func:`contrast`.
 
     Returns
     -------

@@ -12,7 +12,8 @@ from scipy import stats
 
 from geolib.experiments.fresh import FACTOR, SEED, contrast
 from geolib.reasoning import Estimate, holm
-from geolib.reasoning.decode import Change
+from geolib.reasoning.decode import DURING, Change
+from geolib.reasoning.published import GROUPS, sharpened
 from geolib.typing import Model
 
 # Standard deviation of noise on the scores that lowers the mean entropy of the heads as much as the factor does.
@@ -34,15 +35,11 @@ def arms(depth: int, n_heads: int) -> dict[str, Change]:
         By name. In the first "mixed" arm half of the heads get the factor squared and the others 1: the geometric mean
         is the factor. In the second, half get the factor and the others its inverse: the geometric mean is 1.
     """
-    every, rng = dict.fromkeys(range(depth), FACTOR), np.random.default_rng([SEED, 5])
-    turns = np.array([np.exp(np.log(FACTOR) * np.resize([1, -1], depth * n_heads))])
-    turns = rng.permutation(turns[0]).reshape(depth, n_heads)
-    thirds = [round(depth * share) for share in (0, 1 / 3, 2 / 3, 1)]
-    third = {
-        f"{name} third": Change(sharpness=dict.fromkeys(range(start, end), FACTOR))
-        for name, start, end in zip(("first", "middle", "last"), thirds, thirds[1:], strict=False)
-    }
-    parts = {during: Change(sharpness=every, during=during) for during in ("prompt", "answer", "last token")}
+    rng = np.random.default_rng([SEED, 5])
+    turns = rng.permutation(np.exp(np.log(FACTOR) * np.resize([1, -1], depth * n_heads))).reshape(depth, n_heads)
+    every, *thirds = (sharpened(depth, FACTOR, group) for group in GROUPS)
+    third = {name: Change(sharpness=layers) for name, layers in zip([*GROUPS][1:], thirds, strict=True)}
+    parts = {during: Change(sharpness=every, during=during) for during in DURING[1:]}
     mixed = {
         name: Change(sharpness={layer: tuple(factors.tolist()) for layer, factors in enumerate(turns * mean)})
         for name, mean in {"mixed, mean 1.25": FACTOR, "mixed, mean 1": 1}.items()

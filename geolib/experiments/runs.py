@@ -30,7 +30,7 @@ from geolib.fingerprint import fingerprint
 from geolib.reasoning.decode import Change
 from geolib.reasoning.prompts import Condition
 from geolib.reasoning.protocol import example_sets, split, worked_examples
-from geolib.reasoning.published import CONTROLS, GROUPS, HINT, LEAD, NEAREST, TEMPERATURE, load_run
+from geolib.reasoning.published import CONTROLS, GROUPS, HINT, LEAD, NEAREST, TEMPERATURE, load_run, sharpened
 from geolib.reasoning.questions import Question, question_facts
 from geolib.reasoning.reading import frozen_judge, judge
 from geolib.reasoning.sweep import Sweep
@@ -278,14 +278,17 @@ class Runs:
     # The runs behind the gate. The rows of "sharper" with the factors 1 and 1.25 and five examples belong to them too.
 
     def _dose(self):
-        return [self._fresh(self._first(1000), 5, factor) for factor in (0.9, 1.1, 1.4, 1.6)]
+        some = self._first(1000)
+        return [self._fresh(some, 5, factor) for factor in (0.9, 1.1, 1.4, 1.6)]
 
     def _length(self):
-        return [self._fresh(self._first(500), k, factor) for k in (0, 1, 10, 32) for factor in (1.0, fresh.FACTOR)]
+        some = self._first(500)
+        return [self._fresh(some, k, factor) for k in (0, 1, 10, 32) for factor in (1.0, fresh.FACTOR)]
 
     def _second(self):
         """Ask the first questions as "sharper" does: for a second model."""
-        return [self._fresh(self._first(1000), 5, factor) for factor in (1.0, fresh.FACTOR)]
+        some = self._first(1000)
+        return [self._fresh(some, 5, factor) for factor in (1.0, fresh.FACTOR)]
 
     def _arms(self):
         config = self.model.config.get_text_config()
@@ -294,11 +297,9 @@ class Runs:
         return [replace(self._fresh(asked, 5), arm=arm, change=change) for arm, change in changes.items()]
 
     def _rounding(self):
-        return [
-            replace(self._fresh(self._first(500), 5, factor), rounding=steps, arm=f"{steps:g} steps")
-            for steps in (0.5, 1, 2)
-            for factor in (1.0, fresh.FACTOR)
-        ]
+        some = self._first(500)
+        plain = [self._fresh(some, 5, factor) for factor in (1.0, fresh.FACTOR)]
+        return [replace(part, rounding=steps, arm=f"{steps:g} steps") for steps in (0.5, 1, 2) for part in plain]
 
     def _within(self):
         """Ask wrong questions behind other numbers of examples than "sharper", so that each is compared with itself."""
@@ -313,7 +314,7 @@ class Runs:
         depth, frames, asked = self.model.config.get_text_config().num_hidden_layers, [], self._first(500)
         own = fresh.prompts(self.questions, asked, 5)
         for factor in (1.0, fresh.FACTOR):
-            scaled = {} if factor == 1 else dict.fromkeys(range(depth), factor)
+            scaled = {} if factor == 1 else sharpened(depth, factor)
             rows = fresh.margins(self.model, self.tokenizer, asked, own, sharpness=scaled)
             frames.append(rows.assign(shots=5, layers="all" if scaled else "none", sharpness=factor))
         return pd.concat(frames, ignore_index=True)
@@ -370,8 +371,7 @@ class Runs:
 
     def _ask(self, part: Part, questions: Sequence[Question], **settings: Any) -> pd.DataFrame:
         depth = self.model.config.get_text_config().num_hidden_layers
-        start, end = GROUPS.get(part.layers, (0, 0))
-        sharpness = dict.fromkeys(range(round(start * depth), round(end * depth)), part.sharpness)
+        sharpness = sharpened(depth, part.sharpness, part.layers)
         how: dict[str, Any] = {"temperature": part.temperature, "seed": part.seed, "sharpness": sharpness or None}
         how |= {"max_new_tokens": part.max_new_tokens} if part.max_new_tokens else {}
         how |= {"paired": part.paired, "change": part.change}

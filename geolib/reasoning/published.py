@@ -39,6 +39,16 @@ def choice_of(example_set: int) -> str:
     return "nearest" if example_set >= NEAREST else CHOICES.get(example_set, "")
 
 
+def sharpened(depth: int, factor: float, group: str = "all") -> dict[int, float]:
+    """Factor of the attention scores of each layer of a group, one of :data:`GROUPS`; none for another name.
+
+    >>> sharpened(6, 1.25, "middle third")
+    {2: 1.25, 3: 1.25}
+    """
+    start, end = GROUPS.get(group, (0, 0))
+    return dict.fromkeys(range(round(start * depth), round(end * depth)), factor)
+
+
 def load_run(name: str, folder: str | os.PathLike | None = None) -> tuple[pd.DataFrame, dict]:
     """Read a published run.
 
