@@ -23,6 +23,7 @@ from geolib import __version__
 from geolib.experiments.predicting import FACTS, OWN, SETS, features, out_of_fold
 from geolib.experiments.runs import commit, write
 from geolib.reasoning import load_questions, load_run
+from geolib.reasoning.published import right_without_examples
 from geolib.store import read_parquet, write_parquet
 
 ROOT = Path(__file__).parents[1]
@@ -43,8 +44,8 @@ def own_answers():
 
 def views():
     """Name of each view, sets of columns, and what is done to the questions."""
-    first = load_run("bare")[0].set_index("question")
-    wrong = first.index[~first.get("frozen", first["correct"])]
+    first = right_without_examples()
+    wrong = first.index[~first]
     every = SETS | {name: (name,) for name in FACTS}
     some = {name: SETS[name] for name in ("A", "E", "F")}
     found = {

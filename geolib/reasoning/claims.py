@@ -17,7 +17,16 @@ import pandas as pd
 from geolib.dimension.rules import column
 from geolib.estimates import Estimate, finding
 from geolib.reasoning.analysis import association, id_change, mean_change, paired_share
-from geolib.reasoning.published import CONTROLS, GROUPS, add_facts, all_sets, choice_of, load_run, results_folder
+from geolib.reasoning.published import (
+    CONTROLS,
+    GROUPS,
+    add_facts,
+    all_sets,
+    choice_of,
+    load_run,
+    results_folder,
+    right_without_examples,
+)
 from geolib.reasoning.regressions import same_question
 from geolib.reasoning.resampling import N_BOOT
 
@@ -199,9 +208,7 @@ def _load(name, folder):
     if name == "all sets":
         rows = all_sets(folder)
     if name == "fresh":
-        bare = load_run("bare", folder)[0].set_index("question")
-        wrong = bare.index[~bare.get("frozen", bare["correct"])]  # by the judge of round one, as the plan says
-        rows = rows[rows["sharpness"].eq(1) & rows["question"].isin(wrong)]
+        rows = rows[rows["sharpness"].eq(1) & ~rows["question"].map(right_without_examples(folder))]
     with suppress(FileNotFoundError):
         rows = add_facts(rows, manifest, folder or results_folder())
     return rows

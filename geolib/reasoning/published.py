@@ -121,6 +121,23 @@ def all_sets(folder: str | os.PathLike | None = None) -> pd.DataFrame:
     return pd.concat([rows, others[others.shots > 0]], ignore_index=True)
 
 
+def right_without_examples(folder: str | os.PathLike | None = None) -> pd.Series:
+    """Whether each question was answered correctly without examples, by the judge of round one.
+
+    Parameters
+    ----------
+    folder : path, optional
+        As for :func:`load_run`, whose run "bare" is read.
+
+    Returns
+    -------
+    pandas.Series
+        By question.
+    """
+    rows = load_run("bare", folder)[0].set_index("question")
+    return rows.get("frozen", rows["correct"])
+
+
 def add_facts(rows: pd.DataFrame, manifest: dict, folder: str | os.PathLike | None = None) -> pd.DataFrame:
     """Add the columns of :func:`question_facts` for the questions of the rows.
 
