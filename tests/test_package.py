@@ -323,8 +323,8 @@ def test_the_rules_are_read_without_torch():
 BUDGETS = {
     "geolib/partition": 1344,
     "geolib/dimension": 1862,
-    "geolib/reasoning": 2706,
-    "geolib/experiments": 1240,
+    "geolib/reasoning": 2719,
+    "geolib/experiments": 1237,
     "geolib/figures.py": 320,
     "geolib/interactive.py": 260,
     "geolib/toy.py": 240,
