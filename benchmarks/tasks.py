@@ -147,8 +147,9 @@ def main():
     flags = {name: rows[name].astype("boolean") for name in ("correct", "redundant", "computed", "truncated")}
     every = [question for some in found.values() for question in some]
     about = manifest_of(
-        rows, "tasks", model, source="generated, reasoning-gym 0.1.25, gsm8k-train",
-        command="python benchmarks/tasks.py", **hashes(model, every),
+        rows, "tasks", model, source="generated, reasoning-gym 0.1.25" + ", gsm8k-train" * arguments.solutions,
+        command="python benchmarks/tasks.py" + " --solutions" * arguments.solutions,
+        settings={"n_asked": N, "max_new_tokens": LONGEST}, **hashes(model, every),
     )  # fmt: skip
     write(rows[kept].assign(**flags), about, arguments.out)
 
