@@ -365,7 +365,7 @@ def _publish_runs(names, loaded, questions, source, out, settings):
     runs = Runs(*loaded, questions, gates=gates, **settings)
     hashes = runs.hashes  # hashing all weights takes long, so it is done once
     for name in names:  # before anything is computed
-        check_replaces(out, name, hashes | {"settings": runs.settings})
+        check_replaces(out, name, hashes | {"settings": runs.settings_of(name)})
     if "bare" in names:
         check_replaces(out, "questions", {"questions_sha256": hashes["questions_sha256"]})
     for name in names:

@@ -89,7 +89,8 @@ class Part:
     @property
     def labels(self) -> dict:
         """Columns that distinguish the rows of the part, in addition to those of the conditions."""
-        labels = {name: getattr(self, name) for name in ("temperature", "seed", "layers", "sharpness")}
+        factors = () if self.change else ("layers", "sharpness")  # what a change does, its arm says
+        labels = {name: getattr(self, name) for name in ("temperature", "seed", *factors)}
         return labels | ({"arm": self.arm} if self.arm else {})
 
 
@@ -135,8 +136,7 @@ class Runs:
         self.questions, self.split = list(questions), split(questions)
         self.n_asked = n_asked if n_asked is None else integer("Runs: n_asked", n_asked, 1)
         self.n_wrong, self.n_right = integer("Runs: n_wrong", n_wrong, 1), integer("Runs: n_right", n_right, 1)
-        kept = {name: settings[name] for name in ("max_new_tokens", "eps") if name in settings}
-        self.settings = {"n_asked": self.n_asked, "n_wrong": self.n_wrong, "n_right": self.n_right} | kept
+        self._kept = {name: settings[name] for name in ("max_new_tokens", "eps") if name in settings}
         self._sweep = partial(Sweep, model=model, tokenizer=tokenizer, store=store, watched=self.gates, **settings)
         self._bare_cache = self._explored_cache = None
 
@@ -169,6 +169,13 @@ class Runs:
         for name in ("skipped", "failed"):
             rows.attrs[name] = [one for frame in frames for one in frame.attrs[name]]
         return self._with_gates(rows)
+
+    def settings_of(self, name: str) -> dict:
+        """Return the settings of a run, as its manifest names them."""
+        if name not in names.ROUND_TWO:
+            return {of: getattr(self, of) for of in ("n_asked", "n_wrong", "n_right")} | self._kept
+        drawn = {"seed": fresh.SEED, "n_prompts": fresh.N_PROMPTS, "factor": fresh.FACTOR}
+        return drawn | ({"noise": gate.NOISE} if name == "arms" else {}) | self._kept
 
     def again(self, name: str, row: pd.Series) -> pd.Series:
         """Compute one published row again, only from its labels and without the store.
@@ -426,7 +433,7 @@ def publish(rows: pd.DataFrame, name: str, folder: str | os.PathLike, *, runs: R
     OSError
         The files cannot be written.
     """
-    made_by = {**runs.hashes, "settings": runs.settings}
+    made_by = {"n_questions": int(rows.question.nunique()), **runs.hashes, "settings": runs.settings_of(name)}
     manifest = manifest_of(rows, name, runs.model, source=source, command=command, **made_by)
     heads = [c for c in rows if c.startswith("heads_")]
     if name in names.WITH_HEADS:  # what the first threshold counts: other ones would double the files
@@ -486,9 +493,12 @@ def _file_hash(function):
 
 
 def commit() -> str | None:
-    """Commit of this code (of the checkout, or of the installed package), with "+" if files have changed since."""
+    """Last commit that changed the code that computes results, or the package's; with "+" if files have changed since.
+
+    Rows that an earlier start of the same run has left in its store may be of an earlier commit.
+    """
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        git, here = ["git", "-C", str(Path(__file__).parents[1])], ["--", "."]
+        git, here = ["git", "-C", str(Path(__file__).parents[2])], ["--", "geolib", "benchmarks"]
         last, changed = (
             subprocess.run([*git, *asked, *here], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
             for asked in (["log", "-1", "--format=%H"], ["status", "--porcelain"])

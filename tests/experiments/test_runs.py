@@ -13,7 +13,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from geolib.dimension import gate_names
-from geolib.experiments import Runs, fresh, publish
+from geolib.experiments import Runs, fresh, gate, publish
 from geolib.experiments.names import NAMES
 from geolib.experiments.runs import _draw
 from geolib.reasoning import Question, available_questions, generate_questions, load_questions, load_run, split
@@ -216,7 +216,8 @@ def test_runs_behind_the_gate(runs, name):
     small.split = split(small.questions)
     small._bare_cache = None
     rows = small.run(name)
-    keys = ["question", "shots", "sharpness", *(["arm"] if "arm" in rows else [])]
+    keys = [key for key in ("question", "shots", "sharpness", "arm") if key in rows]
+    assert ("sharpness" in rows) != (name == "arms")  # one factor would not say what an arm does
     assert not rows.duplicated(keys).any()
     counted = rows.groupby(keys[1:]).question.apply(frozenset)
     assert counted.nunique() == 1
@@ -295,8 +296,17 @@ def test_runs_that_show_examples_say_how_many_questions_they_need(runs, name, n)
 def test_a_manifest_names_all_that_made_the_rows(runs, tmp_path):
     manifest = publish(runs.run("bare"), "bare", tmp_path, runs=runs, source="generated", command="")
     assert manifest["settings"] == {"n_asked": None, "n_wrong": 4, "n_right": 4, "max_new_tokens": 3}
-    head = subprocess.run(["git", "log", "-1", "--format=%H", "--", "geolib"], capture_output=True, text=True)
+    assert manifest["n_questions"] == manifest["rows"]
+    head = subprocess.run(
+        ["git", "log", "-1", "--format=%H", "--", "geolib", "benchmarks"], capture_output=True, text=True
+    )
     assert (manifest["commit"] or "").rstrip("+") == head.stdout.strip()
+
+
+def test_a_manifest_of_round_two_names_what_its_plan_fixes(runs, tmp_path):
+    few = {"seed": 2026, "n_prompts": 20, "factor": 1.25, "max_new_tokens": 3}
+    assert runs.settings_of("second") == few
+    assert runs.settings_of("arms") == few | {"noise": gate.NOISE}
 
 
 PUBLISHED = sorted(path.stem for path in results_folder().glob("*.parquet") if path.stem in NAMES)
