@@ -91,9 +91,9 @@ def join(folder):
     differ = first.index[(first[["correct", "redundant"]] != second[["correct", "redundant"]]).any(axis=1)]
     if not readings["third"].index.equals(differ):
         raise SystemExit(f"third.jsonl is about others than {differ.tolist()}, in which the two readings differ")
-    readings["third"] = readings["third"].reindex(rows.index).fillna(first)
+    readings["third"] = readings["third"].reindex(rows.index)  # empty where it was not needed
     for name, read in readings.items():
-        rows[[f"{name}_correct", f"{name}_redundant"]] = read[["correct", "redundant"]].astype(bool)
+        rows[[f"{name}_correct", f"{name}_redundant"]] = read[["correct", "redundant"]]
     about = {
         "about": "answers under nine conditions, drawn by seed, read without condition and without a judge's verdict",
         "read_by": "two readings, neither of which saw the other's verdicts or took part in writing the judge; where "
@@ -103,6 +103,7 @@ def join(folder):
         "command": "python benchmarks/hand.py draw, then join",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+    rows = rows.astype(object).where(rows.notna(), None)
     lines = ",\n".join("  " + json.dumps(row) for row in rows.to_dict("records"))
     head = json.dumps(about, indent=1).removesuffix("\n}")
     OUT.write_text(f'{head},\n "rows": [\n{lines}\n ]\n}}\n', "utf-8")

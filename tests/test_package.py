@@ -324,7 +324,7 @@ BUDGETS = {
     "geolib/partition": 1344,
     "geolib/dimension": 1862,
     "geolib/reasoning": 2719,
-    "geolib/experiments": 1241,
+    "geolib/experiments": 1244,
     "geolib/figures.py": 320,
     "geolib/interactive.py": 260,
     "geolib/toy.py": 240,

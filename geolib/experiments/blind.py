@@ -29,9 +29,11 @@ def load_blind(path: str | os.PathLike | None = None) -> pd.DataFrame:
     """
     path = Path(path or results_folder() / "hand_blind.json")
     rows = pd.DataFrame(json.loads(path.read_text("utf-8"))["rows"])
-    votes = {"hand": "correct", "hand_redundant": "redundant"}
-    readings = ("first", "second", "third")
-    return rows.assign(**{to: rows[[f"{r}_{of}" for r in readings]].sum(axis=1) >= 2 for to, of in votes.items()})
+    votes = rows.filter(regex="^(first|second|third)_").astype(float)  # of the third, NaN where it was not needed
+    return rows.assign(
+        hand=votes.filter(like="_correct").sum(axis=1) >= 2,
+        hand_redundant=votes.filter(like="_redundant").sum(axis=1) >= 2,
+    )
 
 
 def corrected_share(
