@@ -385,6 +385,16 @@ def test_once_released_the_package_is_installed_by_its_name(tmp_path):
 VISIBLE = 900
 
 
+def test_every_result_of_part_three_is_answered_in_a_box():
+    """Of the last chapter the question is what is not known."""
+    without = []
+    for path in sorted((ROOT / "notebooks" / "part-3-reasoning").glob("*.md")):
+        answers = [cell for cell in toc.read(path).cells if "answer" in cell.metadata.get("tags", ())]
+        assert len(answers) < 2, path.stem
+        without += [path.stem] * (not answers)
+    assert without == ["open"]
+
+
 def test_the_visible_code_of_the_three_parts_stays_short():
     shown = [
         cell.source

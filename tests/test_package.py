@@ -335,7 +335,7 @@ BUDGETS = {
     "geolib/files.py": 35,
     "geolib/estimates.py": 65,
     "geolib/statements.py": 82,
-    "tools": 1550,
+    "tools": 1560,
 }
 
 

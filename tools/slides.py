@@ -55,7 +55,9 @@ def slides_of(name: str, executed: dict, source) -> list[Slide]:
             alt = next(shown).metadata.get("mystnb", {}).get("image", {}).get("alt", "")
             waiting = ("".join(image), alt) if image else None
             for said in (o["data"]["text/markdown"] for o in cell["outputs"] if "text/markdown" in o.get("data", {})):
-                if heading == POINTS:
+                if "answer" in cell["metadata"].get("tags", ()):  # computed last, and shown behind the question
+                    found.insert(1, Slide(title, to_html("".join(said))))
+                elif heading == POINTS:
                     points.append(Slide(f"{title}: key points", to_html("".join(said))))
                 elif heading.startswith(COMPARED):
                     found.append(Slide(heading, to_html("".join(said)), to_html(before)))

@@ -57,6 +57,7 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
             cell.id = f"cell-{number}"
             if cell.cell_type == "markdown":
                 cell.source = _links_to_staged(cell.source, notebook.name, seconds)
+        _answer_first(page)
         language = executed["metadata"]["language_info"]
         page.metadata = nbformat.from_dict({"kernelspec": page.metadata.kernelspec, "language_info": language})
         page.nbformat, page.nbformat_minor = 4, 5
@@ -82,6 +83,16 @@ def stage(root: Path, notebooks: list[Notebook], profile: str) -> Path:
         settings |= {"sitemap_url_scheme": "{link}", "sitemap_show_lastmod": False, "sitemap_excludes": NOT_SEARCHED}
     (staged / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
     return staged
+
+
+def _answer_first(page) -> None:
+    """Show what the cell tagged ``answer`` says in a box behind the question, though it can be computed last only."""
+    for cell in [cell for cell in page.cells if "answer" in cell.metadata.get("tags", ())]:
+        page.cells.remove(cell)
+        for text in ("".join(output.data["text/markdown"]) for output in cell.outputs):
+            box = f"\n\n:::{{admonition}} Answer\n:class: tip\n{text}\n:::\n\n"
+            question, _, rest = page.cells[0].source.partition("\n\n**Time**")
+            page.cells[0].source = f"{question}{box}**Time**{rest}"
 
 
 def _put_aside(outputs: list[dict], folder: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import nbformat
 import pytest
 from small_book import FIRST, SECOND, lay_out, write
 
@@ -523,3 +524,15 @@ def test_a_slider_that_the_keys_do_not_move_is_found(browser):
     assert check.stuck(page) == []
     page.set_content(re.sub(r"<script>.*</script>", "", figure, flags=re.DOTALL).replace(" hidden", ""))
     assert check.stuck(page) == ["has a figure that does not answer the keys: slider 'Threshold'"]
+
+
+def test_the_answer_stands_behind_the_question():
+    """It is computed last, and shown first; without an outcome there is no box."""
+    text = "# Title\n\n**Question.** Why?\n\n**Time** 5 minutes.\n\nMore."
+    said = nbformat.v4.new_output("display_data", {"text/markdown": ["Because", " of 3."]})
+    for outputs, box in (([said], "\n\n:::{admonition} Answer\n:class: tip\nBecause of 3.\n:::"), ([], "")):
+        last = nbformat.v4.new_code_cell("answer", metadata={"tags": ["answer"]}, outputs=outputs)
+        page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text), last])
+        stage._answer_first(page)
+        (cell,) = page.cells
+        assert cell.source == text.replace("Why?", f"Why?{box}")

@@ -153,20 +153,25 @@ def test_slides_of_a_chapter(tmp_path):
 def test_slides_show_what_cells_say(tmp_path):
     """Key points and the table of comparison that are made by a cell reach the slides; other sentences do not."""
     (tmp_path / "dots.md").write_text(
-        SOURCE.replace("dot()", "a()\n```\n\n```{code-cell}\nb()\n```\n\n```{code-cell}\nc()", 1)
+        SOURCE.replace(
+            "dot()", "a()\n```\n\n```{code-cell}\nb()\n```\n\n```{code-cell}\nc()\n```\n\n```{code-cell}\nd()", 1
+        )
     )
 
-    def code(markdown):
+    def code(markdown, *tags):
         output = {"output_type": "execute_result", "data": {"text/markdown": [markdown]}}
-        return {"cell_type": "code", "metadata": {}, "source": ["x()"], "execution_count": 1, "outputs": [output]}
+        made = {"metadata": {"tags": list(tags)}, "execution_count": 1, "outputs": [output]}
+        return {"cell_type": "code", "source": ["x()"]} | made
 
     def text(source):
         return {"cell_type": "markdown", "metadata": {}, "source": [source]}
 
     cells = [text("# Dots\n\nA."), code("A sentence."), text("## What the paper reports\n\nBoth:")]
     cells += [code("| a | b |\n| --- | --- |\n| c | d |"), text("## Key points\n\n- Method."), code("- One.\n- Two.")]
+    cells += [code("It is three.", "answer")]
     source = toc.read(tmp_path / "dots.md")
-    _, table, *listed = slides.slides_of("dots", {"cells": cells}, source)
+    _, answer, table, *listed = slides.slides_of("dots", {"cells": cells}, source)
+    assert (answer.title, answer.body) == ("Dots", "<p>It is three.</p>\n")
     assert "<td>d</td>" in table.body
     assert "Both:" in table.notes
     assert {slide.title for slide in listed} == {"Dots: key points"}
