@@ -1,15 +1,18 @@
 """Cost of measuring ID_eps: time and memory against the plain sdpa pass and eager attention, in one run.
 
-    python benchmarks/attention_dimension.py [--length 2048] [--repeats 5] [--eager] [--growth]
+    python benchmarks/attention_dimension.py [--length 2048] [--repeats 5] [--eager] [--lens] [--growth]
 
 Times alternate between the contenders, so that a machine whose speed drifts cannot favour one; the ratio is the median
 of the ratios of neighbouring runs. Memory is the peak resident set of a fresh process that does one pass, less that
 of a process that does the plain pass; --growth shows it from 512 to 8,192 tokens. "Limit" is what this project asks of
 itself. Contenders: "last" and "all" count at one or at all tokens, "100 eps" the last token under 100 thresholds,
-"statistics" all tokens with sink share, entropy and mass above eps.
+"statistics" all tokens with sink share, entropy and mass above eps. "eager" and "lens" (TransformerLens's bridge) count
+at all tokens from whole attention maps: the first holds the maps of all layers, the second those of one layer at a
+time. "lens" needs transformer-lens (4.3), which is in no extra: it would bring twenty packages, wandb among them.
 """
 
 import argparse
+import functools
 import json
 import statistics
 import subprocess
@@ -38,8 +41,24 @@ def passes(length):
     def eager():
         model.set_attn_implementation("eager")
         with torch.no_grad():
-            model.base_model(input_ids=ids, use_cache=False, output_attentions=True)
+            maps = model.base_model(input_ids=ids, use_cache=False, output_attentions=True).attentions
+            counts = [(one > 0.1).sum(-1) for one in maps]
         model.set_attn_implementation("sdpa")
+        return counts
+
+    def lens():
+        found = []
+        with torch.no_grad():
+            hooks = [(lambda name: name.endswith("hook_pattern"), lambda one, hook: found.append((one > 0.1).sum(-1)))]
+            bridge().run_with_hooks(ids, fwd_hooks=hooks, return_type=None)
+        return found
+
+    @functools.cache
+    def bridge():
+        from transformer_lens.model_bridge import TransformerBridge
+
+        other, tokenizer = load(device="cpu")  # a model of its own: the bridge changes its attention
+        return TransformerBridge.boot_transformers(other.config.name_or_path, hf_model=other, tokenizer=tokenizer)
 
     return {
         "load": lambda: None,
@@ -49,6 +68,7 @@ def passes(length):
         "100 eps": lambda: attention_dimension(model, ids, eps=[0.5 * 0.94**i for i in range(100)]),
         "statistics": lambda: attention_dimension(model, ids, tokens="all", statistics=True),
         "eager": eager,
+        "lens": lens,
     }
 
 
@@ -92,6 +112,7 @@ def main():
     parser.add_argument("--length", type=int, default=2048)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--eager", action="store_true", help="also run eager attention (gigabytes)")
+    parser.add_argument("--lens", action="store_true", help="also TransformerLens's bridge")
     parser.add_argument("--growth", action="store_true", help="memory from 512 to 8,192 tokens, and nothing else")
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -101,7 +122,7 @@ def main():
     if arguments.growth:
         show_growth()
         return
-    contenders = ["last", "all", "100 eps", "statistics"] + ["eager"] * arguments.eager
+    contenders = ["last", "all", "100 eps", "statistics"] + ["eager"] * arguments.eager + ["lens"] * arguments.lens
     run = passes(arguments.length)
     seconds = {name: [] for name in ["sdpa", *contenders]}
     for name in seconds:
