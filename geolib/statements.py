@@ -128,6 +128,53 @@ def _decimals(size, significant, wanted):
     return enough if wanted is None else integer("show: digits", wanted, 0)
 
 
+# By verdict, the letter that stands for it: the colour is not all that tells verdicts apart.
+MARKS = {"agrees": "A", "disagrees": "D", "absent": "0", "undecided": "?", "no estimate": "n", "untested": "u"}
+
+
+@dataclass(frozen=True)
+class VerdictMap:
+    """A line for each claim, and in it a lettered mark for each reading, whose evidence opens on a click.
+
+    Parameters
+    ----------
+    readings : pandas.DataFrame
+        ``claim`` and ``text`` (the same in all rows of one line), ``reading``, ``verdict`` (a key of :data:`MARKS`) and
+        ``evidence``, a text.
+
+    Raises
+    ------
+    ValueError
+        A column is missing, or a verdict is another word.
+    """
+
+    readings: pd.DataFrame
+
+    def __post_init__(self):
+        if missing := {"claim", "text", "reading", "verdict", "evidence"} - {*self.readings}:
+            raise ValueError(f"VerdictMap: readings lacks {min(missing)!r}, but a column of that name was expected")
+        for verdict in self.readings["verdict"]:
+            choice("VerdictMap: verdict", verdict, *MARKS)
+
+    def _repr_html_(self) -> str:
+        lines = []
+        for (claim, text), own in self.readings.groupby(["claim", "text"], sort=False):
+            verdicts = own["verdict"]
+            tally = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.value_counts(sort=False).items())
+            marks = "".join(f'<b class="{one.split()[0]}" aria-hidden="true">{MARKS[one]}</b>' for one in verdicts)
+            evidence = (f"{MARKS[r.verdict]} {r.reading}: {r.evidence} ({r.verdict})" for r in own.itertuples())
+            listed = "".join(f"<li>{html.escape(true_minus(one))}</li>" for one in evidence)
+            summary = f"<summary>{marks} <small>{tally}</small></summary>"
+            cells = html.escape(claim), html.escape(text), f"<details>{summary}<ul>{listed}</ul></details>"
+            lines.append("<tr><td>" + "</td><td>".join(cells) + "</td></tr>")
+        head = "<tr><th>claim</th><th>what it says</th><th>verdict of each reading</th></tr>"
+        return f'<table class="verdicts"><thead>{head}</thead><tbody>{"".join(lines)}</tbody></table>'
+
+    def __repr__(self) -> str:
+        marks = self.readings.assign(mark=self.readings["verdict"].map(MARKS))
+        return marks.groupby(["claim", "text"], sort=False)["mark"].sum().to_string()
+
+
 class NotCarriedError(AssertionError):
     """The data no longer support a sentence of the book."""
 

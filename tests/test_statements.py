@@ -1,9 +1,12 @@
 """Sentences held by conditions: said while the data carry them, refused when not, numbers for another's data."""
 
+import re
+
 import numpy as np
+import pandas as pd
 import pytest
 
-from geolib.statements import NotCarriedError, compared, holds, is_full, points
+from geolib.statements import MARKS, NotCarriedError, VerdictMap, compared, holds, is_full, points
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +74,31 @@ def test_own_is_true_false_or_none():
 
 def test_numbers_are_one_line():
     assert str(holds("Two is more.", True, "3,\n 2", own=False)) == "3, 2"
+
+
+READINGS = pd.DataFrame({
+    "claim": ["C1", "C7", "C7"],
+    "text": ["affine", "ID & answers", "ID & answers"],
+    "reading": ["all", "absolute", "relative"],
+    "verdict": ["agrees", "absent", "no estimate"],
+    "evidence": ["1e-15", "-0.01 [-0.05, +0.02]", "none"],
+})  # fmt: skip
+
+
+def test_a_map_has_a_line_for_each_claim_and_a_mark_for_each_reading():
+    shown = VerdictMap(READINGS)
+    (first, second) = re.findall(r"<tr><td>(.*?)</td></tr>", shown._repr_html_())
+    assert first.startswith("C1</td><td>affine</td><td><details>")
+    assert "ID &amp; answers" in second
+    assert re.findall(r'<b class="(\w+)" aria-hidden="true">(\S)</b>', second) == [("absent", "0"), ("no", "n")]
+    assert "<small>1 absent, 1 no estimate</small>" in second
+    assert "<li>0 absolute: \N{MINUS SIGN}0.01 [\N{MINUS SIGN}0.05, +0.02] (absent)</li>" in second
+    assert repr(shown).split() == ["claim", "text", "C1", "affine", "A", "C7", "ID", "&", "answers", "0n"]
+    assert len(set(MARKS.values())) == len(MARKS)
+
+
+def test_a_map_of_something_else():
+    with pytest.raises(ValueError, match=r"^VerdictMap: readings lacks 'reading', but a column of that name"):
+        VerdictMap(READINGS.drop(columns="reading"))
+    with pytest.raises(ValueError, match=r"^VerdictMap: verdict is 'true', but 'agrees' or 'disagrees' or "):
+        VerdictMap(READINGS.assign(verdict="true"))

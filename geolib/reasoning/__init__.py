@@ -9,7 +9,7 @@ from geolib.reasoning.reading import Reading, judge
 _NAMES = {
     ".analysis": "Paired association binned_share holm id_change mean_change mean_over_prompts mean_rises "
     "paired_share permutation_test",
-    ".claims": "findings said_of verdicts",
+    ".claims": "findings said_of",
     ".decode": "Change",
     ".generated": "generate_questions",
     ".prompts": "Condition Frame build_prompt frame question_ids",

@@ -136,20 +136,6 @@ def _judged(estimate, claimed, smallest, seed) -> tuple[Estimate, str]:
     return e, finding(e, claimed, smallest, slack=slack)
 
 
-def verdicts(table: pd.DataFrame) -> str:
-    """Say in a line what each reading of a claim comes to, those of one verdict together; more than eight are counted.
-
-    >>> verdicts(pd.DataFrame({"reading": ["absolute", "relative"], "verdict": ["absent", "agrees"]}))
-    'absent: absolute. agrees: relative'
-    """
-    groups = table.groupby("verdict", sort=False)["reading"]
-    if len(groups) == 1 and len(table) > 1:
-        return f"{table['verdict'].iloc[0]}: all {len(table)} readings"
-    return ". ".join(
-        f"{word}: {'; '.join(names) if len(names) < 9 else f'{len(names)} readings'}" for word, names in groups
-    )
-
-
 def written(e: Estimate, verdict: str, claimed: int, smallest: float, digits: int = 2) -> str:
     """Write an estimate with as many digits as its verdict needs, so that it follows from what is printed.
 

@@ -23,11 +23,10 @@ from geolib.reasoning import (
     question_facts,
     said_of,
     same_question,
-    verdicts,
 )
 from geolib.reasoning.claims import CLAIMS, RULES, SMALLEST, written
 from geolib.reasoning.published import add_facts, all_sets, own_results
-from geolib.statements import Table
+from geolib.statements import Table, VerdictMap
 from geolib.store import write_parquet
 from tests.reasoning.recomputed import recomputed
 from tools import execute, toc
@@ -89,20 +88,13 @@ def test_verdicts_follow_from_the_interval(table):
             assert row.verdict == finding(Estimate(row.estimate, row.low, row.high, row.n), claimed, smallest)
 
 
-def test_in_a_line():
-    table = pd.DataFrame({"reading": ["a, x", "b, x", "a, y"], "verdict": ["absent", "absent", "agrees"]})
-    assert verdicts(table) == "absent: a, x; b, x. agrees: a, y"
-    assert verdicts(table[:2]) == "absent: all 2 readings"
-    assert verdicts(table[:1]) == "absent: a, x"
-
-
 # What the page of all claims prints: every verdict follows from the text beside it.
 
 PAGE = Path(__file__).parents[2] / "notebooks" / "appendix" / "reported-and-reproduced.md"
 ENDS = re.compile(r"\S+ \[(\S+), (\S+)\]")
 WORDS = re.compile(r"(agrees|disagrees|absent|undecided)(?: \(([^)]*)\))?(?:; |$)")
 LIVE = "Claims that the live chapters measure"
-SUMMARY = "Claims that the published runs measure, with the verdict of each reading"
+MAP = "the map of verdicts"
 EVERY = "Every reading of the published runs"
 # Of the lines that live chapters hand on: the claimed effect, and the value that means none.
 CLAIMED = {
@@ -162,16 +154,6 @@ def of_live(line):
     return said, Counter(word(claimed, number(low) - null, number(high) - null, smallest) for low, high in ends)
 
 
-def of_summary(status):
-    """How many readings a line of the summary gives each word."""
-    found = Counter()
-    for part in status.split(". "):
-        verdict, _, names = part.partition(": ")
-        counted = [re.search(r"(\d+) readings\)?$", name) for name in names.split("; ")]
-        found[verdict] += sum(int(one[1]) if one else 1 for one in counted)
-    return found
-
-
 def contradicted(tables):
     """Lines of the page, as printed, whose verdict is not the one that their own text calls for."""
     wrong = []
@@ -179,16 +161,17 @@ def contradicted(tables):
         if not line.status.startswith("untested"):
             said, called = of_live(line)
             wrong += [line] * (said != called or not said)
-    groups = []
-    for _, rows in groupby(tables[EVERY].itertuples(), key=lambda row: (row.claim, row.text)):
-        groups.append(Counter())
+    words = {(line.claim, line.text): of_live(line)[0] or Counter(["untested"]) for line in tables[LIVE].itertuples()}
+    for key, rows in groupby(tables[EVERY].itertuples(), key=lambda row: (row.claim, row.text)):
+        words[key] = Counter()
         for row in rows:
-            groups[-1][row.verdict] += 1
+            words[key][row.verdict] += 1
             ends = ENDS.fullmatch(row.estimate)
             called = word(row.claimed, *map(number, ends.groups()), number(row.smallest)) if ends else "no estimate"
             wrong += [row] * (row.verdict != called and (bool(ends) or row.verdict not in ("no estimate", "untested")))
-    summed = [of_summary(status) for status in tables[SUMMARY].status]
-    return wrong + [pair for pair in zip(groups, summed, strict=True) if pair[0] != pair[1]]
+    marks = {key: Counter(own.verdict) for key, own in tables[MAP].groupby(["claim", "text"])}
+    said_alike = {key for key in words if "each" not in tables[MAP].reading[tables[MAP].text == key[1]].tolist()}
+    return wrong + [key for key in {*words, *marks} if key in said_alike and marks.get(key) != words[key]]
 
 
 HEADS = {"what it says": "text", "status in this build": "status", "estimate [95 %]": "estimate"}
@@ -218,6 +201,8 @@ def printed(table):
             )
             if isinstance(value, Table):
                 found[value.caption] = value.cells.rename(columns=HEADS)
+            if isinstance(value, VerdictMap):
+                found[MAP] = value.readings.reset_index(drop=True)
     return found
 
 
@@ -235,7 +220,7 @@ def test_no_verdict_is_contradicted_by_its_own_numbers(printed):
         (EVERY, "smallest", lambda t: t.verdict == "absent", "0.001"),
         (LIVE, "status", lambda t: t.claim == "C1", "disagrees"),
         (LIVE, "status", lambda t: t.text == "so do the regions of real (random) layers", "absent"),
-        (SUMMARY, "status", lambda t: t.claim == "C7", "absent: all 4 readings"),
+        (MAP, "verdict", lambda t: (t.claim == "C7") & (t.verdict == "absent"), "agrees"),
     ],
 )
 def test_a_verdict_that_is_contradicted_is_found(printed, caption, column, pick, other):
