@@ -173,6 +173,19 @@ def test_arrangements_in_the_plane_agree_with_the_polygons(arrangement):
     assert count_arrangement(normals[some], offsets[some]) == partition.n_regions
 
 
+@settings(max_examples=100, deadline=None)
+@given(arrangements(8))
+def test_distinct_hyperplanes_add_a_region_each_or_more(arrangement):
+    """Distinct: the count of hyperplanes that coincide says nothing, as the last line shows."""
+    normals, offsets = arrangement
+    rows = np.column_stack([normals, offsets])[np.any(normals, axis=1)]
+    rows = np.array([row for i, row in enumerate(rows) if not any(parallel(row, other) for other in rows[:i])])
+    if len(rows):
+        count = count_arrangement(rows[:, :-1], rows[:, -1])
+        assert len(rows) + 1 <= count <= max_regions(len(rows), normals.shape[1])
+    assert count_arrangement([[1, 2]] * 1536, [0] * 1536) == 2
+
+
 def differences(n, values=(0,), sign=-1):
     """Hyperplanes x_i + sign x_j = value, for all i < j."""
     unit = np.eye(n, dtype=int)
