@@ -4,7 +4,8 @@
 
 The resonance arrangement, all sums of some of the coordinates, is a test of programs for such counts (Brysiewicz, Eble
 and Kuehne, arXiv 2105.14542; counts: OEIS A344494): each dimension has twice as many hyperplanes as the one before, and
-about a hundred times as many regions. Dimension 7 is not in the default: it takes gigabytes, and has not been run to its end yet.
+about a hundred times as many regions. Dimension 7 is not in the default: it takes gigabytes, and has not been run to
+its end yet.
 
 Peers do not count in all of R^d, so the peers are textbook methods, run on the same integers in the same process:
 deletion and restriction as it is printed (a recursion without memo), and Whitney's sum over all subsets of hyperplanes.
