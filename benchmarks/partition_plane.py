@@ -3,6 +3,7 @@
     python benchmarks/partition_plane.py [--repeats 9]
     python benchmarks/partition_plane.py --growth [--plot growth.png]
     python benchmarks/partition_plane.py --deep
+    python benchmarks/partition_plane.py --depths [--plot depths.png]
 
 Random networks (weights and biases uniform in +-1 / sqrt(fan_in), seed 0) in the window [-1, 1]^2. Times alternate
 between the two programs, so that a machine whose speed drifts cannot favour one; the ratio is the median of the ratios
@@ -16,6 +17,10 @@ uniform in +-sqrt(6 / fan_in), with which the count goes on growing from layer t
 +-1 / sqrt(fan_in), or normal with deviation 0.1. Each layer needs a map of every region made so far, so the time is
 that of regions times layers: "us/region/layer" says it for the regions of the last layer. The limit, of 25 seconds, is
 meant for some 10,000 regions; this process's own CPU time stands beside the wall's, for machines that are shared.
+
+`--depths` follows such networks of width 16 from 1 layer to 64: the time, and the decisions that were in doubt
+(`snapped`), with normal biases (general position), with none (special position that floats represent), and with biases
+that make all neurons 0 at (0.3, -0.2), but for rounding.
 """
 
 import os
@@ -100,7 +105,7 @@ def growth(plot):
         "one layer of growing width": one_layer,
         "six layers of 250, growing window": [(deep, half) for half in (1 / 128, 1 / 32, 1 / 8, 1 / 2, 3)],
     }
-    panels = {}
+    panels = []
     for title, cases in families.items():
         print(f"{title}\n{'regions':>10}{'seconds':>10}{'us/region':>11}{'peak B/region':>15}{'kept B/region':>15}")
         sizes, times = [], []
@@ -117,20 +122,49 @@ def growth(plot):
         slope = np.polyfit(np.log(sizes[1:]), np.log(times[1:]), 1)[0]
         print(f"slope of log seconds over log regions, without the first: {slope:.2f} (1 is linear)\n")
         linear = times[-1] * np.array(sizes) / sizes[-1]
-        panels[title] = {"linear": (sizes, linear), "measured": (sizes, times, times, times)}
+        panels += [(title, "linear", *point) for point in zip(sizes, linear, strict=True)]
+        panels += [(title, "measured", *point) for point in zip(sizes, times, strict=True)]
     if plot:
-        from geolib import figures
-
-        figures.bands(panels, xlabel="regions", ylabel="seconds", log="xy").savefig(plot)
+        drawn(panels, "regions", "seconds", plot)
 
 
-def he_network(depth, biases):
-    rng, weights, offsets = np.random.default_rng(0), [], []
-    for before in [2] + [32] * (depth - 1):
-        weights.append(rng.normal(size=(32, before)) * (2 / before) ** 0.5)
-        kinds = {"zero": 0 * rng.normal(size=32), "uniform": rng.uniform(-1, 1, 32) / before**0.5}
-        offsets.append(kinds[biases] if biases in kinds else 0.1 * rng.normal(size=32))
+def drawn(points, xlabel, ylabel, plot):
+    import pandas as pd
+
+    from geolib import figures
+
+    table = pd.DataFrame(points, columns=["panel", "line", "x", "estimate"])
+    figure = figures.lines(table, x="x", color="line", panel="panel", xlabel=xlabel, ylabel=ylabel, log="xy")
+    figure.savefig(plot, bbox_inches="tight")
+
+
+def he_network(depth, biases, width=32):
+    rng, weights, offsets, h = np.random.default_rng(0), [], [], np.array([0.3, -0.2])
+    for before in [2] + [width] * (depth - 1):
+        weights.append(rng.normal(size=(width, before)) * (2 / before) ** 0.5)
+        kinds = {"zero": 0 * rng.normal(size=width), "uniform": rng.uniform(-1, 1, width) / before**0.5}
+        kinds["point"] = -weights[-1] @ h  # every neuron is 0 at (0.3, -0.2), but for rounding
+        offsets.append(kinds[biases] if biases in kinds else 0.1 * rng.normal(size=width))
+        h = (weights[-1] @ h + offsets[-1]).clip(0)
     return ReluNetwork(weights, offsets)
+
+
+def depths(plot):
+    head = ("biases", "layers", "regions", "CPU s", "us/region/layer", "snapped")
+    print("{:>8}{:>8}{:>9}{:>8}{:>17}{:>9}".format(*head))
+    points = []
+    for biases in ("normal", "zero", "point"):
+        costs = []
+        for depth in (1, 2, 4, 8, 16, 32, 64):
+            begun = time.process_time()
+            partition = plane_partition(he_network(depth, biases, 16), square(1))
+            cpu = time.process_time() - begun
+            costs.append(1e6 * cpu / partition.n_regions / depth)
+            print(f"{biases:>8}{depth:>8}{partition.n_regions:>9}{cpu:>8.2f}{costs[-1]:>17.2f}{partition.snapped:>9}")
+            points += [("CPU seconds", biases, depth, cpu), ("1 + snapped", biases, depth, 1 + partition.snapped)]
+        print(f"cost of a region in a layer, 64 layers over 8: ratio {costs[-1] / costs[3]:.2f} (1 is linear)")
+    if plot:
+        drawn(points, "layers of 16 neurons", "CPU seconds, and decisions", plot)
 
 
 def deep(n_regions):
@@ -155,11 +189,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--growth", action="store_true", help="time and memory against the number of regions")
-    parser.add_argument("--plot", metavar="FILE", help="with --growth: draw time against regions")
+    parser.add_argument(
+        "--depths", action="store_true", help="time and decisions in doubt against the number of layers"
+    )
+    parser.add_argument("--plot", metavar="FILE", help="with --growth or --depths: draw what is printed")
     parser.add_argument("--deep", action="store_true", help="He-initialised networks of 40 and 80 layers")
     arguments = parser.parse_args()
     if arguments.deep:
         deep(10_000)
+    elif arguments.depths:
+        depths(arguments.plot)
     elif arguments.growth:
         growth(arguments.plot)
     else:

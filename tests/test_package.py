@@ -321,7 +321,7 @@ def test_the_rules_are_read_without_torch():
 # Lines of code: what is left without docstrings, comments and empty lines. Past a limit, look for what can go first: a
 # limit is raised in a commit of its own that says what was removed.
 BUDGETS = {
-    "geolib/partition": 1344,
+    "geolib/partition": 1416,
     "geolib/dimension": 1862,
     "geolib/reasoning": 2712,
     "geolib/experiments": 1244,

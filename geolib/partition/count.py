@@ -2,28 +2,33 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
 from fractions import Fraction
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, islice, repeat
 from math import gcd, lcm, log2
+from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from geolib.checks import above_zero, finite_array, flag, integer, masked, no_array, one_line
+from geolib.partition.rounding import refuse_more
 
 # Rounding errors that `count_in_ball` allows for, relative to the radius: 64 times the unit of float64, before it
 # grows with the condition of the hyperplanes that meet.
 ROUNDING = 64 * np.finfo(np.float64).eps
 NEARLY_PARALLEL = 1e-5  # sine of an angle between hyperplanes; below it float64 would lose too many digits
 LARGEST = 2 * 10**10  # bits of all terms of a bound: takes seconds, and less than a gigabyte
+MOST_DIMS = 1_000_000  # of a ball with an expected number of regions: takes seconds
+PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494")
 
 
 def max_regions(n_hyperplanes: int, dim: int, *, central: bool = False) -> int:
     """Largest number of regions that hyperplanes can cut R^dim into.
 
-    Attained in general position (Zaslavsky 1975): the sum over k <= dim of C(n, k); for hyperplanes through the
-    origin, twice the same sum for n - 1 and dim - 1. Without hyperplanes, or in R^0 (a point), there is one region.
+    Attained in general position (Schlaefli 1901, Buck 1943): the sum over k <= dim of C(n, k); for hyperplanes through
+    the origin, twice the same sum for n - 1 and dim - 1. Without hyperplanes, or in R^0 (a point), there is one region.
 
     Parameters
     ----------
@@ -49,7 +54,8 @@ def max_regions(n_hyperplanes: int, dim: int, *, central: bool = False) -> int:
 
     References
     ----------
-    T. Zaslavsky, Facing up to arrangements, Memoirs of the American Mathematical Society 154, 1975.
+    L. Schlaefli, Theorie der vielfachen Kontinuitaet, Zurich 1901.
+    R. C. Buck, Partition of space, American Mathematical Monthly 50 (1943), 541-544.
 
     Examples
     --------
@@ -129,13 +135,12 @@ def count_arrangement(normals: ArrayLike, offsets: ArrayLike, *, limit: int = 50
                 continue
             for i, row in enumerate(rows):
                 below[_restrict(rows[:i], row)] += times
-            if len(below) > limit:
-                raise ValueError(f"count_arrangement: limit is {limit}, but more was expected: there are more flats")
+            refuse_more("count_arrangement", limit, len(below), "flats")
         level = below
     return total
 
 
-def count_in_ball(normals: ArrayLike, offsets: ArrayLike, radius: float) -> int:
+def count_in_ball(normals: ArrayLike, offsets: ArrayLike, radius: float, *, limit: int = 5_000_000) -> int:
     """Count the regions that hyperplanes in general position cut an open ball around the origin into.
 
     A region counts if it meets the ball. For a ball around c, pass offsets + normals @ c.
@@ -147,6 +152,8 @@ def count_in_ball(normals: ArrayLike, offsets: ArrayLike, radius: float) -> int:
     offsets : array-like, shape=[n]
     radius : float
         Radius of the ball, above 0.
+    limit : int
+        Largest number of regions that may be counted.
 
     Returns
     -------
@@ -156,18 +163,23 @@ def count_in_ball(normals: ArrayLike, offsets: ArrayLike, radius: float) -> int:
     Raises
     ------
     TypeError
-        If an argument is not an array of real numbers.
+        If an argument is not an array of real numbers, or `limit` not an integer.
     ValueError
         If hyperplanes that meet in the ball are not in general position, or a flat touches the sphere (both decided
-        up to rounding); if a shape or a number is wrong, or a normal and its offset are both zero.
+        up to rounding); if there are more than `limit` regions, a shape or a number is wrong, or a normal and its
+        offset are both zero.
 
     Notes
     -----
     In general position, k hyperplanes meet in a flat of dimension dim - k or not at all. Then an open convex set has as
-    many regions as flats that meet it (Zaslavsky 1975; each flat has a Moebius number of +-1). Flats are built up
+    many regions as flats that meet it (Zaslavsky 1977; each flat has a Moebius number of +-1). Flats are built up
     hyperplane by hyperplane, each with its point nearest to the origin, and are dropped once that point is outside;
     time grows with the count times n. The intersections of nearly parallel hyperplanes are computed in rational
     arithmetic, which takes about 0.1 ms for each such flat.
+
+    References
+    ----------
+    T. Zaslavsky, A combinatorial analysis of topological dissections, Advances in Mathematics 25 (1977), 267-285.
 
     Examples
     --------
@@ -177,25 +189,105 @@ def count_in_ball(normals: ArrayLike, offsets: ArrayLike, radius: float) -> int:
     >>> [count_in_ball(normals, offsets, radius) for radius in (1, 1.5, 2.5)]
     [1, 3, 4]
     """
-    exact = _ExactFlats(normals, offsets, radius)
+    exact, limit = _ExactFlats(normals, offsets, radius), integer("count_in_ball: limit", limit, 1)
     normals, offsets = _unit_rows(normals, offsets, radius)
     n, dim = normals.shape
     whole = np.zeros((1, 0), dtype=np.intp), np.zeros((1, 0, dim)), np.zeros((1, dim)), np.full(1, ROUNDING)
-    total, waiting = 0, [whole]
+    total, waiting = 1, [whole]
     while waiting:
-        flats = waiting.pop()
-        total += len(flats[0])
-        deeper = _deeper(*flats, normals, offsets, exact)
+        deeper = _deeper(*waiting.pop(), normals, offsets, exact)
+        total += len(deeper[0])
+        refuse_more("count_in_ball", limit, total)
         chunk = 1 + 2**17 // n if n else 1  # bounds the memory
         waiting += [tuple(a[k : k + chunk] for a in deeper) for k in range(0, len(deeper[0]), chunk)]
     return total
+
+
+def expected_regions(n_neurons: int, dim: int, *, radius: float = np.inf, bias_scale: float = 1.0) -> float:
+    """Compute the expected number of regions that a random layer cuts an open ball around the origin into.
+
+    All weights are independent and N(0, w^2), all biases N(0, b^2); only s = b / w matters, the `bias_scale`.
+
+    Parameters
+    ----------
+    n_neurons : int
+        Number of neurons n, at least 0.
+    dim : int
+        Dimension d of the ball, at least 0; at most 1,000,000 if its radius is finite.
+    radius : float
+        Radius R of the ball, above 0. By default it is infinite: all of R^d.
+    bias_scale : float
+        Standard deviation of the biases divided by that of the weights, s, at least 0.
+
+    Returns
+    -------
+    float
+        The expectation, rounded correctly to float64 (the terms are summed with 60 digits); infinity if it is above
+        the largest float.
+
+    Raises
+    ------
+    TypeError
+        If a count is not an integer, or another argument is not a number (booleans are rejected).
+    ValueError
+        If a number is NaN or out of its range.
+
+    Notes
+    -----
+    An open ball has as many regions as flats that meet it (see `count_in_ball`). The k hyperplanes W x = -b meet in a
+    flat whose nearest point to the origin has the squared length b' (W W')^-1 b, and this is s^2 times a chi-square
+    variable with k degrees of freedom over an independent one with d - k + 1 (Bartlett's decomposition of W W'). So a
+    flat meets the ball with probability I_x(k/2, (d - k + 1)/2), where x = R^2 / (R^2 + s^2) and I is the regularised
+    incomplete beta function, and
+
+        E = sum over k = 0, ..., min(n, d) of C(n, k) I_x(k/2, (d - k + 1)/2), where the term k = 0 is 1.
+
+    As R grows, E approaches `max_regions`; as n grows, E / n^d approaches I_x(d/2, 1/2) / d!.
+
+    Without biases (s = 0) all hyperplanes meet in the origin and are not in general position: every ball contains all
+    ``max_regions(n, d, central=True)`` regions. That is the value at s = 0. If n > d it is less than the limit of s to
+    0, which is ``max_regions(n, d)`` for every radius: even the smallest biases make new regions around the origin.
+
+    A layer without biases (such as the gates of Llama) in a ball of radius R around a point p depends on R / |p| alone.
+    In a slice p + V with a subspace V orthogonal to p, the values W p are biases independent of W on V: the scale is
+    |p|, ``expected_regions(n, d, radius=R, bias_scale=|p|)`` with d = dim V. In all of R^d (or a subspace with p in it)
+    W p is not independent of W. Regions are cones there, so a ball that misses the origin meets as many as its shadow
+    on the slice through p does, which has dimension d - 1 and radius R |p| / sqrt(|p|^2 - R^2). A ball with the origin
+    in it has all.
+
+    Examples
+    --------
+    Thirty neurons in the plane, in three balls and in all of it:
+
+    >>> [round(expected_regions(30, 2, radius=radius), 1) for radius in (0.1, 1, 10, np.inf)]
+    [6.1, 149.6, 422.6, 466.0]
+    """
+    n, dim = integer("expected_regions: n_neurons", n_neurons, 0), integer("expected_regions: dim", dim, 0)
+    bias = above_zero("expected_regions: bias_scale", bias_scale, zero=True)
+    infinite = isinstance(radius, Real) and radius == np.inf
+    if not infinite:
+        radius = above_zero("expected_regions: radius", radius)
+        if dim > MOST_DIMS:
+            raise ValueError(f"expected_regions: dim is {dim}, but at most {MOST_DIMS} was expected in a ball")
+    if not bias:
+        return 2 * expected_regions(n - 1, dim - 1) if n and dim else 1.0  # as `max_regions` with `central`
+    with localcontext(Context(prec=60, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])):
+        total, sets = Decimal(0), Decimal(1)  # sets of k hyperplanes
+        shares = repeat(1) if infinite else _shares_met(dim, radius, bias)
+        for k, share in enumerate(islice(shares, min(n, dim) + 1)):
+            total += sets * share
+            if total.adjusted() > 310:  # infinite as a float
+                break
+            sets = sets * (n - k) / (k + 1)
+        return float(total)
 
 
 def region_bound(widths: Iterable[int], dim: int) -> int:
     """Upper bound on the number of regions of a deep ReLU network, in all of its input space or any part of it.
 
     Theorem 1 of Serra, Tjandraatmadja and Ramalingam (2018): the sum of the products C(n_1, j_1) ... C(n_L, j_L) over
-    all j with j_l <= min(dim, n_1 - j_1, ..., n_(l-1) - j_(l-1), n_l). With one layer it is `max_regions`.
+    all j with j_l <= min(dim, n_1 - j_1, ..., n_(l-1) - j_(l-1), n_l). With one layer it is `max_regions`. It is proved
+    for ReLU, and does not apply to leaky ReLU: its proof counts on the dimensions that inactive neurons take away.
 
     Parameters
     ----------
@@ -294,6 +386,36 @@ def _binomials(n, dim):
     return accumulate(range(1, min(n, dim) + 1), lambda c, k: c * (n - k + 1) // k, initial=1)
 
 
+def _shares_met(dim, radius, bias):
+    """Share of the flats of k random hyperplanes that meet a ball, I_x(k/2, (dim - k + 1)/2), for k = 0, ..., dim."""
+    near, far = (Decimal(float(length)) ** 2 for length in (radius, bias))
+    near, far = near / (near + far), far / (near + far)  # x and 1 - x
+    # With Gamma((dim + 1)/2) / (Gamma(dim/2 + 1) Gamma(1/2)), the two shares of largest k.
+    factor = 2 / PI if dim % 2 else Decimal(1)
+    for k in range(2 + dim % 2, dim + 1, 2):
+        factor = factor * (k - 1) / k
+    last = factor * near.sqrt() ** dim * far.sqrt()
+    if 2 * far > 1 or dim * far > 60:
+        share = last * _series(dim + 1, dim + 2, near)
+    else:  # 1 - I_(1-x)(1/2, dim/2) converges faster, and at most 14 of the 60 digits cancel
+        share = 1 - dim * last * _series(dim + 1, 3, far)
+    # I_x(a, b) = I_x(a + 1, b - 1) + x^a (1 - x)^(b - 1) / (a B(a, b)): a sum of positive terms, in which none cancel.
+    shares, term, before = [Decimal(0), share], near.sqrt() ** (dim - 1), last / far
+    for k in reversed(range(dim)):
+        shares.append(shares[-2] + term)
+        term, before = before * (k + 1) / (dim - k) * far / near, term
+    return shares[:0:-1]
+
+
+def _series(above, below, x):
+    """Sum over j >= 0 of the products over i < j of x (above + 2 i) / (below + 2 i)."""
+    total = term = Decimal(1)
+    while term > total * (1 - x) / 10**60:
+        term = term * x * above / below
+        above, below, total = above + 2, below + 2, total + term
+    return total
+
+
 def _refuse_large(given, n_numbers, widths, dim):
     """Raise if `n_numbers` numbers of the size that `max_regions` gives for these widths would fill the memory."""
     ranks = [min(n, dim, 10**12) for n in widths]
@@ -305,8 +427,8 @@ def _refuse_large(given, n_numbers, widths, dim):
 
 def _hyperplanes(normals, offsets):
     """Distinct hyperplanes as primitive integer rows (normal, offset), in coordinates that suit the count."""
-    normals = _exact_array("count_arrangement: normals", normals)
-    offsets = _exact_array("count_arrangement: offsets", offsets)
+    normals = exact_array("count_arrangement: normals", normals)
+    offsets = exact_array("count_arrangement: offsets", offsets)
     empty = _empty_sets("count_arrangement", normals, offsets)
     # Rows with few coordinates come first: the other hyperplanes have few different restrictions to them.
     rows = sorted(_essential(np.column_stack([normals, offsets])[~empty].tolist()), key=lambda row: sum(map(bool, row)))
@@ -385,7 +507,7 @@ class _ExactFlats:
 
     @cached_property
     def _hyperplanes(self):
-        normals, offsets, radius = (_exact_array("count_in_ball", given) for given in self._given)
+        normals, offsets, radius = (exact_array("count_in_ball", given) for given in self._given)
         return normals, offsets / radius.item()
 
     @cached_property
@@ -487,7 +609,7 @@ def _refuse_any(wrong, members, problem, expected):
         raise ValueError(f"count_in_ball: hyperplanes {which} {problem}, but {expected} was expected")
 
 
-def _exact_array(name, value):
+def exact_array(name, value):
     """Object array of fractions that equal the given numbers; `name` prefixes the message."""
     try:
         if masked(value):

@@ -5,11 +5,16 @@ vertex lies on. This is enough to cut it: on the polytope the layer is affine, s
 interpolated between those at the two ends of the edge that is cut.
 """
 
+from fractions import Fraction
+from types import SimpleNamespace
+
 import numpy as np
 
-from geolib.checks import above_zero, integer
+from geolib.checks import above_zero, flag, integer
+from geolib.partition.count import exact_array
+from geolib.partition.exact import CERTIFIABLE
 from geolib.partition.network import ReluNetwork, check_network, gain
-from geolib.partition.rounding import carry
+from geolib.partition.rounding import carry, refuse_more
 
 # Values up to this, relative to the terms of their sum, are indistinguishable from 0: far above the rounding errors in
 # general position, and far below the values at a million vertices.
@@ -17,7 +22,7 @@ DOUBT = 1e-11
 _MAX_DIM = 12  # a cube has 2^dim corners
 
 
-def count_in_cube(network: ReluNetwork, radius: float, *, limit: int = 2_000_000) -> int:
+def count_in_cube(network: ReluNetwork, radius: float, *, limit: int = 2_000_000, certify: bool = False) -> int:
     """Count the regions of a network of any depth in the cube [-radius, radius]^input_dim.
 
     Meant for the restriction of a network to a slice of a few dimensions. The network must be in general position:
@@ -31,6 +36,9 @@ def count_in_cube(network: ReluNetwork, radius: float, *, limit: int = 2_000_000
         Half the length of the cube's edges, above 0.
     limit : int
         Largest number of regions that may be counted.
+    certify : bool
+        Whether to count again in rational arithmetic, in which nothing is rounded, and raise if the counts differ.
+        Meant for small networks: it takes some hundred times as long, and is refused above 2,000 regions.
 
     Returns
     -------
@@ -40,10 +48,11 @@ def count_in_cube(network: ReluNetwork, radius: float, *, limit: int = 2_000_000
     Raises
     ------
     TypeError
-        If `network` is not a ReluNetwork, or another argument is not a number.
+        If `network` is not a ReluNetwork, or another argument is not of the type above.
     ValueError
         If the network is not in general position in the cube, up to rounding; if there are more than `limit` regions;
-        if the input has too many dimensions or a number is wrong.
+        if the input has too many dimensions or a number is wrong; if `certify` finds another count, or there are too
+        many regions for it.
 
     Notes
     -----
@@ -56,7 +65,7 @@ def count_in_cube(network: ReluNetwork, radius: float, *, limit: int = 2_000_000
     The three coordinate planes, shifted a little, and one plane through the middle:
 
     >>> network = ReluNetwork([[[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]]], [[0.1, 0.1, 0.1, 0]])
-    >>> count_in_cube(network, 1)
+    >>> count_in_cube(network, 1, certify=True)
     15
     """
     check_network("count_in_cube", network)
@@ -64,8 +73,24 @@ def count_in_cube(network: ReluNetwork, radius: float, *, limit: int = 2_000_000
     if dim > _MAX_DIM:
         raise ValueError(f"count_in_cube: network has input dimension {dim}, but at most {_MAX_DIM} was expected")
     radius = above_zero("count_in_cube: radius", radius)
-    limit = integer("count_in_cube: limit", limit, 1)
+    limit, certify = integer("count_in_cube: limit", limit, 1), flag("count_in_cube: certify", certify)
+    total = _count(network, dim, radius, limit)
+    if certify:
+        if total > CERTIFIABLE:
+            given = f"certify is True for {total} regions"
+            raise ValueError(f"count_in_cube: {given}, but at most {CERTIFIABLE} were expected")
+        layers = [[exact_array("count_in_cube", array) for array in each] for each in (network.weights, network.biases)]
+        slope = Fraction(network.negative_slope)
+        rational = SimpleNamespace(weights=layers[0], biases=layers[1], negative_slope=slope)
+        exact = _count(rational, dim, Fraction(float(radius)), limit)
+        if exact != total:
+            found = f"certify found {exact} regions in rational arithmetic"
+            raise ValueError(f"count_in_cube: {found}, but float64 gives {total}")
+    return total
 
+
+def _count(network, dim, radius, limit):
+    """Count regions in the arithmetic of the numbers that are given: floats, or objects that are fractions."""
     above = (np.arange(2**dim)[:, None] >> np.arange(dim) & 1).astype(bool)
     facets = np.concatenate([above, ~above], axis=1)
     waiting = [(0, *_enter(network, 0, np.where(above, radius, -radius), np.zeros(dim)), facets)]
@@ -75,8 +100,7 @@ def count_in_cube(network: ReluNetwork, radius: float, *, limit: int = 2_000_000
         cuts = np.flatnonzero((values.min(axis=0) < 0) & (values.max(axis=0) > 0))
         if layer == last and len(cuts) <= 1:
             total += 1 + len(cuts)
-            if total > limit:
-                raise ValueError(f"count_in_cube: limit is {limit}, but more was expected: there are more regions")
+            refuse_more("count_in_cube", limit, total)
         elif len(cuts):
             if layer == last:  # no layer comes after: the values of other neurons are not needed
                 values, noise, cuts = values[:, cuts], noise[cuts], np.zeros(1, dtype=int)
@@ -93,12 +117,13 @@ def _enter(network, layer, hidden, noise):
     `noise` is that bound for the layer before: digits that cancellation lost there are lost here, too.
     """
     W, b = network.weights[layer], network.biases[layer]
+    exact = W.dtype == object
     with np.errstate(over="ignore", invalid="ignore"):
         values = hidden @ W.T + b
-        lost = carry(W, b, noise[None])[0]
+        lost = 0 if exact else carry(W, b, noise[None])[0]
     if not (np.abs(values) < 1e300).all():
         raise ValueError("count_in_cube: values overflow, but a smaller radius or smaller weights were expected")
-    noise = DOUBT * (np.abs(hidden).max(axis=0) @ np.abs(W).T + np.abs(b)) + lost
+    noise = (0 if exact else DOUBT) * (np.abs(hidden).max(axis=0) @ np.abs(W).T + np.abs(b)) + lost
     _refuse_any(np.abs(values) <= noise)
     return values, noise
 

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from geolib.checks import flag, integer, one_line
 from geolib.partition.exact import LineMaps, certified, line_counts, line_doubts
 from geolib.partition.network import Partition, ReluNetwork, check_network, check_points, output_slopes
-from geolib.partition.rounding import ROUNDING, carry
+from geolib.partition.rounding import ROUNDING, carry, refuse_more
 
 LARGEST = 1e250  # larger values may overflow when they are divided by the lengths of two intervals
 
@@ -212,8 +212,7 @@ def line_partition(
         if not noise.max() < LARGEST * ROUNDING / W.shape[1]:
             raise ValueError(f"line_partition: weights[{k}] gives values above {LARGEST}, but smaller were expected")
         sign, bends, zero, in_doubt = _cut(t, blur, z, noise, run, maps)
-        if len(t) - 1 + len(bends.at) > limit:
-            raise ValueError(f"line_partition: limit is {limit}, but more was expected: there are more regions")
+        refuse_more("line_partition", limit, len(t) - 1 + len(bends.at))
         flips.append(_flips(t, sign, bends))
         zeros.append(zero)
         snapped += in_doubt

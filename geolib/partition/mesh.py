@@ -21,6 +21,8 @@ from functools import cached_property
 
 import numpy as np
 
+from geolib.partition.rounding import refuse_more
+
 # Number of lines that are compared with their faces at a time: enough to be fast, few enough for the cache.
 BATCH = 1 << 15
 
@@ -230,9 +232,7 @@ class LayerCut:
         self._done.append((faces.id[~is_cut], faces.loop[whole], faces.size[~is_cut]))
         new = self._n_faces + np.arange(len(first))
         self._n_faces += len(first)
-        if self._n_faces > self._mesh.limit:
-            limit = self._mesh.limit
-            raise ValueError(f"plane_partition: limit is {limit}, but more was expected: there are more regions")
+        refuse_more("plane_partition", self._mesh.limit, self._n_faces)
         at = _ranges(starts[first], n[first])
         noise = functions[faces.line[first], 3]
         loop, size = self._split(faces.loop[~whole], n[first], value[at], sign[at], neuron, noise)

@@ -332,7 +332,7 @@ def check_points(name, x, network, *, single=False):
 
 def gain(network, active):
     """Slope of the activation: 1 where a neuron is active, `negative_slope` elsewhere; for ReLU `active` itself."""
-    return np.where(active, 1.0, network.negative_slope) if network.negative_slope else active
+    return np.where(active, 1, network.negative_slope) if network.negative_slope else active
 
 
 def output_slopes(network, slopes, patterns):

@@ -1,4 +1,4 @@
-"""Bounds on rounding errors, for code that must decide whether a computed value is 0."""
+"""What all counts share: bounds on rounding errors, to decide whether a computed value is 0, and a limit."""
 
 import numpy as np
 
@@ -7,6 +7,12 @@ import numpy as np
 # position (a million vertices leave gaps of some 1e-9).
 ROUNDING = 512 * np.finfo(np.float64).eps
 TINY = np.finfo(np.float64).tiny
+
+
+def refuse_more(caller: str, limit: int, n: int, what: str = "regions") -> None:
+    """Raise if `n` is above a limit on the number of regions, or of `what` else."""
+    if n > limit:
+        raise ValueError(f"{caller}: limit is {limit}, but more was expected: there are more {what}")
 
 
 def carry(W: np.ndarray, b: np.ndarray, errors: np.ndarray) -> np.ndarray:

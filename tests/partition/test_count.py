@@ -1,25 +1,29 @@
 """Counts and bounds against naive versions, published sequences, and the partitions that attain them."""
 
 import re
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, getcontext, localcontext
 from fractions import Fraction
-from itertools import chain, combinations, product
+from itertools import chain, combinations, pairwise, product
 from math import comb, factorial, prod
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import betainc
 
 from geolib.partition import (
     ReluNetwork,
     count_arrangement,
     count_in_ball,
     effective_regions,
+    expected_regions,
     max_regions,
     plane_partition,
     region_bound,
 )
+from geolib.partition.count import _shares_met
 
 # max_regions
 
@@ -167,6 +171,19 @@ def test_arrangements_in_the_plane_agree_with_the_polygons(arrangement):
     # Two lines with entries up to 2 cross within 8 of the origin.
     partition = plane_partition(ReluNetwork([normals[some]], [offsets[some]]), ((-9, 9), (-9, 9)))
     assert count_arrangement(normals[some], offsets[some]) == partition.n_regions
+
+
+@settings(max_examples=100, deadline=None)
+@given(arrangements(8))
+def test_distinct_hyperplanes_add_a_region_each_or_more(arrangement):
+    """Distinct: the count of hyperplanes that coincide says nothing, as the last line shows."""
+    normals, offsets = arrangement
+    rows = np.column_stack([normals, offsets])[np.any(normals, axis=1)]
+    rows = np.array([row for i, row in enumerate(rows) if not any(parallel(row, other) for other in rows[:i])])
+    if len(rows):
+        count = count_arrangement(rows[:, :-1], rows[:, -1])
+        assert len(rows) + 1 <= count <= max_regions(len(rows), normals.shape[1])
+    assert count_arrangement([[1, 2]] * 1536, [0] * 1536) == 2
 
 
 def differences(n, values=(0,), sign=-1):
@@ -423,6 +440,255 @@ def test_what_touches_the_sphere_is_refused():
 def test_a_radius_is_a_number_above_zero(radius):
     message = f"count_in_ball: radius is {radius}, but a number above 0 was expected"
     refuses(ValueError, message, count_in_ball, [[1]], [0], radius)
+
+
+@pytest.mark.parametrize("limit", [1, 5, 300])
+def test_more_regions_in_a_ball_than_the_limit_are_refused(limit):
+    rng = np.random.default_rng(0)
+    normals, offsets = rng.standard_normal((12, 5)), rng.standard_normal(12)
+    count = max_regions(12, 5)
+    assert count_in_ball(normals, offsets, 1e9, limit=count) == count
+    message = "but more was expected: there are more regions"
+    refuses(
+        ValueError, f"count_in_ball: limit is {limit}, {message}", count_in_ball, normals, offsets, 1e9, limit=limit
+    )
+    refuses(
+        ValueError,
+        f"count_in_ball: limit is {count - 1}, {message}",
+        count_in_ball,
+        normals,
+        offsets,
+        1e9,
+        limit=count - 1,
+    )
+
+
+def test_a_limit_on_regions_in_a_ball_is_a_number_of_them():
+    refuses(ValueError, "count_in_ball: limit is 0, but at least 1 was expected", count_in_ball, [[1]], [0], 1, limit=0)
+    message = "count_in_ball: limit is 2.0, but an integer was expected"
+    refuses(TypeError, message, count_in_ball, [[1]], [0], 1, limit=2.0)
+
+
+# expected_regions
+
+
+def by_the_formula(n, dim, x):
+    """The theorem as it is printed, with another beta function, and x = R^2 / (R^2 + s^2)."""
+    return 1 + sum(comb(n, k) * betainc(k / 2, (dim - k + 1) / 2, x) for k in range(1, min(n, dim) + 1))
+
+
+def with_digits(n, dim, radius, scale):
+    """The same with 80 digits, each beta function by numerical integration or hypergeometric series of its own."""
+    with mpmath.workdps(80):
+        x = mpmath.mpf(radius) ** 2 / (mpmath.mpf(radius) ** 2 + mpmath.mpf(scale) ** 2)
+        a = [mpmath.mpf(k) / 2 for k in range(dim + 2)]
+        shares = [mpmath.betainc(a[k], a[dim - k + 1], 0, x, regularized=True) for k in range(1, min(n, dim) + 1)]
+        return float(1 + mpmath.fsum(mpmath.binomial(n, k) * share for k, share in enumerate(shares, 1)))
+
+
+# Neurons, dimension, radius, scale of the biases.
+SETTINGS = [
+    (30, 2, 0.2, 0.5 / 2**0.5),
+    (30, 3, 0.2, 0.5 / 2**0.5),
+    (12, 4, 0.2, 0.5 / 2**0.5),
+    (10, 1, 1.0, 1.0),
+    (10, 2, 1.0, 1.0),
+    (10, 3, 1.0, 1.0),
+    (8, 4, 1.0, 0.3),
+    (6, 6, 1.0, 1.0),
+    (4, 7, 0.7, 1.0),
+    (40, 2, 0.05, 1.0),
+    (7, 3, 30.0, 1.0),
+    (9, 5, 0.5, 2.0),
+    (1, 3, 0.4, 1.0),
+]
+
+
+def near(counts, expected):
+    """Whether a mean of counts is as near to its expectation as five standard errors allow (one in two million)."""
+    error = np.std(counts, ddof=1) / np.sqrt(len(counts))
+    return abs(np.mean(counts) - expected) < 5 * error
+
+
+@pytest.mark.parametrize(("n", "dim", "radius", "scale"), SETTINGS)
+def test_random_layers_have_the_expected_regions_on_average(n, dim, radius, scale):
+    rng = np.random.default_rng([n, dim])
+    layers = [(rng.standard_normal((n, dim)), scale * rng.standard_normal(n)) for _ in range(300)]
+    # The unit of the weights does not matter: only the ratio of the two scales does.
+    counts = [count_in_ball(7 * normals, 7 * offsets, radius) for normals, offsets in layers]
+    expected = expected_regions(n, dim, radius=radius, bias_scale=scale)
+    assert near(counts, expected)
+    assert not near(counts, 1.5 * expected)  # the interval is narrow enough to tell
+
+
+def test_layers_of_a_network_on_a_slice_have_the_scale_of_their_fan_in():
+    """Weights N(0, 2 / D), on axes of length sqrt(D) that are orthogonal: slopes N(0, 2), so s = bias / sqrt(2)."""
+    rng, dim, bias = np.random.default_rng(0), 3, 0.5
+    counts = []
+    for _ in range(300):
+        weights, biases = rng.normal(0, np.sqrt(2 / 64), (12, 64)), rng.normal(0, bias, 12)
+        axes = np.sqrt(64) * np.linalg.qr(rng.standard_normal((64, dim)))[0]
+        counts.append(count_in_ball(weights @ axes, biases, 0.5))
+    assert near(counts, expected_regions(12, dim, radius=0.5, bias_scale=bias / np.sqrt(2)))
+
+
+@pytest.mark.parametrize(("n", "dim", "relative"), [(12, 2, 0.3), (10, 3, 0.7), (8, 4, 1.5)])
+def test_a_slice_through_a_point_sees_its_length_as_the_scale_of_the_biases(n, dim, relative):
+    """Gates without biases, on p + V with V orthogonal to p."""
+    rng, length = np.random.default_rng([n, dim]), 5.0
+    weights = rng.standard_normal((300, n, dim + 1))
+    counts = [count_in_ball(W[:, 1:], W[:, 0] * length, relative * length) for W in weights]
+    assert near(counts, expected_regions(n, dim, radius=relative * length, bias_scale=length))
+    assert expected_regions(n, dim, radius=relative * length, bias_scale=length) == pytest.approx(
+        expected_regions(n, dim, radius=relative)
+    )
+
+
+@pytest.mark.parametrize(("n", "dim", "relative"), [(12, 2, 0.3), (10, 3, 0.7), (10, 4, 0.9)])
+def test_a_ball_around_a_point_meets_as_many_cones_as_its_shadow_on_the_slice(n, dim, relative):
+    """Gates without biases, in all of R^dim: there the values at the point are not independent of the weights."""
+    rng, point = np.random.default_rng([n, dim]), np.arange(1.0, dim + 1)
+    weights = rng.standard_normal((300, n, dim))
+    counts = [count_in_ball(W, W @ point, relative * np.linalg.norm(point)) for W in weights]
+    shadow = relative / np.sqrt(1 - relative**2)
+    assert near(counts, expected_regions(n, dim - 1, radius=shadow))
+    assert not near(counts, expected_regions(n, dim, radius=relative))
+
+
+def test_values_that_were_computed_independently():
+    """Of n = 30, s = 0.5 / sqrt(2) by another program; 3,000 layers gave 71.53 +- 0.46, 347.3 +- 3.6 and 1333 +- 31."""
+    scale = 0.5 / np.sqrt(2)
+    small = [expected_regions(30, dim, radius=0.2, bias_scale=scale) for dim in (2, 3, 4)]
+    assert [f"{value:.4g}" for value in small] == ["72.15", "347.4", "1315"]
+    whole = [expected_regions(30, dim, bias_scale=scale, radius=1) for dim in range(1, 7)]
+    factors = [f"{after / before:.2f}" for before, after in pairwise(whole)]
+    assert factors == ["13.03", "8.73", "6.48", "5.10", "4.17"]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(0, 200), st.integers(0, 60), st.floats(-6, 1))
+def test_expectation_is_the_printed_formula(n, dim, log_radius):
+    """In balls so small that 1 - x, of which float64 loses digits, is no smaller than 0.01."""
+    radius = 10**log_radius
+    expected = by_the_formula(n, dim, radius**2 / (radius**2 + 1))
+    assert expected_regions(n, dim, radius=radius) == pytest.approx(expected, rel=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("n", "dim", "radius", "scale"),
+    [*SETTINGS, (1000, 60, 0.3, 1), (100, 20, 1e-3, 1), (100, 21, 1e3, 1), (20, 40, 0.01, 3), (10**6, 31, 1e-5, 1)],
+)
+def test_expectation_is_right_to_the_last_digit(n, dim, radius, scale):
+    assert expected_regions(n, dim, radius=radius, bias_scale=scale) == with_digits(n, dim, radius, scale)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 30, 59, 60, 61, 301])
+@pytest.mark.parametrize("far", [1e-30, 0.01, 0.099, 0.2, 0.499, 0.501, 0.9, 1 - 1e-12])
+def test_shares_of_flats_add_up(dim, far):
+    """The share of k = 0 is 1 (every ball meets the space), whichever series the sum begins with."""
+    with localcontext(Context(prec=60)):
+        shares = _shares_met(dim, 1.0, np.sqrt(far / (1 - far)))
+        assert len(shares) == dim + 1
+        assert abs(shares[0] - 1) < Decimal("1e-45")
+        assert all(after < share + Decimal("1e-55") for share, after in pairwise(shares))
+
+
+@pytest.mark.parametrize(("n", "dim"), [(30, 4), (3, 9), (50, 1), (7, 7), (0, 3), (5, 0), (200, 30)])
+def test_a_large_ball_holds_what_general_position_allows(n, dim):
+    ceiling = float(max_regions(n, dim))
+    assert expected_regions(n, dim) == expected_regions(n, dim, radius=float("inf"), bias_scale=3) == ceiling
+    assert expected_regions(n, dim, radius=1e30) == pytest.approx(ceiling, rel=1e-12)
+    assert expected_regions(n, dim, radius=1e-30) == 1
+    assert expected_regions(n, dim, radius=np.float32("inf")) == ceiling
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+@pytest.mark.parametrize("radius", [0.1, 1, 4])
+def test_many_neurons_approach_the_leading_term(dim, radius):
+    leading = betainc(dim / 2, 0.5, radius**2 / (radius**2 + 1)) / factorial(dim)
+    gaps = [abs(expected_regions(n, dim, radius=radius) / n**dim / leading - 1) for n in (10**4, 10**6, 10**8)]
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[-1] < 1e-5
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.integers(0, 300), st.integers(0, 40), st.floats(1e-9, 1e9), st.floats(1e-9, 1e9), st.floats(1, 10))
+def test_more_neurons_dimensions_and_room_make_more_regions(n, dim, radius, scale, factor):
+    value = expected_regions(n, dim, radius=radius, bias_scale=scale)
+    assert 1 <= value <= expected_regions(n + 1, dim, radius=radius, bias_scale=scale)
+    assert value <= expected_regions(n, dim + 1, radius=radius, bias_scale=scale) <= float(max_regions(n, dim + 1))
+    assert value <= expected_regions(n, dim, radius=factor * radius, bias_scale=scale)
+    assert value >= expected_regions(n, dim, radius=radius, bias_scale=factor * scale)
+
+
+@pytest.mark.parametrize(("n", "dim"), [(9, 4), (5, 1), (1, 1), (0, 3), (4, 0), (3, 8), (12, 2)])
+def test_without_biases_every_ball_holds_all_cones(n, dim):
+    weights = np.random.default_rng(0).standard_normal((n, dim))
+    regions = count_arrangement(weights, np.zeros(n)) if dim else 1
+    for radius in (1e-9, 1, np.inf):
+        assert expected_regions(n, dim, radius=radius, bias_scale=0) == regions
+    # The limit is another number, as soon as there are more hyperplanes than dimensions.
+    limit = expected_regions(n, dim, radius=1, bias_scale=1e-200)
+    assert limit == max_regions(n, dim)
+    assert (limit > regions) == (n > dim > 0)
+
+
+def test_numbers_beyond_floats_are_infinite_and_no_others():
+    assert expected_regions(10**6, 1000) == expected_regions(10**6, 1000, radius=1e-3) == np.inf
+    assert expected_regions(5000, 2000, bias_scale=0) == np.inf
+    # C(10^6, 1000) is far beyond float64; the sum is not.
+    n, x = 10**6, 3e-5**2 / (1 + 3e-5**2)
+    value = expected_regions(n, 1000, radius=3e-5)
+    with mpmath.workdps(50):
+        few = [
+            mpmath.binomial(n, k) * mpmath.betainc(mpmath.mpf(k) / 2, mpmath.mpf(1001 - k) / 2, 0, x, regularized=True)
+            for k in range(1, 200)
+        ]
+        assert value == pytest.approx(float(1 + mpmath.fsum(few)), rel=1e-9)
+    assert expected_regions(10**400, 1, radius=1e-300) == pytest.approx(2 / np.pi * 1e100, rel=1e-12)
+    assert expected_regions(20, 10**12) == 2**20
+    assert expected_regions(10**12, 10**12) == np.inf
+    assert expected_regions(5, 3, radius=5e-324, bias_scale=1e308) == 1
+    assert expected_regions(5, 3, radius=1e308, bias_scale=5e-324) == max_regions(5, 3)
+    assert expected_regions(1023, 1023) == 2.0**1023
+    assert expected_regions(1024, 1024) == np.inf
+
+
+def test_expectation_of_more_dimensions_than_neurons():
+    # Every neuron cuts the ball with the same probability; two also meet in it, or not.
+    one = 1 + betainc(0.5, 500, 0.5)
+    assert expected_regions(1, 1000, radius=1) == pytest.approx(one)
+    assert 1 < expected_regions(2, 1000, radius=1e-3) < 4
+    assert expected_regions(3, 10**5, radius=1) == pytest.approx(8, rel=1e-12)
+
+
+def test_the_settings_of_decimals_around_it_do_not_matter():
+    value = expected_regions(30, 5, radius=0.3)
+    with localcontext(Context(prec=3, traps=[Inexact])):
+        assert expected_regions(30, 5, radius=0.3) == value
+        assert getcontext().prec == 3
+
+
+def test_what_has_no_expectation_is_refused():
+    expected = "but an integer was expected"
+    for value in NO_INTEGERS:
+        refuses(TypeError, f"expected_regions: n_neurons is {value!r}, {expected}", expected_regions, value, 2)
+        refuses(TypeError, f"expected_regions: dim is {value!r}, {expected}", expected_regions, 3, value)
+    refuses(ValueError, "expected_regions: n_neurons is -1, but at least 0 was expected", expected_regions, -1, 2)
+    refuses(ValueError, "expected_regions: dim is -2, but at least 0 was expected", expected_regions, 3, -2)
+    for value in (0, -1.0, True, -np.inf, np.nan, [1, 2]):
+        with pytest.raises(ValueError, match=r"^expected_regions: radius (is|holds) .*expected$"):
+            expected_regions(3, 2, radius=value)
+    for value in (-1.0, False, np.inf, np.nan, [0, 1]):
+        with pytest.raises(ValueError, match=r"^expected_regions: bias_scale (is|holds) .*expected$"):
+            expected_regions(3, 2, bias_scale=value)
+    for value in ("1", None, 1j):
+        with pytest.raises(TypeError, match=r"^expected_regions: radius is .*expected$"):
+            expected_regions(3, 2, radius=value)
+        with pytest.raises(TypeError, match=r"^expected_regions: bias_scale is .*expected$"):
+            expected_regions(3, 2, bias_scale=value)
+    message = "expected_regions: dim is 1000001, but at most 1000000 was expected in a ball"
+    refuses(ValueError, message, expected_regions, 3, 10**6 + 1, radius=1)
 
 
 # region_bound

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from geolib.partition import (
     ReluNetwork,
     count_in_cube,
+    cube,
     line_partition,
     max_regions,
     plane_partition,
@@ -39,6 +40,7 @@ def side_by_side(networks):
     return ReluNetwork(weights, biases)
 
 
+SPECIAL = "count_in_cube: network has a neuron that is 0 at a vertex, but general position was expected"
 SHAPES = [[1], [9], [5, 5], [3, 7, 2], [4, 4, 4, 4]]
 
 
@@ -118,16 +120,14 @@ def refuses(error, message, call, *args, **kwargs):
     ],
 )
 def test_special_positions_are_refused(weights, biases):
-    message = "count_in_cube: network has a neuron that is 0 at a vertex, but general position was expected"
-    refuses(ValueError, message, count_in_cube, ReluNetwork(weights, biases), 1)
+    refuses(ValueError, SPECIAL, count_in_cube, ReluNetwork(weights, biases), 1)
 
 
 def test_digits_that_an_earlier_layer_lost_are_missed():
     # Layer 2 is 0.3 x + 0.7 y + 5 but for what cancels, and layer 3 is 0 at a corner of the square but for that.
     far = 12345678901.1
     weights, biases = [np.eye(2), [[0.3, 0.7]], [[1]]], [[far, far], [5 - far], [-6]]
-    message = "count_in_cube: network has a neuron that is 0 at a vertex, but general position was expected"
-    refuses(ValueError, message, count_in_cube, ReluNetwork(weights, biases), 1)
+    refuses(ValueError, SPECIAL, count_in_cube, ReluNetwork(weights, biases), 1)
     biases[2] = [-5]
     assert count_in_cube(ReluNetwork(weights, biases), 1) == 2
 
@@ -150,3 +150,40 @@ def test_bad_input_is_refused():
     message = "count_in_cube: values overflow, but a smaller radius or smaller weights were expected"
     refuses(ValueError, message, count_in_cube, ReluNetwork([[[1e200]], [[1e200]]], [[1], [1]]), 1)
     refuses(ValueError, message, count_in_cube, ReluNetwork([[[1e300, -1e300]]], [[1]]), 1e300)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+@pytest.mark.parametrize(("widths", "dim"), [([7], 3), ([4, 4], 3), ([3, 3, 3], 3), ([5], 4), ([3, 3], 5), ([6], 1)])
+def test_counts_are_certified(widths, dim, slope):
+    network = random_network(widths, dim, 2, slope)
+    count = count_in_cube(network, 1.5)
+    assert count_in_cube(network, 1.5, certify=True) == count > 1
+
+
+def test_a_count_that_rounding_has_changed_is_not_certified(monkeypatch):
+    """Three planes through one line, but for rounding: 7 regions in rational arithmetic, in float64 6, 7 or 8."""
+    monkeypatch.setattr(cube, "DOUBT", 0)
+    monkeypatch.setattr(cube, "carry", lambda W, b, errors: np.zeros((1, len(b))))
+    said = set()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        normals = np.pad(rng.standard_normal((3, 2)), ((0, 0), (0, 1)))
+        network = ReluNetwork([normals], [-normals @ rng.uniform(-0.1, 0.1, 3)])
+        try:
+            assert count_in_cube(network, 10, certify=True) == 7
+        except ValueError as error:
+            said.add(str(error))
+    message = "count_in_cube: certify found 7 regions in rational arithmetic, but float64 gives "
+    assert said
+    assert said <= {f"{message}6", f"{message}8", SPECIAL}
+    assert said - {SPECIAL}
+
+
+def test_certify_beyond_its_limit_is_refused():
+    network = random_network([14], 5, 0)
+    count = count_in_cube(network, 9)
+    message = f"count_in_cube: certify is True for {count} regions, but at most 2000 were expected"
+    refuses(ValueError, message, count_in_cube, network, 9, certify=True)
+    refuses(
+        TypeError, "count_in_cube: certify is 1, but True or False was expected", count_in_cube, network, 9, certify=1
+    )

@@ -688,3 +688,15 @@ def test_a_certificate_is_refused_where_floats_miscount():
 def test_a_certificate_for_too_many_regions_is_refused():
     with pytest.raises(ValueError, match=r"^line_partition: certify is True for 4096 regions, but at most 2000"):
         line_partition(sawtooth(12), [0], [1], certify=True)
+
+
+def test_gates_that_differ_at_the_ends_are_regions_only_where_their_crossings_are_distinct():
+    """From x to -x through the origin all gates without biases change, at one point."""
+    rng = np.random.default_rng(0)
+    gates, x = rng.standard_normal((40, 6)), rng.standard_normal(6)
+    network = ReluNetwork([gates], [np.zeros(40)])
+    (there,), (back,) = network.pattern(x), network.pattern(-x)
+    assert (there != back).all()
+    assert line_partition(network, x, -x).n_regions == 2
+    aside = line_partition(network, x, -x + 0.1 * rng.standard_normal(6))
+    assert aside.n_regions == 1 + (there != network.pattern(aside.end)[0]).sum() > 30
