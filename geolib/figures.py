@@ -308,8 +308,9 @@ def mosaic(partitions: Mapping[str, Any]) -> Figure:
 def region_colors(partition: Any) -> np.ndarray:
     """Return the colour of each region by how many neurons are active there, shape=[n_regions, 4]."""
     active = sum(layer.sum(axis=1) for layer in partition.active)
-    # Neighbours differ by one neuron, so the parity of the count alternates: two shades make every border show.
-    return plt.get_cmap("YlGnBu")(0.7 * (active - active.min()) / max(np.ptp(active), 1) + 0.15 * (active % 2))
+    # Neighbours differ by one neuron: where that is a small step, two shades for odd and even make every border show.
+    span = max(np.ptp(active), 1)
+    return plt.get_cmap("YlGnBu")(0.7 * (active - active.min()) / span + (span > 7) * 0.15 * (active % 2))
 
 
 @drawn
