@@ -255,7 +255,7 @@ ALLOWED = {
     "dimension": {"dimension", "models", *KEPT, "checks", "later", "typing"},
     "partition": {"partition", "checks", "later"},
     "toy": {"dimension.rules", "checks"},
-    "interactive": {"figures", "dimension.rules"},
+    "interactive": {"figures", "dimension.rules", "checks"},
     "figures": {"dimension.rules", "checks"},
     "statements": {"estimates", "checks"},
     **{part: {"typing"} for part in ("models", "fingerprint")},
