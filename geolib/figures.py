@@ -299,8 +299,7 @@ def mosaic(partitions: Mapping[str, Any]) -> Figure:
     figure, axes = panels(len(partitions), height=3.5)
     for ax, (title, partition) in zip(axes, partitions.items(), strict=True):
         ax.add_collection(PolyCollection(partition.polygons, fc=region_colors(partition), ec="#25323B", lw=0.25))
-        ax.margins(0)
-        ax.set(title=title, xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+        ax.set(title=title, xlabel="$x_1$", ylabel="$x_2$", aspect="equal", xmargin=0, ymargin=0)
         ax.grid(visible=False)
     return figure
 
