@@ -665,53 +665,72 @@ def test_its_sliders_count_what_the_network_has(opened):
     assert page.get_by_label("Its distance").get_attribute("aria-valuetext") == f"0.75: {cells.count()} regions"
 
 
+def middle(locator):
+    box = locator.bounding_box()
+    return np.array([box["x"] + box["width"] / 2, box["y"] + box["height"] / 2])
+
+
+def drag(page, start, end):
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*end, steps=5)
+    before = said(page)
+    page.mouse.up()
+    assert said(page) == before, "letting go moves no line"
+    (W, b), *deeper = live(page, "shown")
+    assert deeper == []
+    assert before.startswith(f"{regions_of([W], [b])} regions: ")
+    return np.array(W), np.array(b)
+
+
 def test_the_line_is_where_the_pointer_leaves_it(opened):
     page = opened(make_recut(n=9))
+    (x0, x1), (y0, y1) = WINDOW
+    frame = page.locator(".geolib-figure svg svg + rect").bounding_box()
 
-    def drag(handle, to):
-        """From the place of a grip to a point of the plane; return the value of the red neuron there."""
-        box = page.locator("circle").nth(handle).bounding_box()
-        frame = page.locator(".geolib-figure svg svg + rect").bounding_box()
-        (x0, x1), (y0, y1) = WINDOW
-        aim = [
-            frame["x"] + (to[0] - x0) / (x1 - x0) * frame["width"],
-            frame["y"] + (y1 - to[1]) / (y1 - y0) * frame["height"],
-        ]
-        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        page.mouse.down()
-        page.mouse.move(*aim, steps=5)
-        value = np.dot(live(page, "shown")[0][0][0], to) + live(page, "shown")[0][1][0]
-        count = said(page)
-        page.mouse.up()
-        assert said(page) == count, "letting go moves no line"
-        return value
+    def pixel(x, y):
+        return frame["x"] + (x - x0) / (x1 - x0) * frame["width"], frame["y"] + (y1 - y) / (y1 - y0) * frame["height"]
 
-    before = live(page, "shown")
-    assert drag(0, (-1, 0.5)) == pytest.approx(0, abs=0.02)
-    after = live(page, "shown")
-    assert after[0][0][1:] == before[0][0][1:]
-    assert np.hypot(*after[0][0][0]) == pytest.approx(np.hypot(*before[0][0][0]))
-    (W, b), *_ = after
-    assert said(page).startswith(f"{regions_of([W], [b])} regions")
+    grips, (weights, _) = [page.locator("circle").nth(k) for k in range(2)], own_layers()
+    W, b = drag(page, middle(grips[0]), pixel(-1, 0.5))
+    assert W[0] @ [-1, 0.5] + b[0] == pytest.approx(0, abs=0.02)
+    np.testing.assert_array_equal(W[1:], weights[0][1:9])
+    assert np.hypot(*W[0]) == pytest.approx(np.hypot(*weights[0][0])), "it is turned, and not made steeper"
     assert page.evaluate("document.activeElement.ariaLabel") == "Angle of the line", "the arrow keys go on from here"
-    line = page.locator(".geolib-mark").nth(1)
-    x, y = page.evaluate(
-        "([a, b]) => { const m = a.getScreenCTM(), p = (c) => new DOMPoint(c.cx.baseVal.value, c.cy.baseVal.value);"
-        " const [u, v] = [p(a), p(b)].map((q) => q.matrixTransform(m)); return [(u.x + v.x) / 2, (u.y + v.y) / 2]; }",
-        page.locator("circle").element_handles(),
-    )
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 30, y + 40, steps=3)
-    page.mouse.up()
-    (V, c), *_ = live(page, "shown")
-    np.testing.assert_allclose(V[0], W[0], atol=1e-9)
-    assert abs(c[0] - b[0]) > 0.05
-    assert said(page).startswith(f"{regions_of([V], [c])} regions")
+    V, c = drag(page, (middle(grips[0]) + middle(grips[1])) / 2, pixel(1.5, 2))
+    np.testing.assert_allclose(V, W, atol=1e-9)
+    assert V[0] @ [1.5, 2] + c[0] == pytest.approx(0, abs=0.02)
     assert page.evaluate("document.activeElement.ariaLabel") == "Its distance"
-    assert line.evaluate("(line) => getComputedStyle(line).touchAction") == "none", (
-        "a finger moves it, and not the page"
-    )
+
+
+def test_a_finger_moves_the_line_or_else_the_page(opened):
+    page = opened(make_recut(), make_recut(n=8), viewport={"width": 390, "height": 600}, has_touch=True)
+    fingers = page.context.new_cdp_session(page)
+
+    def swipe(x, y):
+        """Move a finger up by 80 pixels; return what is said then, and how far the page has scrolled."""
+        for k in range(9):
+            point = {"x": x, "y": y - 10 * k}
+            event = {"type": "touchMove" if k else "touchStart", "touchPoints": [point]}
+            fingers.send("Input.dispatchTouchEvent", event)
+        fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        page.wait_for_timeout(300)
+        return said(page), page.evaluate("scrollY")
+
+    before, grip = live(page, "shown")[0], page.locator("circle").nth(0)
+    pivot, (x, y) = middle(page.locator("circle").nth(1)), middle(grip)
+    turned, scrolled = swipe(x, y)
+    assert scrolled == 0
+    ways = [np.array(end) - pivot for end in ((x, y), (x, y - 80))]  # from the grip that has stayed, in pixels
+    angles = [np.degrees(np.arctan2(*way)) for way in ways]
+    normals = [np.degrees(np.arctan2(*layer[0][0][::-1])) for layer in (before, live(page, "shown")[0])]
+    turns = [(two - one) % 360 for one, two in (angles, normals)]
+    assert turns[1] == pytest.approx(turns[0], abs=1)
+    assert 5 < turns[0] < 355
+    away = page.locator(".geolib-cells").first.bounding_box()
+    still, scrolled = swipe(away["x"] + 5, away["y"] + away["height"] - 5)
+    assert still == turned
+    assert scrolled > 30
 
 
 def test_the_row_counts_as_geolib_does(opened, still):

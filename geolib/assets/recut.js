@@ -115,6 +115,8 @@
   };
   [...dots, lines[1]].forEach((handle, held) => {
     let last = null;
+    // Inside an SVG, Chromium does not heed touch-action: without this a finger scrolls the page.
+    handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     handle.addEventListener("pointerdown", (event) => {
       event.preventDefault();
       handle.setPointerCapture(event.pointerId);
