@@ -642,7 +642,7 @@ def test_its_sliders_count_what_the_network_has(opened):
     less = [b[0], *(0.4 * b[1:])]  # the red line stays
     first = regions_of([W[:13]], [less[:13]])
     assert said(page).startswith(f"{first} regions: ")
-    assert "Biases × 0.4; " in said(page)
+    assert "Biases ×\u00a00.4; " in said(page)
     slide(page, "Second layer", 5)
     both = regions_of([W[:13], V[:, :13]], [less[:13], 0.4 * c])
     assert said(page).startswith(
@@ -760,7 +760,7 @@ def test_its_sliders_show_the_row(opened, still):
         entropy = torch.special.entr(weights).sum()
         assert said(page) == (
             f"ID {absolute} absolute, {relative} relative at eps = {EPS[k]}, of {length} tokens, "
-            f"scores × {tenths / 10}. "
+            f"scores ×\u00a0{tenths / 10}. "
             f"Entropy H = {entropy:.2f} nats, effective support exp(H) = {entropy.exp():.1f} tokens."
         )
         bars = page.locator(".geolib-figure").first.locator(".geolib-bars")

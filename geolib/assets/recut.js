@@ -98,7 +98,7 @@
     said.lastChild.textContent = (now.length > 1
       ? `; the first layer alone makes ${different(String)}. ${n} + ${m} neurons`
       : `: 1 + ${folds} lines in the window + ${regions.length - 1 - folds} crossings. ${n} neurons`) +
-      ` can make at most ${ceiling(n, m).toLocaleString("en")}. Biases × ${factor}; red line at ${angle.value}°, ${far} from the centre.`;
+      ` can make at most ${ceiling(n, m).toLocaleString("en")}. Biases ×\u00a0${factor}; red line at ${angle.value}°, ${far} from the centre.`;
     [n, m, `× ${factor}`, `${angle.value}°`, far].forEach((value, k) => (
       sliders[k].setAttribute("aria-valuetext", `${value}: ${count}`)));
   };

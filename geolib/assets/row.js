@@ -31,7 +31,7 @@
       names[k].setAttribute("y", svg.y.baseVal.value + y + [-room, room][k]);
       names[k].textContent = `${["absolute", "relative"][k]} ${counts[k]}`;
     });
-    const ids = `ID ${counts[0]} absolute, ${counts[1]} relative`, times = `scores × ${factor.toFixed(1)}`;
+    const ids = `ID ${counts[0]} absolute, ${counts[1]} relative`, times = `scores ×\u00a0${factor.toFixed(1)}`;
     said.firstChild.textContent = ids;
     said.lastChild.textContent = ` at eps = ${limit}, of ${n} tokens, ${times}. Entropy H = ${entropy.toFixed(2)} nats, ` +
       `effective support exp(H) = ${support.toFixed(1)} tokens.`;
