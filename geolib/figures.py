@@ -299,8 +299,7 @@ def mosaic(partitions: Mapping[str, Any]) -> Figure:
     figure, axes = panels(len(partitions), height=3.5)
     for ax, (title, partition) in zip(axes, partitions.items(), strict=True):
         ax.add_collection(PolyCollection(partition.polygons, fc=region_colors(partition), ec="#25323B", lw=0.25))
-        ax.margins(0)
-        ax.set(title=title, xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+        ax.set(title=title, xlabel="$x_1$", ylabel="$x_2$", aspect="equal", xmargin=0, ymargin=0)
         ax.grid(visible=False)
     return figure
 
@@ -308,8 +307,9 @@ def mosaic(partitions: Mapping[str, Any]) -> Figure:
 def region_colors(partition: Any) -> np.ndarray:
     """Return the colour of each region by how many neurons are active there, shape=[n_regions, 4]."""
     active = sum(layer.sum(axis=1) for layer in partition.active)
-    # Neighbours differ by one neuron, so the parity of the count alternates: two shades make every border show.
-    return plt.get_cmap("YlGnBu")(0.7 * (active - active.min()) / max(np.ptp(active), 1) + 0.15 * (active % 2))
+    # Neighbours differ by one neuron: where that is a small step, two shades for odd and even make every border show.
+    span = max(np.ptp(active), 1)
+    return plt.get_cmap("YlGnBu")(0.7 * (active - active.min()) / span + (span > 7) * 0.15 * (active % 2))
 
 
 @drawn

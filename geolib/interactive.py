@@ -1,7 +1,8 @@
 """Figures that react to the reader without a kernel: SVG and a few lines of script, all inside the cell's output.
 
 They draw what they are given, as `geolib.figures` does. They load nothing, so they work offline, in a built page and in
-Colab. Without scripts, and in print, the drawing remains visible; formats without HTML show a still picture.
+Colab. Without scripts, and in print, the drawing remains visible; formats without HTML show a still picture. Two of
+them, `recut_mosaic` and `one_row`, compute anew at each move, in their scripts; tests compare these with geolib.
 """
 
 import hashlib
@@ -14,12 +15,14 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from geolib import figures
+from geolib.checks import finite_array, integer
 from geolib.dimension.rules import check_eps
 
 BLUE, ORANGE, _, RED, _, GREY = figures.PALETTE
@@ -82,19 +85,132 @@ def hover_mosaic(partition: Any, *, label: str, still: Figure | None = None) -> 
         "neurons": sum(layer.shape[1] for layer in partition.active),
         "areas": _short(partition.areas),
     }
-
-    size = np.ptp(partition.window, axis=1)
-    panel = _Panel(24, 580, 580 * size[1] / size[0], *partition.window)
-    shapes = zip(partition.polygons, figures.region_colors(partition), strict=True)
-    cells = "".join(f'<path d="{_path(panel(corners))}Z" fill="{to_hex(color)}"/>' for corners, color in shapes)
-    drawing = panel.svg(
-        f'<g class="geolib-cells" stroke="#25323b" stroke-width=".4">{cells}</g>'
-        f'<path class="geolib-mark" fill="none" stroke="{RED}" stroke-width="3.5" pointer-events="none"/>',
-        xlabel="x₁",
-        ylabel="x₂",
-    )
-    body = _svg(drawing, panel.bottom, label) + f'<p aria-live="polite">{partition.n_regions} regions.</p>'
+    mark = f'<path class="geolib-mark" fill="none" stroke="{RED}" stroke-width="3.5" pointer-events="none"/>'
+    body = _mosaic(partition, label, mark) + f'<p aria-live="polite">{partition.n_regions} regions.</p>'
     return Interactive(_fragment("hover.js", body, data), still or figures.mosaic({"": partition}))
+
+
+def recut_mosaic(partition: Any, network: Any, *, label: str, still: Figure | None = None) -> Interactive:
+    """Plane partition that is cut again at each move of a slider, or of one line.
+
+    Sliders choose how many neurons of the first layer and of the second there are, multiply the biases, and turn and
+    shift the first neuron's line, which the pointer can drag as well; the bias scale leaves that line where it is. The
+    text has the number of regions and the most that so many neurons can make.
+
+    Parameters
+    ----------
+    partition : geolib.partition.PlanePartition
+        What is shown first: the partition by the first neurons of `network`, as one layer.
+    network : geolib.partition.ReluNetwork
+        All neurons that the sliders can bring in: two inputs, two hidden layers, ReLU. The first one's line crosses the
+        window.
+    label : str
+        What the figure shows, for readers who cannot see it.
+    still : matplotlib.figure.Figure, optional
+        The picture for print; by default the mosaic itself.
+
+    Returns
+    -------
+    Interactive
+
+    Raises
+    ------
+    ValueError
+        If the network is of another kind, or the partition is not by its first neurons, or not cut by the very first.
+
+    Notes
+    -----
+    The script cuts convex polygons one neuron after the other, in float64; values below 1e-12 of their terms count as
+    0. It has no certificate and no limit: it is meant for some fifty neurons.
+    """
+    layers = list(zip(network.weights, network.biases, strict=True))
+    if network.input_dim != 2 or len(layers) != 2 or network.negative_slope:
+        raise ValueError(f"recut_mosaic: network is {network}, but 2 inputs, 2 layers and ReLU were expected")
+    first, n = partition.network, partition.network.widths[0]
+    given = [*first.weights, *first.biases, partition.axes, partition.origin, first.negative_slope]
+    asked = [layers[0][0][:n], layers[0][1][:n], np.eye(2), np.zeros(2), 0]
+    if len(given) != len(asked) or not all(map(np.array_equal, given, asked)):
+        raise ValueError(f"recut_mosaic: partition is of {first}, but the first neurons of {network} were expected")
+    if len(set(partition.active[0][:, 0])) < 2:
+        raise ValueError("recut_mosaic: partition is not cut by its first neuron, but a line to drag was expected")
+    data = {
+        "layers": [[W.tolist(), b.tolist()] for W, b in layers],
+        "window": partition.window.tolist(),
+        "shades": [*map(to_hex, colormaps["YlGnBu"](np.linspace(0, 0.85, 18)))],  # those of region_colors
+    }
+    line = f'class="geolib-mark" stroke="{RED}"'
+    handles = f'<path {line} stroke-width="4" pointer-events="none"/>'
+    handles += f'<path {line} stroke-width="40" stroke-opacity="0"/>'  # wide enough for a finger
+    handles += 2 * f'<circle stroke="{RED}" fill="{RED}" r="9" stroke-width="30" stroke-opacity="0"/>'
+    many, deep = network.widths
+    sliders = [("Neurons", many, n, 1), ("Second layer", deep, 0), ("Bias scale", 20, 10)]
+    controls = _controls(*sliders, ("Angle of the line", 359, 0), ("Its distance", 80, 0))
+    words = f"<p><b>{partition.n_regions} regions</b> of {n} neurons.</p>"
+    body = _mosaic(partition, label, handles) + controls + words
+    return Interactive(_fragment("recut.js", body, data), still or figures.mosaic({"": partition}))
+
+
+def one_row(
+    scores: ArrayLike, eps: ArrayLike, *, label: str, still: Figure, length: int | None = None, start: int = 0
+) -> Interactive:
+    """One row of attention and its counts: sliders for its length, a factor on the scores and the threshold.
+
+    Bars are the weights, the softmax of the first scores times the factor, on a logarithmic axis, in order or sorted.
+    Lines are the thresholds of the absolute and of the relative rule; bars above them have their colours. The text has
+    both IDs, the entropy in nats and the effective support, which is its exponential.
+
+    Parameters
+    ----------
+    scores : array-like, shape=[tokens]
+        Scores before the softmax, of the longest row. The logarithms of a row's weights give that row.
+    eps : array-like, shape=[thresholds]
+        Thresholds, increasing.
+    label : str
+        What the figure shows, for readers who cannot see it.
+    still : matplotlib.figure.Figure
+        For print.
+    length : int, optional
+        How many tokens are shown first; by default half of them.
+    start : int
+        Index of the threshold that is shown first.
+
+    Returns
+    -------
+    Interactive
+
+    Raises
+    ------
+    ValueError
+        If scores are not finite numbers in a row, thresholds do not increase, or the length or the index is not theirs.
+    """
+    scores, eps = finite_array("one_row: scores", scores), np.array(check_eps("one_row", eps))
+    if scores.ndim != 1 or len(scores) < 2 or not _increase(eps):
+        expected = "two scores or more and thresholds that increase were expected"
+        raise ValueError(f"one_row: scores has shape {scores.shape} and eps is {eps.tolist()}, but {expected}")
+    n, start = len(scores), integer("one_row: start", start, 0, len(eps) - 1)
+    m = n // 2 if length is None else integer("one_row: length", length, 1, n)
+    weights = np.exp(scores[:m] - scores[:m].max())
+    weights /= weights.sum()
+    thresholds = eps[start] * np.array([1, weights.max()])
+    counted = weights[:, None] > thresholds
+    panel = _Panel(24, 470, 260, (0.5, n + 0.5), (-4, 0.3), log=True)  # the names of the lines stand beside it
+    sides = np.arange(1, m + 1)[:, None] + [-0.4, -0.4, 0.4, 0.4]
+    boxes = np.stack([sides, _powers(np.outer(weights, [0, 1, 1, 0]))], axis=2)
+    bars = ""
+    for k, ink in enumerate((GREY, ORANGE, BLUE)):  # by how many rules count a weight
+        shapes = "".join(_path(box) + "Z" for box in panel(boxes[counted.sum(axis=1) == k]))
+        bars += f'<path class="geolib-bars" d="{shapes}" fill="{ink}"/>'
+    ends = np.stack(np.broadcast_arrays([0.5, n + 0.5], _powers(thresholds)[:, None]), axis=2)
+    lines = "".join(map(_line, map(_path, panel(ends)), ("currentColor",) * 2, ("", "8 4")))
+    names = 2 * f'<text class="geolib-name" x="{panel.left + panel.width + 6}" dy=".35em"></text>'
+    drawing = panel.svg(bars + lines, xlabel="token", ylabel="weight; thresholds: absolute (full), relative (dashed)")
+    sliders = [("Length", n, m, 1), ("Scores ×", 40, 10), ("Threshold", len(eps) - 1, start)]
+    controls = _controls(*sliders, more='<label><input type="checkbox"> sorted</label>')
+    absolute, relative = counted.sum(axis=0)
+    words = f"<p><b>ID {absolute} absolute, {relative} relative</b> at eps = {eps[start]:g}, of {m} tokens.</p>"
+    body = _svg(drawing + names, panel.bottom, label) + controls + words
+    data = {"scores": scores.tolist(), "eps": eps.tolist(), "span": panel.y}
+    return Interactive(_fragment("row.js", body, data), still)
 
 
 def film(
@@ -219,14 +335,10 @@ def by_threshold(
         paths = [_path(panel(np.stack([layers, height[k]], axis=1))) for height in heights.values()]
         spans = (f"{name} from {table[k].min():g} to {table[k].max():g}" for name, table in tables.items())
         steps.append([*paths, f"Threshold {threshold:.2g}: {', '.join(spans)}."])
-    inks = zip(steps[start], tables, figures.PALETTE, ("", "8 4", "2 4"), strict=False)
-    lines = [
-        f'<path class="geolib-line" d="{d}" stroke="{ink}" stroke-width="2.5" stroke-dasharray="{dash}" fill="none"/>'
-        for d, _, ink, dash in inks
-    ]
+    lines = map(_line, steps[start][:-1], figures.PALETTE, ("", "8 4", "2 4"))
     names = ", ".join(f"{name} ({style})" for name, style in zip(tables, ("full", "dashed", "dotted"), strict=False))
     drawing = panel.svg("".join(lines), xlabel="layer", ylabel=escape(f"log₁₀(1 + ID): {names}"))
-    controls = f'<div class="geolib-controls" hidden>{_slider("Threshold", len(eps) - 1, start)}</div>'
+    controls = _controls(("Threshold", len(eps) - 1, start))
     body = f"{_svg(drawing, panel.bottom, label)}{controls}<p>{escape(steps[start][-1])}</p>"
     return Interactive(_fragment("steps.js", body, steps), still)
 
@@ -316,16 +428,9 @@ def head_by_head(
         f'<g fill="none" stroke="{RED}">{drawn[True]}</g>{words}'
     )
     width = round(20 + n * step)
-    controls = "".join(
-        f"<label>{name} {_slider(name, last, value)}</label>"
-        for name, last, value in (
-            ("Layer", len(layers) - 1, layers.index(layer)),
-            ("Head", len(heads) - 1, heads.index(head)),
-            ("Token", n - 1, n - 1),
-        )
-    )
+    places = ("Layer", len(layers) - 1, layers.index(layer)), ("Head", len(heads) - 1, heads.index(head))
     body = (
-        f'<div class="geolib-controls" hidden>{controls}</div>'
+        f"{_controls(*places, ('Token', n - 1, n - 1))}"
         f'<div class="geolib-wide" tabindex="0" style="--width:{width}px">{_svg(drawing, height, label, width)}</div>'
         f"<p>Layer {layer + 1}, head {head + 1}: {len(graphs.get((layer, head), []))} edges above {eps:g}.</p>"
     )
@@ -344,6 +449,7 @@ class _Panel:
     height: float
     x: tuple
     y: tuple
+    log: bool = False  # whether y holds the powers of 10
 
     left = 48
 
@@ -359,6 +465,7 @@ class _Panel:
     def svg(self, content, *, xlabel, ylabel):
         """Wrap a panel's content, clipped to it, in ticks and labels."""
         right, foot = self.left + self.width, self.top + self.height
+        power = '10<tspan dy="-5" font-size="75%">{}</tspan>'.format if self.log else str
         marks = [f'<text x="{self.left}" y="{self.top - 8}">{ylabel}</text>']
         marks.append(f'<text x="{right}" y="{foot + 40}" text-anchor="end">{xlabel}</text>')
         for tick in _ticks(self.x):
@@ -366,7 +473,7 @@ class _Panel:
             marks.append(f'<text x="{at:.1f}" y="{foot + 20:.1f}" text-anchor="middle">{_number(tick)}</text>')
         for tick in _ticks(self.y):
             at = self.top + self(np.array([[self.x[0], tick]]))[0, 1]
-            marks.append(f'<text x="{self.left - 6}" y="{at + 5:.1f}" text-anchor="end">{_number(tick)}</text>')
+            marks.append(f'<text x="{self.left - 6}" y="{at + 5:.1f}" text-anchor="end">{power(_number(tick))}</text>')
         box = f'x="{self.left}" y="{self.top}" width="{self.width}" height="{self.height:.1f}"'
         return f'{"".join(marks)}<svg {box}>{content}</svg><rect {box} fill="none" stroke="#8a949b"/>'
 
@@ -392,8 +499,23 @@ def _svg(drawing, height, label, width=640):
     return f'<svg viewBox="0 0 {width} {height:.0f}" role="img" aria-label="{escape(label)}">{drawing}</svg>'
 
 
-def _slider(name, last, value):
-    return f'<input type="range" min="0" max="{last}" value="{value}" aria-label="{name}">'
+def _mosaic(partition, label, more=""):
+    """Draw the mosaic of a partition, and more above it."""
+    size = np.ptp(partition.window, axis=1)
+    panel = _Panel(24, 580, 580 * size[1] / size[0], *partition.window)
+    shapes = zip(partition.polygons, figures.region_colors(partition), strict=True)
+    cells = "".join(f'<path d="{_path(panel(corners))}Z" fill="{to_hex(color)}"/>' for corners, color in shapes)
+    drawing = f'<g class="geolib-cells" stroke="#25323b" stroke-width=".4">{cells}</g>{more}'
+    return _svg(panel.svg(drawing, xlabel="x₁", ylabel="x₂"), panel.bottom, label)
+
+
+def _slider(name, last, value, first=0):
+    return f'<input type="range" min="{first}" max="{last}" value="{value}" aria-label="{name}">'
+
+
+def _controls(*sliders, more=""):
+    labels = "".join(f"<label>{slider[0]} {_slider(*slider)}</label>" for slider in sliders)
+    return f'<div class="geolib-controls" hidden>{labels}{more}</div>'
 
 
 def _fragment(script, body, data):
@@ -414,6 +536,16 @@ def _fragment(script, body, data):
 def _path(points):
     """SVG path through points, shape=[n, 2], to a tenth of a pixel."""
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in np.round(points, 1) + 0.0)
+
+
+def _line(d, ink, dash):
+    style = f'stroke="{ink}" stroke-width="2.5" stroke-dasharray="{dash}" fill="none"'
+    return f'<path class="geolib-line" d="{d}" {style}/>'
+
+
+def _powers(weights):
+    """Powers of 10 of weights, those below the axis on its foot."""
+    return np.log10(np.maximum(weights, 1e-4))
 
 
 def _arc(start, end, foot, height, lean):

@@ -36,6 +36,14 @@ def test_mosaic_draws_every_region():
         assert (*ax.get_xlim(), *ax.get_ylim()) == (-1, 1, -1, 1)
 
 
+@pytest.mark.parametrize("n", [1, 4, 5, 7, 8, 9, 30])
+def test_one_neuron_more_is_another_colour(n):
+    lines = ReluNetwork([np.tile([1, 0], (n, 1))], [-np.arange(n) / n])
+    colors = figures.region_colors(plane_partition(lines, ((-1, 1), (-1, 1))))
+    assert len(colors) == n + 1
+    assert np.abs(np.diff(colors, axis=0)).max(axis=1).min() > 0.05
+
+
 def test_one_region_has_a_colour_too():
     partition = plane_partition(ReluNetwork([np.zeros((1, 2))], [np.ones(1)]), ((-1, 1), (-1, 1)))
     assert len(figures.mosaic({"dead": partition}).axes[0].collections) == 1

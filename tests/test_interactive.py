@@ -1,6 +1,7 @@
 """Interactive figures: what the page holds is what was given, it asks for nothing, and no text can break out of it."""
 
 import base64
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -9,11 +10,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from geolib import interactive
-from geolib.partition import ReluNetwork, plane_partition
+from geolib.dimension.rows import count_weights, row_statistics
+from geolib.partition import ReluNetwork, max_regions, plane_partition, region_bound
+from tools import check
 
-VOID = {"input", "rect", "path"}  # elements without content: HTML's own, and those of SVG that we close at once
+VOID = {
+    "input",
+    "rect",
+    "path",
+    "circle",
+}  # elements without content: HTML's own, and those of SVG that we close at once
 
 
 class Page(HTMLParser):
@@ -92,6 +101,34 @@ def make_heads(still, label="heads", tokens=("a", " b", "c"), edges=EDGES, **kwa
 def make_steps(still, label="thresholds", start=1, **counts):
     counts = counts or {"absolute": [[9, 3, 0], [0, 1, 0]], "relative": [[99, 9, 9], [9, 9, 0]]}
     return interactive.by_threshold([0.01, 0.1], counts, label=label, still=still, start=start)
+
+
+WINDOW = ((-3, 3), (-2, 4))
+EPS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
+
+
+def random_layers(rng, *widths):
+    sizes = (2, *widths)
+    weights = [rng.normal(size=size) for size in zip(widths, sizes, strict=False)]
+    return weights, [rng.normal(size=width) for width in widths]
+
+
+def own_layers(seed=0):
+    """Those of `make_recut`: the first neuron's line crosses the window."""
+    weights, biases = random_layers(np.random.default_rng(seed), 14, 5)
+    weights[0][0], biases[0][0] = [1, -1], 0.5
+    return weights, biases
+
+
+def make_recut(label="recut", n=9, seed=0, **kwargs):
+    weights, biases = own_layers(seed)
+    partition = plane_partition(ReluNetwork([weights[0][:n]], [biases[0][:n]]), WINDOW)
+    return interactive.recut_mosaic(partition, ReluNetwork(weights, biases), label=label, **kwargs)
+
+
+def make_row(still, label="row", scores=None, **kwargs):
+    scores = np.random.default_rng(0).normal(size=40) if scores is None else scores
+    return interactive.one_row(scores, EPS, label=label, still=still, **{"start": 4, **kwargs})
 
 
 def drawn(page):
@@ -292,6 +329,8 @@ def test_no_text_breaks_out(partition, still):
         make_film(still, HOSTILE),
         heads,
         make_steps(still, HOSTILE),
+        make_recut(HOSTILE),
+        make_row(still, HOSTILE),
     ):
         page = Page(figure.html)
         assert page.all("img") == []
@@ -305,7 +344,8 @@ def test_nothing_is_asked_from_outside_and_no_id_can_clash(partition, still):
     made = (
         interactive.hover_mosaic(partition, label="a"),
         make_film(still), make_film(still, "other"), make_heads(still), make_heads(still, layer=4),
-        make_steps(still), make_steps(still, "other"),
+        make_steps(still), make_steps(still, "other"), make_recut(), make_recut(n=8),
+        make_row(still), make_row(still, start=1),
     )  # fmt: skip
     for figure in made:
         page = Page(figure.html)
@@ -328,6 +368,8 @@ def test_bundle_has_html_and_a_still(partition, still):
         make_heads(still),
         make_film(still),
         make_steps(still),
+        make_recut(still=still),
+        make_row(still),
     ):
         bundle = figure._repr_mimebundle_()
         assert set(bundle) == {"text/html", "image/png", "text/plain"}
@@ -388,6 +430,375 @@ def test_mosaic_of_many_outputs_is_refused():
     partition = plane_partition(ReluNetwork([np.eye(2)], [np.zeros(2)]), ((-1, 1), (-1, 1)))
     with pytest.raises(ValueError, match=r"^hover_mosaic: .* A of shape \(2, 2\), but \(1, 2\) was expected$"):
         interactive.hover_mosaic(partition, label="")
+
+
+def test_what_is_cut_again_begins_as_what_was_given():
+    page, (weights, biases) = Page(make_recut(n=9).html), own_layers()
+    assert page.data()["layers"] == [[W.tolist(), b.tolist()] for W, b in zip(weights, biases, strict=True)]
+    first = plane_partition(ReluNetwork([weights[0][:9]], [biases[0][:9]], readout=([[1] * 9], [0])), WINDOW)
+    hovered = Page(interactive.hover_mosaic(first, label="").html)
+    cells = [[a for a, _ in each.all("path") if "geolib-mark" not in a.get("class", "")] for each in (page, hovered)]
+    assert cells[0] == cells[1]
+    assert page.one("b")[1] == f"{first.n_regions} regions"
+    sliders = {a["aria-label"]: (a["min"], a["max"], a["value"]) for a, _ in page.all("input")}
+    assert sliders["Neurons"] == ("1", "14", "9")
+    assert sliders["Second layer"] == ("0", "5", "0")
+
+
+NETWORK = ReluNetwork([np.eye(2), np.eye(2)], [np.ones(2), np.ones(2)])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "settings", "message"),
+    [
+        ([2], {}, r"ReluNetwork\(2 -> 2\)"),
+        ([2, 2, 2], {}, r"ReluNetwork\(2 -> 2 -> 2 -> 2\)"),
+        ([3, 3], {}, r"ReluNetwork\(3 -> 3 -> 3\)"),
+        ([2, 2], {"negative_slope": 0.1}, r"ReluNetwork\(2 -> 2 -> 2, negative_slope=0.1\)"),
+    ],
+)
+def test_a_network_of_another_kind_is_refused(sizes, settings, message):
+    network = ReluNetwork([*map(np.eye, sizes)], [*map(np.ones, sizes)], **settings)
+    partition = plane_partition(ReluNetwork([[[1, 0]]], [[1]]), WINDOW)
+    assert interactive.recut_mosaic(partition, NETWORK, label="").html
+    message = rf"^recut_mosaic: network is {message}, but 2 inputs, 2 layers and ReLU were expected$"
+    with pytest.raises(ValueError, match=message):
+        interactive.recut_mosaic(partition, network, label="")
+
+
+@pytest.mark.parametrize(
+    ("neurons", "biases", "settings"),
+    [
+        ([[[1, 0]]], [[1]], {"origin": [1, 0]}),
+        ([[[1, 0]]], [[1]], {"axes": [[0, 1], [1, 0]]}),
+        ([[[1, 0.5]]], [[1]], {}),
+        ([[[1, 0]]], [[0.5]], {}),
+        ([[[1, 0], [0, 1], [1, 1]]], [[1, 1, 1]], {}),
+        ([[[1, 0]], [[1]]], [[1], [1]], {}),
+    ],
+)
+def test_a_partition_of_something_else_is_refused(neurons, biases, settings):
+    other = plane_partition(ReluNetwork(neurons, biases), WINDOW, **settings)
+    with pytest.raises(ValueError, match=r"^recut_mosaic: partition is of ReluNetwork.* but the first neurons of"):
+        interactive.recut_mosaic(other, NETWORK, label="")
+
+
+def test_a_line_that_cannot_be_seen_is_refused():
+    outside = plane_partition(ReluNetwork([[[1, 0]]], [[1]]), ((5, 6), (5, 6)))
+    with pytest.raises(
+        ValueError, match=r"^recut_mosaic: partition is not cut by its first neuron, but a line to drag"
+    ):
+        interactive.recut_mosaic(outside, NETWORK, label="")
+
+
+def test_a_row_stands_with_both_counts_without_a_script(still):
+    scores = np.log([0.5, 0.3, 0.15, 0.04, 0.01, 1.0])
+    page = Page(make_row(still, scores=scores, length=5).html)
+    neither, relative, both = [a["d"].count("M") for a, _ in page.all("path") if a["class"] == "geolib-bars"]
+    assert (neither, relative, both) == (2, 0, 3), "0.04 is below a tenth of 0.5"
+    assert page.one("p")[1] == " at eps = 0.1, of 5 tokens."
+    assert page.one("b")[1] == "ID 3 absolute, 3 relative"
+    page = Page(make_row(still, scores=scores, length=5, start=3).html)
+    assert page.one("b")[1] == "ID 3 absolute, 4 relative"
+    boxes = re.findall(r"M[^Z]+", page.all("path")[2][0]["d"])
+    low, high = (float(re.split("[ ML]+", boxes[k])[4]) for k in (1, 0))
+    assert low - high == pytest.approx(np.log10(0.5 / 0.3) * 260 / 4.3, abs=0.11), "one step of the axis is ten times"
+
+
+def test_a_weight_of_zero_stands_on_the_foot(still):
+    assert "nan" not in make_row(still, scores=[0, -800.0, 0], length=3).html
+
+
+@pytest.mark.parametrize(
+    ("scores", "settings", "message"),
+    [
+        ([[1, 2]], {}, r"scores has shape \(1, 2\) and eps is .*, but two scores or more"),
+        ([1], {}, r"scores has shape \(1,\) and eps"),
+        ([1, np.nan], {}, "scores"),
+        ([1, 2], {"length": 3}, "length is 3, but"),
+        ([1, 2], {"length": 0}, "length is 0, but"),
+        ([1, 2], {"start": 7}, "start is 7, but"),
+        ([1, 2], {"start": -1}, "start is -1, but"),
+    ],
+)
+def test_one_row_refuses(still, scores, settings, message):
+    with pytest.raises(ValueError, match=rf"^one_row: {message}"):
+        make_row(still, scores=scores, **settings)
+
+
+def test_one_row_refuses_thresholds(still):
+    for eps in ([0.1], [0.2, 0.1]):
+        with pytest.raises(
+            ValueError, match=r"^one_row: .* eps is \[.*\], but two scores or more and thresholds that inc"
+        ):
+            interactive.one_row([1, 2], eps, label="", still=still)
+
+
+# In a browser: what the scripts compute.
+
+
+@pytest.fixture
+def opened(browser):
+    """Open figures on one page, which must not log, throw, ask for anything or leave a name behind."""
+    wrong = []
+
+    def opened(*figures, **settings):
+        page = browser.new_page(**{"viewport": {"width": 900, "height": 1100}, **settings})
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("request", lambda request: wrong.append(request.url))
+        page.set_content("<p>Nothing.</p>")
+        names = page.evaluate("Object.keys(window)")
+        page.set_content("".join(figure.html for figure in figures))
+        assert page.evaluate("Object.keys(window)") == names
+        return page
+
+    yield opened
+    assert wrong == []
+
+
+def live(page, call, *arguments, figure=0):
+    """What a figure's own function answers."""
+    code = f"(all) => document.querySelectorAll('.geolib-figure')[{figure}].live.{call}(...all)"
+    return page.evaluate(code, [*arguments])
+
+
+def said(page, figure=0):
+    return page.locator(".geolib-figure > p").nth(figure).inner_text()
+
+
+def slide(page, name, value, figure=0):
+    """Move a slider with the keys, from where it is or from its left end."""
+    slider = page.locator(".geolib-figure").nth(figure).get_by_label(name, exact=True)
+    if value < abs(value - int(slider.input_value())):
+        slider.press("Home")
+    steps = value - int(slider.input_value())
+    for _ in range(abs(steps)):
+        slider.press("ArrowRight" if steps > 0 else "ArrowLeft")
+    assert slider.input_value() == str(value)
+
+
+def any_network(seed):
+    """Layers of a random network, each fifth in special position: whole numbers, lines through a point, equal rows."""
+    rng = np.random.default_rng(seed)
+    weights, biases = random_layers(rng, *([(24,), (3,), (12, 7), (9, 4, 5), (40,)][seed % 5]))
+    biases = [rng.choice([0, 0.3, 1]) * b for b in biases]
+    if seed % 10 > 4:
+        return weights, biases
+    weights, biases = ([np.round(3 * values) for values in layers] for layers in (weights, biases))
+    weights[0][-1], biases[0][-1] = weights[0][0], biases[0][0]
+    return weights, biases
+
+
+def area(corners):
+    x, y = np.transpose(corners)
+    return (x * np.roll(y, -1) - y * np.roll(x, -1)).sum() / 2
+
+
+# What a page sends back: a region's corners, and its pattern as a text.
+CUT = """([layers, window]) => document.querySelector(".geolib-figure").live.cut(layers, window)
+    .map(({ corners, pattern }) => [pattern.flat().map(Number).join(""), corners])"""
+
+
+def test_it_cuts_as_plane_partition_does_region_for_region(opened):
+    page, numbers = opened(make_recut()), []
+    for seed in range(50):
+        weights, biases = any_network(seed)
+        layers = [[W.tolist(), b.tolist()] for W, b in zip(weights, biases, strict=True)]
+        regions = page.evaluate(CUT, [layers, WINDOW])
+        ours = {pattern: area(corners) for pattern, corners in regions}
+        exact = plane_partition(ReluNetwork(weights, biases), WINDOW)
+        patterns = ["".join(map(str, np.concatenate(pattern).astype(int))) for pattern in exact.patterns]
+        assert len(regions) == len(ours) == exact.n_regions, seed
+        assert ours == pytest.approx(dict(zip(patterns, exact.areas, strict=True)), abs=1e-6), seed
+        numbers.append(len(regions))
+    assert min(numbers) < 10
+    assert max(numbers) > 300
+
+
+def test_its_ceilings_are_those_of_geolib(opened):
+    page = opened(make_recut())
+    for n in range(1, 31, 3):
+        assert live(page, "ceiling", n, 0) == max_regions(n, 2)
+        for m in range(8):
+            assert live(page, "ceiling", n, m) == region_bound([n, m], 2)
+
+
+def regions_of(weights, biases):
+    return plane_partition(ReluNetwork(weights, biases), WINDOW).n_regions
+
+
+def test_its_sliders_count_what_the_network_has(opened):
+    (W, V), (b, c) = own_layers()
+    page = opened(make_recut(n=9))
+    n_first = regions_of([W[:9]], [b[:9]])
+    assert re.match(
+        rf"{n_first} regions: 1 \+ (\d+) lines in the window \+ (\d+) crossings. 9 .* at most 46\.", said(page)
+    )
+    assert 1 + sum(map(int, re.findall(r"(\d+) (?:lines|crossings)", said(page)))) == n_first
+    slide(page, "Neurons", 13)
+    assert said(page).startswith(f"{regions_of([W[:13]], [b[:13]])} regions: ")
+    slide(page, "Bias scale", 4)
+    less = [b[0], *(0.4 * b[1:])]  # the red line stays
+    first = regions_of([W[:13]], [less[:13]])
+    assert said(page).startswith(f"{first} regions: ")
+    assert "Biases ×\u00a00.4; " in said(page)
+    slide(page, "Second layer", 5)
+    both = regions_of([W[:13], V[:, :13]], [less[:13], 0.4 * c])
+    assert said(page).startswith(
+        f"{both} regions; the first layer alone makes {first}. 13 + 5 neurons can make at most "
+    )
+    assert f"at most {region_bound([13, 5], 2):,}." in said(page)
+    slide(page, "Bias scale", 0)
+    slide(page, "Second layer", 0)
+    star = regions_of([W[:13]], [[b[0], *np.zeros(12)]])
+    assert said(page).startswith(f"{star} regions: 1 + ")
+    cells = page.locator(".geolib-cells path")
+    assert cells.count() == star
+    slide(page, "Angle of the line", 18)
+    slide(page, "Its distance", 50)  # a quarter of 3 from the centre, (0, 1)
+    normal = np.array([np.cos(np.pi / 10), np.sin(np.pi / 10)])
+    layers = live(page, "shown")
+    np.testing.assert_allclose(layers[0][0][0], np.hypot(*W[0]) * normal)
+    np.testing.assert_allclose(layers[0][1][0], -np.hypot(*W[0]) * (0.75 + normal[1]))
+    assert "red line at 18°, 0.75 from the centre." in said(page)
+    assert page.get_by_label("Its distance").get_attribute("aria-valuetext") == f"0.75: {cells.count()} regions"
+
+
+def middle(locator):
+    box = locator.bounding_box()
+    return np.array([box["x"] + box["width"] / 2, box["y"] + box["height"] / 2])
+
+
+def drag(page, start, end):
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*end, steps=5)
+    before = said(page)
+    page.mouse.up()
+    assert said(page) == before, "letting go moves no line"
+    (W, b), *deeper = live(page, "shown")
+    assert deeper == []
+    assert before.startswith(f"{regions_of([W], [b])} regions: ")
+    return np.array(W), np.array(b)
+
+
+def test_the_line_is_where_the_pointer_leaves_it(opened):
+    page = opened(make_recut(n=9))
+    (x0, x1), (y0, y1) = WINDOW
+    frame = page.locator(".geolib-figure svg svg + rect").bounding_box()
+
+    def pixel(x, y):
+        return frame["x"] + (x - x0) / (x1 - x0) * frame["width"], frame["y"] + (y1 - y) / (y1 - y0) * frame["height"]
+
+    grips, (weights, _) = [page.locator("circle").nth(k) for k in range(2)], own_layers()
+    W, b = drag(page, middle(grips[0]), pixel(-1, 0.5))
+    assert W[0] @ [-1, 0.5] + b[0] == pytest.approx(0, abs=0.02)
+    np.testing.assert_array_equal(W[1:], weights[0][1:9])
+    assert np.hypot(*W[0]) == pytest.approx(np.hypot(*weights[0][0])), "it is turned, and not made steeper"
+    assert page.evaluate("document.activeElement.ariaLabel") == "Angle of the line", "the arrow keys go on from here"
+    V, c = drag(page, (middle(grips[0]) + middle(grips[1])) / 2, pixel(1.5, 2))
+    np.testing.assert_allclose(V, W, atol=1e-9)
+    assert V[0] @ [1.5, 2] + c[0] == pytest.approx(0, abs=0.02)
+    assert page.evaluate("document.activeElement.ariaLabel") == "Its distance"
+
+
+def test_a_finger_moves_the_line_or_else_the_page(opened):
+    page = opened(make_recut(), make_recut(n=8), viewport={"width": 390, "height": 600}, has_touch=True)
+    fingers = page.context.new_cdp_session(page)
+
+    def swipe(x, y):
+        """Move a finger up by 80 pixels; return what is said then, and how far the page has scrolled."""
+        for k in range(9):
+            point = {"x": x, "y": y - 10 * k}
+            event = {"type": "touchMove" if k else "touchStart", "touchPoints": [point]}
+            fingers.send("Input.dispatchTouchEvent", event)
+        fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        page.wait_for_timeout(300)
+        return said(page), page.evaluate("scrollY")
+
+    before, grip = live(page, "shown")[0], page.locator("circle").nth(0)
+    pivot, (x, y) = middle(page.locator("circle").nth(1)), middle(grip)
+    turned, scrolled = swipe(x, y)
+    assert scrolled == 0
+    ways = [np.array(end) - pivot for end in ((x, y), (x, y - 80))]  # from the grip that has stayed, in pixels
+    angles = [np.degrees(np.arctan2(*way)) for way in ways]
+    normals = [np.degrees(np.arctan2(*layer[0][0][::-1])) for layer in (before, live(page, "shown")[0])]
+    turns = [(two - one) % 360 for one, two in (angles, normals)]
+    assert turns[1] == pytest.approx(turns[0], abs=1)
+    assert 5 < turns[0] < 355
+    away = page.locator(".geolib-cells").first.bounding_box()
+    still, scrolled = swipe(away["x"] + 5, away["y"] + away["height"] - 5)
+    assert still == turned
+    assert scrolled > 30
+
+
+def test_the_row_counts_as_geolib_does(opened, still):
+    scores = np.random.default_rng(3).normal(size=40)
+    page = opened(make_row(still, scores=scores))
+    for length, tenths, eps in itertools.product([1, 2, 9, 10, 11, 40], [0, 3, 10, 40], EPS):
+        ours = live(page, "measure", length, tenths / 10, eps)
+        weights = torch.tensor(tenths / 10 * scores[:length]).softmax(-1)
+        np.testing.assert_allclose(ours["weights"], weights, rtol=1e-12)
+        counts = count_weights(weights, [eps], ["absolute", "relative"])[:, 0].tolist()
+        assert ours["counts"] == counts, (length, tenths, eps)
+        (entropy,) = row_statistics(weights[None, None, None], torch.tensor([0]), [], [])["entropy"].flatten().tolist()
+        assert ours["entropy"] == pytest.approx(entropy, abs=1e-12)
+        assert ours["support"] == pytest.approx(np.exp(entropy))
+
+
+def test_its_sliders_show_the_row(opened, still):
+    scores = np.random.default_rng(3).normal(size=40)
+    page = opened(make_row(still, scores=scores), make_row(still, scores=scores[:30]))
+    other = said(page, 1)
+    for length, tenths, k in [(20, 10, 4), (33, 14, 4), (40, 0, 2), (10, 0, 4), (5, 40, 6)]:
+        slide(page, "Length", length)
+        slide(page, "Scores ×", tenths)
+        slide(page, "Threshold", k)
+        weights = torch.tensor(tenths / 10 * scores[:length]).softmax(-1)
+        (absolute,), (relative,) = count_weights(weights, [EPS[k]], ["absolute", "relative"]).tolist()
+        entropy = torch.special.entr(weights).sum()
+        assert said(page) == (
+            f"ID {absolute} absolute, {relative} relative at eps = {EPS[k]}, of {length} tokens, "
+            f"scores ×\u00a0{tenths / 10}. "
+            f"Entropy H = {entropy:.2f} nats, effective support exp(H) = {entropy.exp():.1f} tokens."
+        )
+        bars = page.locator(".geolib-figure").first.locator(".geolib-bars")
+        lit = [bars.nth(i).get_attribute("d").count("M") for i in range(3)]
+        assert lit == [length - relative, relative - absolute, absolute], "what counts lights up"
+        names = page.locator(".geolib-figure").first.locator(".geolib-name").all_text_contents()
+        assert names == [f"absolute {absolute}", f"relative {relative}"]
+    slide(page, "Length", 30)
+    in_order = [bars.nth(i).get_attribute("d") for i in range(3)]
+    page.get_by_label("sorted").first.check()
+    tops = [float(top) for i in (2, 1, 0) for top in re.findall(r"V([\d.]+)h", bars.nth(i).get_attribute("d"))]
+    assert tops == sorted(tops)
+    assert [bars.nth(i).get_attribute("d").count("M") for i in range(3)] == [path.count("M") for path in in_order]
+    assert said(page, 1) == other, "the figure beside it has stayed"
+
+
+def test_each_stands_without_scripts_and_answers_the_keys_with_them(browser, opened, still):
+    figures = make_recut(), make_row(still)
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.set_content("".join(figure.html for figure in figures))
+    assert page.locator(".geolib-cells path").first.is_visible()
+    assert page.locator(".geolib-bars").nth(1).is_visible()
+    assert not page.get_by_role("slider").first.is_visible()
+    context.close()
+    page = opened(*figures)
+    assert check.stuck(page) == []
+    for slider in page.get_by_role("slider").all():
+        assert slider.get_attribute("aria-valuetext")
+
+
+@pytest.mark.parametrize("width", [360, 390])
+def test_a_telephone_shows_the_whole(opened, still, width):
+    page = opened(make_recut(), make_row(still), viewport={"width": width, "height": 800}, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for name in page.locator(".geolib-name").all():
+        box, svg = name.bounding_box(), page.locator(".geolib-figure > svg").last.bounding_box()
+        assert box["x"] + box["width"] <= svg["x"] + svg["width"]
 
 
 def with_edge(**row):
