@@ -195,7 +195,7 @@ def gate_names(model: Model) -> list[str]:
 class MlpParts:
     """One layer's MLP over one prompt, neuron by neuron, made by `mlp_parts`.
 
-    Its output is ``(activation(gates) * factors) @ readout.T + offset``.
+    Its output is ``(activation(gates) * factors) @ readout.T + offset`` (the gated forms of arXiv 2002.05202).
 
     Attributes
     ----------

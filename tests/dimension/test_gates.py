@@ -1,9 +1,12 @@
 """gate_regions against what really goes into the activation, and against each neighbour taken by itself; mlp_parts
 against what leaves the MLP."""
 
+import json
+import runpy
 import warnings
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -570,3 +573,19 @@ def test_nan_is_no_output():
     model.model.layers[1].mlp.up_proj.weight.data[0, 0] = torch.nan
     with pytest.raises(ValueError, match=r"^mlp_parts: model gives NaN or infinite values in the MLP of layer 1, but"):
         mlp_parts(model, [3, 4, 5], layer=1)
+
+
+def test_the_published_table_is_what_the_script_measures():
+    """Its numbers are the model's, which is not fetched here; its columns, and what they are, are the script's."""
+    root = Path(__file__).parents[2]
+    measured = runpy.run_path(str(root / "benchmarks" / "gates.py"))["measured"]
+    parts = mlp_parts(tiny("gemma3_text"), tokens(1, 12), layer=1)
+    row = measured(parts)
+    bent = parts.error(lambda z: z / 2 + z**2 / np.sqrt(2 * np.pi))  # GELU to second order
+    expected = {"ReLU": parts.error(relu), "parabola": bent, "gate": np.abs(parts.gates)}
+    for name, values in expected.items():
+        assert row[name] == pytest.approx(np.median(values), rel=2e-3, abs=1e-4), name
+    rows = json.loads((root / "book" / "results" / "gates.json").read_text())["rows"]
+    assert all(set(one) == {"prompt", "layer", *row} for one in rows)
+    assert {(one["prompt"], one["layer"]) for one in rows} == {(p, k) for p in range(12) for k in range(1, 19)}
+    assert len(rows) == 12 * 18
