@@ -2,7 +2,7 @@
 
 The companion package of *The Geometry of Reasoning*. Its three parts are the book's:
 
-- ``geolib.partition``: an MLP as a continuous piecewise affine map, and the regions it cuts its input space into;
+- ``geolib.partition``: a ReLU MLP as a continuous piecewise affine map, and the regions it cuts its input space into;
 - ``geolib.dimension``: the intrinsic dimension of the MLP's input, which self-attention determines;
 - ``geolib.reasoning``: the GSM8K-Zero experiments.
 

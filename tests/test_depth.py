@@ -24,6 +24,7 @@ PUSHED = {
     "attention-graph": (6, 40),
     "theorem": (6, 40),
     "which-id": (12,),
+    "swiglu": (6,),
     "dimension-to-regions": (6,),
     "open": (40,),
 }

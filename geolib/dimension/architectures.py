@@ -142,29 +142,45 @@ def find_mlps(blocks: Sequence[torch.nn.Module]) -> list:
 
 def find_gate(function: str, model: Any, layer: int) -> tuple[torch.nn.Module, bool]:
     """Return the projection whose output enters the MLP's activation, and whether only its first half does."""
-    blocks, found, expected = find_blocks(model), [], "one MLP with a known gate"
+    module, (name, *_) = find_mlp(function, model, layer)
+    return getattr(module, name), name == "gate_up_proj"
+
+
+def find_mlp(function: str, model: Any, layer: int, *, whole: bool = False) -> tuple[torch.nn.Module, tuple[str, ...]]:
+    """Return the module that holds the linear maps of an MLP, and their names: first the gate's, last the readout's.
+
+    Weights that do not say what is computed are refused: those of the gate or, with `whole`, of all the maps.
+    """
+    blocks, expected = find_blocks(model), "one MLP with a known gate"
     if not blocks:
         raise unfit(function, model, ", whose layers were not found", expected)
-    block = blocks[layer]
+    block, found = blocks[layer], []
     for module in block.modules():
         linear = {name for name, child in module.named_children() if isinstance(child, LINEAR)}
-        found += [(getattr(module, names[0]), names[0]) for names in _GATED if linear == set(names)]
+        found += [(module, names) for names in _GATED if linear == set(names)]
+    parts = [getattr(module, name) for module, names in found for name in names]
     if any("expert" in f"{name} {type(module).__name__}".lower() for name, module in block.named_modules()):
         reason = "is a mixture of experts"
     elif len(found) != 1:
         names = sorted({type(module).__name__ for module in block.children()})
         reason = f"holds {len(found)} MLPs with a known gate ({', '.join(names)})"
-    elif found[0][1] == "gate_up_proj" and model.config.get_text_config().model_type not in _FIRST_HALF:
+    elif "gate_up_proj" in found[0][1] and model.config.get_text_config().model_type not in _FIRST_HALF:
         reason = "has a gate in an unknown half of gate_up_proj"
-    elif found[0][0].weight.is_meta:
-        reason = "has weights that are offloaded"
-    elif kind := quantised(found[0][0].weight):
-        reason = f"has weights of type {kind}"
-    elif (kind := type(found[0][0])) not in (torch.nn.Linear, Conv1D):
-        reason = f"has a {kind.__name__}, which may compute something else than its weights say"
     else:
-        return found[0][0], found[0][1] == "gate_up_proj"
-    raise unfit(function, model, f", whose layer {layer} {reason}", expected)
+        reason = next(filter(None, map(_unclear, parts if whole else parts[:1])), None)
+    if reason:
+        raise unfit(function, model, f", whose layer {layer} {reason}", expected)
+    return found[0]
+
+
+def _unclear(part):
+    """Say why the weights of a linear map may not be what it multiplies by, or None."""
+    if part.weight.is_meta:
+        return "has weights that are offloaded"
+    if kind := quantised(part.weight):
+        return f"has weights of type {kind}"
+    known = type(part) in (torch.nn.Linear, Conv1D)
+    return None if known else f"has a {type(part).__name__}, which may compute something else than its weights say"
 
 
 def quantised(weight: torch.nn.Parameter) -> str | None:

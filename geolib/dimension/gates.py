@@ -1,19 +1,21 @@
-"""Regions of a language model's MLP, given by the signs of its gate.
+"""Regions of a language model's MLP, given by the signs of its gate, and how much of its output these signs explain.
 
-An MLP with a smooth activation is not piecewise affine, but the input of the activation is an affine map of the MLP's
-input, and its signs cut the input space along hyperplanes as ReLU neurons would. These regions stand in for those of a
-piecewise affine MLP (arXiv 2312.01648).
+The input of the activation is an affine map of the MLP's input, and its signs cut the input space along hyperplanes
+(arXiv 2312.01648). That is a statement about the gates. The MLP is affine on each region only if it has no up
+projection and its activation is ReLU. With ReLU and an up projection (ReGLU, arXiv 2002.05202) it is quadratic on each
+region, and with SiLU or GELU (SwiGLU, GEGLU) smooth across all borders. `mlp_parts` measures how far it is from either.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
 from geolib.checks import above_zero, integer
-from geolib.dimension.architectures import find_gate, layer_count, linear_map, not_finite
+from geolib.dimension.architectures import find_gate, find_mlp, layer_count, linear_map, not_finite, unfit
 from geolib.dimension.lm import check_ids, check_mask, layer_numbers, visit
 from geolib.typing import Model
 
@@ -22,7 +24,7 @@ _BLOCK = 1 << 22  # number of gate values computed at a time
 
 @dataclass(frozen=True, eq=False)
 class GateRegions:
-    """Regions of one layer's MLP that prompts cross, made by `gate_regions`.
+    """Regions of constant gate signs, of one layer's MLP, that prompts cross, made by `gate_regions`.
 
     Attributes
     ----------
@@ -60,7 +62,8 @@ def gate_regions(
 
     A region is a set of MLP inputs with one pattern of active gates, that is, of gates with a pre-activation > 0
     (arXiv 2312.01648). The gate is one affine map, so a segment crosses each hyperplane at most once. The number of
-    regions that it meets is 1 plus the number of gates that differ between its ends.
+    regions that it meets is 1 plus the number of gates that differ between its ends. On a region a plain MLP with ReLU
+    is affine; a gated MLP is not, and one with SiLU or GELU does not change its form at the borders (`mlp_parts`).
 
     Parameters
     ----------
@@ -145,7 +148,7 @@ def gate_regions(
 
 
 def gate_hyperplanes(model: Model, *, layer: int) -> tuple[np.ndarray, ...]:
-    """Return the hyperplanes that cut the input space of one layer's MLP into regions: those on which a gate is 0.
+    """Return the hyperplanes that cut the input space of one layer's MLP by the signs of its gates: a gate is 0 there.
 
     Parameters
     ----------
@@ -186,6 +189,130 @@ def gate_names(model: Model) -> list[str]:
     """
     names = {module: name for name, module in model.named_modules()}
     return [names[find_gate("gate_names", model, layer)[0]] for layer in range(layer_count("gate_names", model))]
+
+
+@dataclass(frozen=True, eq=False)
+class MlpParts:
+    """One layer's MLP over one prompt, neuron by neuron, made by `mlp_parts`.
+
+    Its output is ``(activation(gates) * factors) @ readout.T + offset`` (the gated forms of arXiv 2002.05202).
+
+    Attributes
+    ----------
+    gates : array-like, shape=[tokens, n_gates]
+        What enters the activation. Like the factors it is an affine map of the MLP's input: half-way between two
+        inputs lies the mean of theirs.
+    factors : array-like, shape=[tokens, n_gates]
+        What the activation's values are multiplied by: the up projection, or 1 in a plain MLP, which has none.
+    readout : array-like, shape=[width, n_gates]
+    offset : array-like, shape=[width]
+        The bias of the readout, or zeros.
+    activation : callable
+        The model's own, from array to array.
+    layer : int
+        The layer, from 0.
+    """
+
+    gates: np.ndarray
+    factors: np.ndarray
+    readout: np.ndarray
+    offset: np.ndarray
+    activation: Callable[[np.ndarray], np.ndarray]
+    layer: int
+
+    def output(self, activation: Callable | None = None) -> np.ndarray:
+        """Return the MLP's output, shape=[tokens, width], with another activation (array to array) if it is given."""
+        if activation is None:
+            return self._own
+        return (activation(self.gates) * self.factors) @ self.readout.T + self.offset
+
+    @cached_property
+    def _own(self):
+        return self.output(self.activation)
+
+    def error(self, activation: Callable) -> np.ndarray:
+        """Return how far another activation moves each token's output, relative to its norm, shape=[tokens]."""
+        return np.linalg.norm(self.output(activation) - self._own, axis=1) / np.linalg.norm(self._own, axis=1)
+
+    def fit(self, *functions: Callable) -> np.ndarray:
+        """Return the coefficients with which a sum of functions is the best activation, shape=[n_functions].
+
+        Best is the least sum, over tokens, of the squared relative error of the output: linear least squares.
+        """
+        scale = np.linalg.norm(self._own, axis=1, keepdims=True)
+        own, *columns = (((self.output(one) - self.offset) / scale).ravel() for one in (None, *functions))
+        return np.linalg.lstsq(np.stack(columns, axis=1), own, rcond=None)[0]
+
+
+def mlp_parts(
+    model: Model, input_ids: ArrayLike, *, layer: int | Sequence[int], skip: int = 0
+) -> MlpParts | list[MlpParts]:
+    """Take the MLP of a layer apart, at the inputs that a prompt gives it, to compute it with another activation.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        A causal language model. It is not modified.
+    input_ids : array-like, shape=[tokens] or [1, tokens], int
+        Token ids of one prompt.
+    layer : int or sequence of int
+        Layer, from 0; a negative number counts from the last. A sequence takes one forward pass too.
+    skip : int
+        How many of the first tokens are left out of the result; the first is often a sink, unlike all others.
+
+    Returns
+    -------
+    MlpParts, or list of MlpParts
+        A list when ``layer`` is a sequence, in its order. All is in float32, and on the CPU.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `gate_regions`, for all linear maps of the MLP; or what the model computes between gate and readout is not
+        the activation times the factors.
+
+    Examples
+    --------
+    With ReLU in place of SiLU the output of a gated MLP changes by much of its norm:
+
+    >>> from geolib.models import load
+    >>> model, tokenizer = load()
+    >>> ids = tokenizer("Natalia sold clips to 48 of her friends.", return_tensors="pt").input_ids
+    >>> parts = mlp_parts(model, ids, layer=9, skip=1)
+    >>> bool(np.median(parts.error(lambda z: np.maximum(z, 0))) > 0.5)
+    True
+    """
+    ids = check_ids("mlp_parts", model, input_ids, one=True)
+    skip = integer("mlp_parts: skip", skip, 0, ids.shape[1] - 1)
+    wanted = layer_numbers("mlp_parts", model, layer)
+    mlps = {number: find_mlp("mlp_parts", model, number, whole=True) for number in wanted}
+    given = {}
+
+    def note(place, x):
+        given[place] = x.reshape(ids.numel(), -1)[skip:]
+
+    ends = {(number, end): getattr(mlp, names[end]) for number, (mlp, names) in mlps.items() for end in (0, -1)}
+    visit("mlp_parts", ends, note, model, ids, torch.ones_like(ids))
+    with torch.no_grad():
+        made = {k: _parts(model, k, *mlps[k], given[k, 0], given[k, -1]) for k in mlps}
+    return [made[number] for number in wanted] if np.ndim(layer) else made[wanted[0]]
+
+
+def _parts(model, number, mlp, names, x, hidden):
+    """Make the MlpParts of a layer from the input of its gate, and check them against the input of its readout."""
+    maps = [[part.float() for part in linear_map(getattr(mlp, name))] for name in names]
+    values = [torch.addmm(b, x.float(), W.T) for W, b in maps[:-1]]
+    values = values[0].chunk(2, dim=1) if names[0] == "gate_up_proj" else values
+    gates, factors = values if len(values) == 2 else (values[0], torch.ones_like(values[0]))
+    acts = [getattr(mlp, name) for name in ("act_fn", "activation_fn", "act") if hasattr(mlp, name)]
+    off = [(act(gates) * factors - hidden).norm() for act in acts]
+    if not hidden.isfinite().all():
+        raise not_finite("mlp_parts", f"NaN or infinite values in the MLP of layer {number}")
+    if not acts or off[0] > max(1e-5, 4 * torch.finfo(x.dtype).eps) * hidden.norm():
+        reason = f", whose layer {number} does not read out its activation times one linear map"
+        raise unfit("mlp_parts", model, reason, "an MLP of a known form")
+    arrays = (part.cpu().numpy() for part in (gates, factors, *maps[-1]))
+    return MlpParts(*arrays, lambda z: acts[0](torch.tensor(z)).numpy(), number)
 
 
 def _count(x, W, b, shifts):

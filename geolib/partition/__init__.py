@@ -1,4 +1,4 @@
-"""Part I: an MLP as a continuous piecewise affine map, and the regions it cuts its input into.
+"""Part I: a ReLU MLP as a continuous piecewise affine map, and the regions it cuts its input into.
 
 - `ReluNetwork`: a fully connected ReLU or leaky ReLU network, and its affine map at a point;
 - `line_partition`: all breakpoints along a segment;

@@ -1,16 +1,22 @@
-"""gate_regions against what really goes into the activation, and against each neighbour taken by itself."""
+"""gate_regions against what really goes into the activation, and against each neighbour taken by itself; mlp_parts
+against what leaves the MLP."""
 
+import json
+import runpy
 import warnings
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from scipy.special import lambertw
 from tiny import TINY
 from transformers import AutoConfig, AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration
 
-from geolib.dimension import gate_hyperplanes, gate_names, gate_regions
+from geolib.dimension import gate_hyperplanes, gate_names, gate_regions, mlp_parts
 from geolib.dimension.architectures import find_blocks
 from geolib.partition import ReluNetwork, line_partition
 from geolib.reasoning.decode import SharedPrefix
@@ -56,6 +62,10 @@ def tiny(kind, extra=None):
 
 def tokens(batch, length, low=3, high=64):
     return torch.randint(low, high, (batch, length), generator=torch.Generator().manual_seed(1))
+
+
+def relu(z):
+    return np.maximum(z, 0)
 
 
 def units(n, dim, seed=0):
@@ -418,3 +428,164 @@ def test_a_vision_tower_as_deep_as_the_language_model_is_not_it():
     signs = np.unpackbits(answer.signs)[: 3 * 48].reshape(3, 48)
     expected = [seen(model, layer.mlp.act_fn, torch.tensor([[5, 6, 7, 8]]))[0, -1] > 0 for layer in layers]
     np.testing.assert_array_equal(signs, np.stack(expected))
+
+
+# --- The MLP, neuron by neuron ------------------------------------------------------------------------------------
+
+
+def readout_of(block, kind):
+    names = {"gpt2": "mlp.c_proj", "opt": "fc2", "gpt_neox": "mlp.dense_4h_to_h", "phi": "mlp.fc2"}
+    names |= {"starcoder2": "mlp.c_proj", "gptj": "mlp.fc_out"}
+    return block.get_submodule(names.get(kind, "mlp.down_proj"))
+
+
+@pytest.mark.parametrize("kind", COVERED)
+def test_parts_make_the_output_of_the_mlp(kind):
+    """With its own activation, what leaves the readout; with another one, what leaves it in a model that has that."""
+    extra, layers, projection, activation = COVERED[kind]
+    model, ids = tiny(kind, extra), tokens(1, 9)
+    block = model.base_model.get_submodule(layers)[1]
+    parts, left = mlp_parts(model, ids, layer=1), []
+    readout = readout_of(block, kind)
+    hook = readout.register_forward_hook(lambda module, args, result: left.append(result.reshape(9, -1)))
+    x = seen(model, block.get_submodule(projection), ids)[0]
+    np.testing.assert_allclose(parts.output(), left[0], atol=1e-4)
+    np.testing.assert_allclose(parts.gates, seen(model, block.get_submodule(activation), ids)[0], atol=1e-4)
+    owner, _, name = activation.rpartition(".")
+    setattr(block.get_submodule(owner) if owner else block, name, torch.nn.Softplus())
+    with torch.no_grad():
+        model(ids)
+    assert torch.equal(x, seen(model, block.get_submodule(projection), ids)[0]), "the layer before has not changed"
+    np.testing.assert_allclose(parts.output(lambda z: np.log1p(np.exp(z))), left[-1], atol=1e-4)
+    gated = kind not in ("gpt2", "opt", "gpt_neox", "phi", "starcoder2", "gptj", "nemotron")
+    assert (parts.factors == 1).all() == (not gated)
+    hook.remove()
+
+
+def with_relu(kind, **extra):
+    model = tiny(kind, COVERED[kind][0] | {"hidden_act": "relu"} | extra)
+    return mlp_parts(model, tokens(1, 12), layer=2)
+
+
+def test_with_relu_nothing_is_lost_by_relu():
+    for kind in ("llama", "starcoder2", "opt"):
+        parts = with_relu(kind)
+        assert (parts.error(relu) == 0).all()
+        np.testing.assert_allclose(parts.fit(np.abs, lambda z: z), [0.5, 0.5], atol=1e-5)
+        assert parts.error(lambda z: z / 2).min() > 0.1
+
+
+def test_a_gated_mlp_with_relu_is_quadratic_along_rays_and_a_plain_one_linear():
+    """Without biases no gate changes sign along a ray, so that a piecewise affine function would at most double."""
+    reglu = with_relu("llama", mlp_bias=False)
+    doubled = replace(reglu, gates=2 * reglu.gates, factors=2 * reglu.factors)
+    np.testing.assert_array_equal(doubled.output(), 4 * reglu.output())
+    plain = with_relu("starcoder2")
+    doubled = replace(plain, gates=2 * plain.gates)
+    np.testing.assert_allclose(doubled.output() - plain.offset, 2 * (plain.output() - plain.offset), atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu"])
+def test_relu_is_as_near_as_the_bound_says(activation):
+    """The largest |SiLU - ReLU| is z - 1 where (z - 1) e^z = 1: W(1/e), at 1 more."""
+    act = {"silu": torch.nn.functional.silu, "gelu": torch.nn.functional.gelu}[activation]
+    z = torch.linspace(-20, 20, 400_001, dtype=torch.float64)
+    most = (act(z) - z.clamp(min=0)).abs().max().item()
+    if activation == "silu":
+        assert most == pytest.approx(lambertw(1 / np.e).real, abs=1e-9)
+    parts = mlp_parts(tiny("llama", {"hidden_act": activation}), tokens(1, 12), layer=1)
+    apart = np.linalg.norm(parts.output() - parts.output(relu), axis=1)
+    bound = most * np.abs(parts.factors) @ np.linalg.norm(parts.readout, axis=0)
+    assert (apart <= bound).all()
+    np.testing.assert_allclose(parts.error(relu), apart / np.linalg.norm(parts.output(), axis=1), rtol=1e-6)
+
+
+def test_the_fit_is_that_of_least_squares_and_finds_the_activation():
+    parts = mlp_parts(tiny("llama"), tokens(1, 20), layer=1)
+    np.testing.assert_allclose(parts.fit(parts.activation, np.abs), [1, 0], atol=1e-5)
+    best = parts.fit(lambda z: z, np.square)
+
+    def loss(a, b):
+        return (parts.error(lambda z: a * z + b * z**2) ** 2).sum()
+
+    assert all(loss(*best) < loss(*(best + step)) for step in 0.01 * np.array([[1, 0], [-1, 0], [0, 1], [0, -1]]))
+
+
+def test_parts_of_several_layers_are_one_pass_and_leave_tokens_out():
+    model, ids = tiny("gemma3_text"), tokens(1, 10)
+    together = mlp_parts(model, ids[0], layer=[-1, 0], skip=4)
+    assert [one.layer for one in together] == [2, 0]
+    for one in together:
+        alone = mlp_parts(model, ids, layer=one.layer)
+        assert alone.gates.shape == (10, 48)
+        np.testing.assert_array_equal(one.output(), alone.output()[4:])
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_parts_in_bfloat16_are_float32():
+    parts = mlp_parts(tiny("llama").to(torch.bfloat16), tokens(1, 10), layer=1)
+    assert {part.dtype for part in (parts.gates, parts.factors, parts.readout, parts.offset)} == {np.dtype(np.float32)}
+
+
+def test_an_mlp_of_another_form_is_refused():
+    expected = r"does not read out its activation times one linear map, but an MLP of a known form was expected$"
+
+    model = tiny("llama")
+    mlp = model.model.layers[1].mlp
+    mlp.forward = lambda x: mlp.down_proj(mlp.act_fn(mlp.gate_proj(x)).clamp(max=0.1) * mlp.up_proj(x))
+    with pytest.raises(ValueError, match=rf"^mlp_parts: model is a Llama\w+, whose layer 1 {expected}"):
+        mlp_parts(model, [3, 4, 5], layer=1)
+    mlp.gating = mlp.act_fn  # right, and under a name that is not known
+    mlp.forward = lambda x: mlp.down_proj(mlp.gating(mlp.gate_proj(x)) * mlp.up_proj(x))
+    del mlp.act_fn
+    with pytest.raises(ValueError, match=rf"^mlp_parts: model is a Llama\w+, whose layer 1 {expected}"):
+        mlp_parts(model, [3, 4, 5], layer=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"model": 3}, TypeError, "model is a int, but a transformers model was expected"),
+        ({"input_ids": [[3, 4], [5, 6]]}, ValueError, "input_ids holds 2 prompts, but one was expected"),
+        ({"layer": 3}, ValueError, "layer is 3, but -3 to 2 was expected"),
+        ({"skip": 4}, ValueError, "skip is 4, but 0 to 3 was expected"),
+        ({"skip": 1.0}, TypeError, "skip is 1.0, but an integer was expected"),
+    ],
+)
+def test_wrong_arguments_of_parts_are_named(arguments, error, message):
+    with pytest.raises(error, match=rf"^mlp_parts: {message}$"):
+        mlp_parts(**{"model": tiny("llama"), "input_ids": [3, 4, 5, 6], "layer": 1} | arguments)
+
+
+@pytest.mark.parametrize("name", ["up_proj", "down_proj"])
+def test_every_map_of_the_mlp_must_be_what_its_weights_say(name):
+    """The gate alone decides for the signs; the output needs all three."""
+    model = tiny("llama")
+    weight = getattr(model.model.layers[0].mlp, name).weight
+    getattr(model.model.layers[0].mlp, name).weight = torch.nn.Parameter(weight.to(torch.int8), requires_grad=False)
+    assert gate_hyperplanes(model, layer=0)[0].shape == (48, 32)
+    with pytest.raises(ValueError, match=r"^mlp_parts: .*whose layer 0 has weights of type torch.int8"):
+        mlp_parts(model, [3, 4], layer=0)
+
+
+def test_nan_is_no_output():
+    model = tiny("llama")
+    model.model.layers[1].mlp.up_proj.weight.data[0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"^mlp_parts: model gives NaN or infinite values in the MLP of layer 1, but"):
+        mlp_parts(model, [3, 4, 5], layer=1)
+
+
+def test_the_published_table_is_what_the_script_measures():
+    """Its numbers are the model's, which is not fetched here; its columns, and what they are, are the script's."""
+    root = Path(__file__).parents[2]
+    measured = runpy.run_path(str(root / "benchmarks" / "gates.py"))["measured"]
+    parts = mlp_parts(tiny("gemma3_text"), tokens(1, 12), layer=1)
+    row = measured(parts)
+    bent = parts.error(lambda z: z / 2 + z**2 / np.sqrt(2 * np.pi))  # GELU to second order
+    expected = {"ReLU": parts.error(relu), "parabola": bent, "gate": np.abs(parts.gates)}
+    for name, values in expected.items():
+        assert row[name] == pytest.approx(np.median(values), rel=2e-3, abs=1e-4), name
+    rows = json.loads((root / "book" / "results" / "gates.json").read_text())["rows"]
+    assert all(set(one) == {"prompt", "layer", *row} for one in rows)
+    assert {(one["prompt"], one["layer"]) for one in rows} == {(p, k) for p in range(12) for k in range(1, 19)}
+    assert len(rows) == 12 * 18

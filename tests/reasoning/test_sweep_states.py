@@ -37,6 +37,7 @@ from geolib.dimension import (
     gate_names,
     gate_regions,
     measure_prompts,
+    mlp_parts,
     mlp_reach,
 )
 from geolib.dimension.rules import Rule
@@ -175,6 +176,7 @@ def asked(model):
         "gate_names": lambda: gate_names(model),
         "gate_hyperplanes": lambda: gate_hyperplanes(model, layer=0),
         "gate_regions": lambda: gate_regions(model, ids, layer=0),
+        "mlp_parts": lambda: mlp_parts(model, ids, layer=0),
         "Sweep": lambda: sweep(model),
     }.items()
 
@@ -223,6 +225,7 @@ def test_models_in_which_no_layer_attends(kind, settings):
         "gate_names",
         "gate_hyperplanes",
         "gate_regions",
+        "mlp_parts",
     }
 
 
