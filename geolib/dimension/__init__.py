@@ -7,7 +7,8 @@ _NAMES = {
     ".attention": "AttentionDimension attention_dimension attention_edges measuring",
     ".batches": "encode_prompts measure_prompts read_prompts",
     ".estimators": "DimensionEstimate estimate_dimension",
-    ".gates": "GateRegions MlpParts gate_hyperplanes gate_names gate_regions mlp_parts",
+    ".gates": "GateRegions MlpParts gate_hyperplanes gate_names gate_regions isotropic_gates isotropic_gates_around"
+    " mlp_parts",
     ".heads": "AttentionHeads attention_heads",
     ".minkowski": "MinkowskiCheck MinkowskiDimension eps_support minkowski_check minkowski_dimension token_dimension",
     ".profiles": "dimension_profile",

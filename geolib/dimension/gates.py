@@ -4,6 +4,9 @@ The input of the activation is an affine map of the MLP's input, and its signs c
 (arXiv 2312.01648). That is a statement about the gates. The MLP is affine on each region only if it has no up
 projection and its activation is ReLU. With ReLU and an up projection (ReGLU, arXiv 2002.05202) it is quadratic on each
 region, and with SiLU or GELU (SwiGLU, GEGLU) smooth across all borders. `mlp_parts` measures how far it is from either.
+
+Most of what such counts say is the angle between two inputs. `isotropic_gates` and `isotropic_gates_around` give the
+number that gates of random directions would give, which is what a count should be compared with.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from geolib.checks import above_zero, integer
+from geolib.checks import above_zero, finite_array, integer, one_line
 from geolib.dimension.architectures import find_gate, find_mlp, layer_count, linear_map, not_finite, unfit
 from geolib.dimension.lm import check_ids, check_mask, layer_numbers, visit
 from geolib.typing import Model
@@ -29,8 +32,8 @@ class GateRegions:
     Attributes
     ----------
     between_tokens : int array, shape=[batch, tokens - 1]
-        Number of regions met by the segment between the MLP inputs of consecutive tokens, including those of both
-        ends: 1 if both lie in one region. -1 where either token is padding.
+        1 plus the number of gates that differ between the MLP inputs of consecutive tokens: the number of regions met
+        by the segment between them, where no two gates change at one point. -1 where either token is padding.
     around_tokens : int array, shape=[batch, tokens, n_neighbours]
         The same for the segments between each token's MLP input and its neighbours; -1 where the token is padding.
     n_gates : int
@@ -61,9 +64,13 @@ def gate_regions(
     """Count the regions of a language model's MLP between consecutive tokens, and between tokens and neighbours.
 
     A region is a set of MLP inputs with one pattern of active gates, that is, of gates with a pre-activation > 0
-    (arXiv 2312.01648). The gate is one affine map, so a segment crosses each hyperplane at most once. The number of
-    regions that it meets is 1 plus the number of gates that differ between its ends. On a region a plain MLP with ReLU
-    is affine; a gated MLP is not, and one with SiLU or GELU does not change its form at the borders (`mlp_parts`).
+    (arXiv 2312.01648). The gate is one affine map, so a segment crosses each hyperplane at most once. It meets 1 region
+    more than gates differ between its ends, as long as no two gates change at the same point. Where several do, it
+    meets fewer: without biases all hyperplanes go through the origin, and from x to -x all gates differ, but only 2
+    regions are met, apart from the origin itself. The number returned is that of the gates that differ, plus 1.
+
+    On a region a plain MLP with ReLU is affine; a gated MLP is not, and one with SiLU or GELU does not change its form
+    at the borders (`mlp_parts`).
 
     Parameters
     ----------
@@ -180,6 +187,90 @@ def gate_hyperplanes(model: Model, *, layer: int) -> tuple[np.ndarray, ...]:
     (number,) = layer_numbers("gate_hyperplanes", model, [layer])
     with torch.no_grad():
         return tuple(part.cpu().numpy() for part in _affine_map(*find_gate("gate_hyperplanes", model, number)))
+
+
+def isotropic_gates(start: ArrayLike, end: ArrayLike, n_gates: int) -> np.ndarray:
+    """Return how many gates are expected to differ between two inputs if the gates' normals were random directions.
+
+    A hyperplane through the origin with a uniformly random normal separates two points with probability angle / pi.
+    This is the null model of counts between tokens: it knows the angle and nothing of the gates.
+
+    Parameters
+    ----------
+    start, end : array-like, shape=[..., width]
+        Inputs of an MLP whose gate has no bias. Leading axes are broadcast.
+    n_gates : int
+        At least 1.
+
+    Returns
+    -------
+    array-like, shape=[...]
+        n_gates * angle / pi, from 0 to n_gates. For independent normals the number itself is binomial, of this mean.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If shapes do not fit, numbers are not finite, `n_gates` is no such integer, or a vector is 0.
+
+    Notes
+    -----
+    The angle is 2 atan2(|u - v|, |u + v|) of the unit vectors u and v, which is accurate for small angles too
+    (Kahan 2006, "How futile are mindless assessments of roundoff"). A SmolLM2 layer has 1,536 gates, without bias.
+
+    Examples
+    --------
+    A right angle separates the two sides of half of all hyperplanes, and x and -x of all:
+
+    >>> isotropic_gates([1.0, 0.0], [[0.0, 2.0], [-3.0, 0.0]], 1536)
+    array([ 768., 1536.])
+    """
+    n_gates = integer("isotropic_gates: n_gates", n_gates, 1)
+    u, v = (_unit(f"isotropic_gates: {name}", given) for name, given in (("start", start), ("end", end)))
+    if u.shape[-1] != v.shape[-1]:
+        raise ValueError(f"isotropic_gates: end has width {v.shape[-1]}, but {u.shape[-1]}, as start, was expected")
+    return n_gates * 2 / np.pi * np.arctan2(np.linalg.norm(u - v, axis=-1), np.linalg.norm(u + v, axis=-1))
+
+
+def isotropic_gates_around(radius: float, *, n_gates: int, width: int) -> float:
+    """Return how many random gates are expected to differ between an input and a neighbour in a random direction.
+
+    Parameters
+    ----------
+    radius : float
+        Distance of the neighbour relative to the norm of the input, as for `gate_regions`. Positive.
+    n_gates : int
+        At least 1.
+    width : int
+        Dimension of the inputs, at least 2.
+
+    Returns
+    -------
+    float
+        The mean of `isotropic_gates` between x and x + radius |x| u over all directions u. In many dimensions u is
+        almost orthogonal to x, and the mean tends to n_gates * arctan(radius) / pi.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no such number.
+
+    Notes
+    -----
+    If phi is the angle between u and x, the neighbour lies at the angle atan2(radius sin phi, 1 + radius cos phi), and
+    phi has a density proportional to sin(phi)^(width - 2). The mean is taken by the midpoint rule.
+
+    Examples
+    --------
+    >>> import math
+    >>> round(isotropic_gates_around(0.1, n_gates=1536, width=576), 2), round(1536 * math.atan(0.1) / math.pi, 2)
+    (48.69, 48.73)
+    """
+    radius = float(above_zero("isotropic_gates_around: radius", radius))
+    n_gates = integer("isotropic_gates_around: n_gates", n_gates, 1)
+    width = integer("isotropic_gates_around: width", width, 2)
+    phi = (np.arange(1 << 14) + 0.5) * np.pi / (1 << 14)
+    angle = np.arctan2(radius * np.sin(phi), 1 + radius * np.cos(phi))
+    return float(n_gates * np.average(angle, weights=np.sin(phi) ** (width - 2)) / np.pi)
 
 
 def gate_names(model: Model) -> list[str]:
@@ -328,6 +419,16 @@ def _count(x, W, b, shifts):
         around.append(torch.stack([((z + distance * shift > 0) != on).sum(dim=1) for shift in shifts], dim=1))
     between.append(between[-1].new_zeros(1))  # the last row has no successor
     return tuple(1 + torch.cat(counts).cpu().numpy() for counts in (between, around))
+
+
+def _unit(name, vectors):
+    """Return vectors, shape=[..., width], divided by their norms."""
+    vectors = finite_array(name, vectors)
+    if not vectors.ndim or not (largest := np.abs(vectors).max(axis=-1, keepdims=True, initial=0)).all():
+        found = "holds a vector of zeros" if vectors.ndim else f"is {one_line(vectors.item())}"
+        raise ValueError(f"{name} {found}, but vectors with a direction were expected")
+    vectors = vectors / largest  # so that no square over- or underflows
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
 def _affine_map(projection, half):

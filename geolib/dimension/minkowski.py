@@ -3,7 +3,8 @@
 For one token, a head mixes the points O_h^T v_hj of the tokens j in its support S_h with convex weights. So its output
 lies in their convex hull, and the sum over heads in the Minkowski sum of the hulls (arXiv 2407.02678, Theorem 2.1).
 Differences within the heads span that set's directions: its dimension is the rank of all O_h^T (v_hj - v_hk), with
-j and k in S_h.
+j and k in S_h. A bias of the values moves the set and keeps its dimension, unless there is a sink: the vertex 0 that it
+adds to every hull does not move along.
 """
 
 import math
@@ -32,6 +33,8 @@ class MinkowskiDimension:
     bound : int
         ``min(width, sum over heads of min(|S_h| - 1, rank O_h))``; with a sink ``|S_h|`` in place of ``|S_h| - 1``.
         The rank of O_h is taken for that of O_h^T V_h^T, which is equal unless the value projection loses dimensions.
+        Almost all values and projections attain it: ``rank`` is less only where polynomials in their entries are zero.
+        The rank of all O_h stacked may stand for the width, where it is less.
     paper_bound : int
         Sum over heads of ``|S_h|`` (arXiv 2407.02678, eq. 7).
     saturation : int

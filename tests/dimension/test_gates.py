@@ -11,13 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from scipy.special import lambertw
 from tiny import TINY
 from transformers import AutoConfig, AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration
 
-from geolib.dimension import gate_hyperplanes, gate_names, gate_regions, mlp_parts
+from geolib.dimension import (
+    gate_hyperplanes,
+    gate_names,
+    gate_regions,
+    isotropic_gates,
+    isotropic_gates_around,
+    mlp_parts,
+)
 from geolib.dimension.architectures import find_blocks
+from geolib.dimension.gates import _count
 from geolib.partition import ReluNetwork, line_partition
 from geolib.reasoning.decode import SharedPrefix
 
@@ -162,6 +172,132 @@ def test_further_neighbours_cross_all_that_nearer_ones_do():
         assert (nearer <= further).all()
         assert (nearer < further).any()
     assert counts[-1].max() <= 1 + 48
+
+
+def test_gates_that_change_at_one_point_are_counted_each():
+    """From x to -x every gate without a bias changes, at the origin: as many gates as there are, and two regions."""
+    model, ids = tiny("llama"), tokens(1, 1)
+    gate = model.model.layers[0].mlp.gate_proj
+    x = seen(model, gate, ids)[0, 0]
+    counted, _ = _count(torch.stack([x, -x]), gate.weight.detach(), torch.zeros(48), torch.zeros(1, 48))
+    assert counted.tolist() == [49, 1]
+    network = ReluNetwork([gate.weight.detach().double()], [np.zeros(48)])
+    assert line_partition(network, x.double().numpy(), -x.double().numpy()).n_regions == 2
+
+
+# --- What isotropic gates would give -----------------------------------------------------------------------------
+
+
+def test_isotropic_gates_by_hand():
+    x = np.array([3.0, 0, 0])
+    ends = [[1, 0, 0], [1, 1, 0], [0, 0, 5], [-1, np.sqrt(3), 0], [-2, 0, 0]]
+    np.testing.assert_allclose(isotropic_gates(x, ends, 12), [0, 3, 6, 8, 12], atol=1e-12)
+    assert isotropic_gates(x, [1, 1e-9, 0], 1) == pytest.approx(1e-9 / np.pi, rel=1e-12)  # arccos would give 0
+    assert isotropic_gates([1e300, 1e300], [0, 1e-300], 4) == pytest.approx(1)
+    assert isotropic_gates(np.ones((4, 1, 2)), np.ones((3, 2)), 5).shape == (4, 3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(dim=st.integers(2, 6), seed=st.integers(0, 99))
+def test_isotropic_gates_are_what_random_gates_give(dim, seed):
+    rng = np.random.default_rng(seed)
+    x, y, normals = rng.standard_normal(dim), rng.standard_normal(dim), rng.standard_normal((20_000, dim))
+    counted = ((normals @ x > 0) != (normals @ y > 0)).sum()
+    expected = isotropic_gates(x, y, len(normals))
+    deviation = np.sqrt(expected * (1 - expected / len(normals)))  # of a binomial number
+    assert abs(counted - expected) < 5 * deviation + 1
+    assert expected == pytest.approx(isotropic_gates(7 * y, 0.1 * x, len(normals)), rel=1e-12)
+
+
+def test_isotropic_gates_around_in_closed_form():
+    def mean_angle(radius, width):
+        return np.pi * isotropic_gates_around(radius, n_gates=1, width=width)
+
+    for radius in (1e-6, 0.1, 0.9):
+        assert mean_angle(radius, 3) == pytest.approx(np.pi * radius / 4, rel=1e-6)
+        chi = sum(radius**k / k**2 for k in range(1, 400, 2))  # Legendre's chi function
+        assert mean_angle(radius, 2) == pytest.approx(2 / np.pi * chi, rel=1e-6)
+        for width in (2, 3, 10, 576):  # the angles seen from both ends of a segment add up to that of the direction
+            assert mean_angle(radius, width) + mean_angle(1 / radius, width) == pytest.approx(np.pi / 2, rel=1e-6)
+        assert mean_angle(radius, 10**6) == pytest.approx(np.arctan(radius), rel=1e-5)
+    assert mean_angle(1, 7) == pytest.approx(np.pi / 4, rel=1e-9)
+
+
+@pytest.mark.parametrize(("radius", "width"), [(0.1, 32), (0.7, 5), (2, 3)])
+def test_isotropic_gates_around_is_the_mean_over_directions(radius, width):
+    x = np.arange(1.0, 1 + width)
+    around = x + radius * np.linalg.norm(x) * units(20_000, width).double().numpy()
+    found = isotropic_gates(x, around, 1536)
+    expected = isotropic_gates_around(radius, n_gates=1536, width=width)
+    assert abs(found.mean() - expected) < 5 * found.std() / np.sqrt(len(found))
+
+
+def test_a_model_of_random_gates_counts_what_isotropic_gates_predict():
+    """The null model against `gate_regions` itself, in a model whose gates are drawn from a normal distribution."""
+    model, ids = tiny("llama", {"intermediate_size": 4096}), tokens(1, 9)
+    gate = model.model.layers[1].mlp.gate_proj
+    torch.nn.init.normal_(gate.weight, generator=torch.Generator().manual_seed(0))
+    regions = gate_regions(model, ids, layer=1, n_neighbours=64)
+    x = seen(model, gate, ids)[0].numpy()
+    expected = isotropic_gates(x[:-1], x[1:], 4096)
+    assert (abs(regions.between_tokens[0] - 1 - expected) < 5 * np.sqrt(expected)).all()
+    expected = isotropic_gates_around(0.1, n_gates=4096, width=x.shape[1])
+    assert abs(regions.around_tokens.mean() - 1 - expected) < 0.05 * expected
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: isotropic_gates([[1, 2], [0, 0]], [1, 2], 3),
+            ValueError,
+            "isotropic_gates: start holds a vector of z",
+        ),
+        (
+            lambda: isotropic_gates([1, 2], [0, 0], 3),
+            ValueError,
+            "isotropic_gates: end holds a vector of zeros, but",
+        ),
+        (
+            lambda: isotropic_gates([1, 2], 5.0, 3),
+            ValueError,
+            "isotropic_gates: end is 5.0, but vectors with a direction",
+        ),
+        (lambda: isotropic_gates([1, 2], [], 3), ValueError, "isotropic_gates: end holds a vector of zeros"),
+        (
+            lambda: isotropic_gates([1, 2], [1, 2, 3], 3),
+            ValueError,
+            "isotropic_gates: end has width 3, but 2, as",
+        ),
+        (lambda: isotropic_gates([1, np.nan], [1, 2], 3), ValueError, "isotropic_gates: start holds nan"),
+        (lambda: isotropic_gates("x", [1, 2], 3), TypeError, "isotropic_gates: start is 'x', but an array of real"),
+        (lambda: isotropic_gates([1, 2], [1, 2], 0), ValueError, "isotropic_gates: n_gates is 0, but at least 1"),
+        (
+            lambda: isotropic_gates_around(0, n_gates=3, width=4),
+            ValueError,
+            "isotropic_gates_around: radius is 0",
+        ),
+        (
+            lambda: isotropic_gates_around(1, n_gates=0, width=4),
+            ValueError,
+            "isotropic_gates_around: n_gates is 0,",
+        ),
+        (
+            lambda: isotropic_gates_around(1, n_gates=3, width=1),
+            ValueError,
+            "isotropic_gates_around: width is 1",
+        ),
+        (
+            lambda: isotropic_gates_around(1, n_gates=3, width=2.5),
+            TypeError,
+            "isotropic_gates_around: width is 2.5",
+        ),
+    ],
+)
+def test_wrong_arguments_of_the_null_model_are_named(call, error, message):
+    with pytest.raises(error, match=f"^{message}") as info:
+        call()
+    assert "\n" not in str(info.value)
 
 
 def test_the_seed_draws_the_directions_and_nothing_else():

@@ -133,6 +133,58 @@ def test_a_sink_adds_the_vertex_0():
     assert one.rank == 2
 
 
+def test_a_bias_moves_the_set_but_not_the_vertex_of_a_sink():
+    """Values 0 and e1 span a line through 0, which a bias e2 moves away from 0: with that vertex it is a triangle."""
+    line, eye = np.array([[0.0, 0, 0], [1, 0, 0]]), np.eye(3)
+
+    def rank(points, sink):
+        return minkowski_dimension([points], [eye], np.ones((1, 2), bool), sink=sink).rank
+
+    assert (rank(line, False), rank(line + eye[1], False)) == (1, 1)
+    assert (rank(line, True), rank(line + eye[1], True)) == (1, 2)
+
+
+def test_a_gain_of_zero_costs_at_most_one():
+    points, eye = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), np.eye(3)
+    gains = (1, 1, 1), (1, 1, 0), (1, 0, 1), (1, 0, 0), (0, 0, 1)
+    found = [minkowski_dimension([points], [eye * gain], np.ones((1, 3), bool)).rank for gain in gains]
+    assert found == [2, 2, 1, 1, 0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4), head_dim=st.integers(1, 4), extra=st.integers(0, 9),
+    shared=st.booleans(), seed=st.integers(0, 999),
+)  # fmt: skip
+def test_almost_all_values_and_projections_attain_the_bound(sizes, head_dim, extra, shared, seed):
+    """Part 3 of the theorem: any supports, values of one projection of the same tokens, or one for each head."""
+    rng, n_heads, width = np.random.default_rng(seed), len(sizes), head_dim + extra
+    tokens, out_proj = rng.standard_normal((6, width)), rng.standard_normal((n_heads, head_dim, width))
+    value_proj = rng.standard_normal((1 if shared else n_heads, width, head_dim))
+    values = np.broadcast_to(tokens @ value_proj, (n_heads, 6, head_dim))
+    support = np.array([rng.permutation(6) < size for size in sizes])
+    measured = minkowski_dimension(values, out_proj, support)
+    assert measured.rank == min(width, sum(min(size - 1, head_dim) for size in sizes)) == measured.bound
+
+
+def test_the_rank_of_the_stacked_projections_bounds_the_sum():
+    """Heads that write into one plane: the bound by the width, 6, is not attained, the rank of the stack is."""
+    values, _ = generic(3, 5, 2, 6)
+    out_proj = np.tile(np.eye(2, 6), (3, 1, 1)) * np.arange(1, 4)[:, None, None]
+    measured = minkowski_dimension(values, out_proj, full(values))
+    assert (measured.rank, measured.bound, np.linalg.matrix_rank(out_proj.reshape(6, 6))) == (2, 6, 2)
+
+
+def test_a_union_keeps_the_largest_dimension_and_not_the_hull():
+    """Two crossing lines are one-dimensional and span a plane; so do three points, of dimension 0."""
+    from geolib.dimension import estimate_dimension
+
+    t = np.random.default_rng(0).standard_normal(400)
+    cross = np.vstack([np.outer(t, [1, 2, 0]), np.outer(t + 0.01, [0, 1, 1])])
+    assert np.linalg.matrix_rank(cross - cross.mean(axis=0)) == 2
+    assert estimate_dimension(cross, n_boot=0).value == pytest.approx(1, abs=0.15)
+
+
 def test_a_head_that_was_cut_away_adds_nothing():
     values, out_proj = generic(3, 4, 5, 20)
     support = full(values)
