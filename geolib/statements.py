@@ -139,8 +139,8 @@ class VerdictMap:
     Parameters
     ----------
     readings : pandas.DataFrame
-        ``claim`` and ``text`` (the same in all rows of one line), ``reading``, ``verdict`` (a key of :data:`MARKS`) and
-        ``evidence``, a text.
+        ``claim`` and ``text`` (the same in all rows of one line, one after the other), ``reading``, ``verdict`` (a key
+        of :data:`MARKS`) and ``evidence``, a text.
 
     Raises
     ------
@@ -158,8 +158,8 @@ class VerdictMap:
 
     def _repr_html_(self) -> str:
         lines = []
-        for (claim, text), own in self.readings.groupby(["claim", "text"], sort=False):
-            verdicts = own["verdict"]
+        for own in self._lines():
+            (claim, text), verdicts = own[["claim", "text"]].iloc[0], own["verdict"]
             tally = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.value_counts(sort=False).items())
             marks = "".join(f'<b class="{one.split()[0]}" aria-hidden="true">{MARKS[one]}</b>' for one in verdicts)
             evidence = (f"{MARKS[r.verdict]} {r.reading}: {r.evidence} ({r.verdict})" for r in own.itertuples())
@@ -171,8 +171,13 @@ class VerdictMap:
         return f'<table class="verdicts"><thead>{head}</thead><tbody>{"".join(lines)}</tbody></table>'
 
     def __repr__(self) -> str:
-        marks = self.readings.assign(mark=self.readings["verdict"].map(MARKS))
-        return marks.groupby(["claim", "text"], sort=False)["mark"].sum().to_string()
+        marks = (f"{own.claim.iloc[0]} {own.text.iloc[0]}: {own.verdict.map(MARKS).sum()}" for own in self._lines())
+        return "\n".join(marks)
+
+    def _lines(self):
+        """Rows of each line: the same claim and text one after the other, which may come again under another line."""
+        named = self.readings[["claim", "text"]]
+        return [own for _, own in self.readings.groupby(named.ne(named.shift()).any(axis=1).cumsum().to_numpy())]
 
 
 class NotCarriedError(AssertionError):

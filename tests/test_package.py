@@ -334,7 +334,7 @@ BUDGETS = {
     "geolib/fingerprint.py": 147,
     "geolib/files.py": 35,
     "geolib/estimates.py": 65,
-    "geolib/statements.py": 107,
+    "geolib/statements.py": 110,
     "tools": 1560,
 }
 

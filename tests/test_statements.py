@@ -93,7 +93,9 @@ def test_a_map_has_a_line_for_each_claim_and_a_mark_for_each_reading():
     assert re.findall(r'<b class="(\w+)" aria-hidden="true">(\S)</b>', second) == [("absent", "0"), ("no", "n")]
     assert "<small>1 absent, 1 no estimate</small>" in second
     assert "<li>0 absolute: \N{MINUS SIGN}0.01 [\N{MINUS SIGN}0.05, +0.02] (absent)</li>" in second
-    assert repr(shown).split() == ["claim", "text", "C1", "affine", "A", "C7", "ID", "&", "answers", "0n"]
+    assert repr(shown) == "C1 affine: A\nC7 ID & answers: 0n"
+    twice = VerdictMap(pd.concat([READINGS, READINGS]))
+    assert repr(twice) == f"{shown!r}\n{shown!r}", "a line that comes again is a line of its own"
     assert len(set(MARKS.values())) == len(MARKS)
 
 

@@ -156,14 +156,14 @@ def of_live(line):
 
 def contradicted(tables):
     """Lines of the page, as printed, whose verdict is not the one that their own text calls for."""
-    wrong = []
+    wrong, words = [], {}
     for line in tables[LIVE].itertuples():
+        words[line.claim, line.text] = Counter([line.status])
         if not line.status.startswith("untested"):
-            said, called = of_live(line)
-            wrong += [line] * (said != called or not said)
-    words = {(line.claim, line.text): of_live(line)[0] or Counter(["untested"]) for line in tables[LIVE].itertuples()}
+            words[line.claim, line.text], called = of_live(line)
+            wrong += [line] * (words[line.claim, line.text] != called or not called)
     for key, rows in groupby(tables[EVERY].itertuples(), key=lambda row: (row.claim, row.text)):
-        words[key] = Counter()
+        words.setdefault(key, Counter())  # a line may come again below another
         for row in rows:
             words[key][row.verdict] += 1
             ends = ENDS.fullmatch(row.estimate)
