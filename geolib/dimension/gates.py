@@ -214,7 +214,7 @@ def isotropic_gates(start: ArrayLike, end: ArrayLike, n_gates: int) -> np.ndarra
 
     Notes
     -----
-    The angle is 2 atan2(|u - v|, |u + v|) of the unit vectors u and v, which is accurate for small angles too
+    The angle is ``2 atan2(|u - v|, |u + v|)`` of the unit vectors u and v, which is accurate for small angles too
     (Kahan 2006, "How futile are mindless assessments of roundoff"). A SmolLM2 layer has 1,536 gates, without bias.
 
     Examples
@@ -246,7 +246,7 @@ def isotropic_gates_around(radius: float, *, n_gates: int, width: int) -> float:
     Returns
     -------
     float
-        The mean of `isotropic_gates` between x and x + radius |x| u over all directions u. In many dimensions u is
+        The mean of `isotropic_gates` between x and ``x + radius |x| u`` over all directions u. In many dimensions u is
         almost orthogonal to x, and the mean tends to n_gates * arctan(radius) / pi.
 
     Raises

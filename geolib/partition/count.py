@@ -248,12 +248,12 @@ def expected_regions(n_neurons: int, dim: int, *, radius: float = np.inf, bias_s
     ``max_regions(n, d, central=True)`` regions. That is the value at s = 0. If n > d it is less than the limit of s to
     0, which is ``max_regions(n, d)`` for every radius: even the smallest biases make new regions around the origin.
 
-    A layer without biases (such as the gates of Llama) in a ball of radius R around a point p depends on R / |p| alone.
-    In a slice p + V with a subspace V orthogonal to p, the values W p are biases independent of W on V: the scale is
-    |p|, ``expected_regions(n, d, radius=R, bias_scale=|p|)`` with d = dim V. In all of R^d (or a subspace with p in it)
-    W p is not independent of W. Regions are cones there, so a ball that misses the origin meets as many as its shadow
-    on the slice through p does, which has dimension d - 1 and radius R |p| / sqrt(|p|^2 - R^2). A ball with the origin
-    in it has all.
+    A layer without biases (such as the gates of Llama) in a ball of radius R around a point p depends on ``R / |p|``
+    alone. In a slice p + V with a subspace V orthogonal to p, the values W p are biases independent of W on V, of the
+    scale ``|p|``: ``expected_regions(n, d, radius=R, bias_scale=|p|)`` with d = dim V. In all of R^d (or a subspace
+    with p in it) W p is not independent of W. Regions are cones there, so a ball that misses the origin meets as many
+    as its shadow on the slice through p does, which has dimension d - 1 and radius ``R |p| / sqrt(|p|^2 - R^2)``. A
+    ball with the origin in it has all.
 
     Examples
     --------
