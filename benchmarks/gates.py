@@ -9,14 +9,10 @@ other model's folder or name may be given with it: `python benchmarks/gates.py s
 """
 
 import argparse
-import cmd
-import configparser
-import copy
-import csv
+import importlib
 import inspect
 import json
 import platform
-import shelve
 import sys
 import time
 from pathlib import Path
@@ -34,11 +30,12 @@ from geolib.reasoning import build_prompt, generate_questions
 
 TABLE = Path(__file__).parents[1] / "book" / "results" / "gates.json"
 SKIP, SIZE, N_EACH = 4, 96, 6
+MODULES = ("argparse", "cmd", "configparser", "copy", "csv", "shelve")  # for their documentation alone
 
 
 def prompts(tokenizer):
     """Word problems of our own, and English prose that is on every machine; with the prose's checksum."""
-    pages = "\n\n".join(inspect.getdoc(one) for one in (argparse, cmd, configparser, copy, csv, shelve))
+    pages = "\n\n".join(inspect.getdoc(importlib.import_module(name)) for name in MODULES)
     prose = tokenizer(pages).input_ids
     starts = np.linspace(0, len(prose) - SIZE, N_EACH).astype(int)
     asked = [build_prompt(tokenizer, one.text) for one in generate_questions(N_EACH, seed=3)]
