@@ -26,6 +26,7 @@ import transformers
 import geolib
 from geolib import models
 from geolib.dimension import mlp_parts
+from geolib.files import write_text
 from geolib.reasoning import build_prompt, generate_questions
 
 TABLE = Path(__file__).parents[1] / "book" / "results" / "gates.json"
@@ -89,7 +90,7 @@ def main():
         "seconds": round(time.perf_counter() - start),
     }
     lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)  # a line each, so that a change shows as one
-    TABLE.write_text(f'{{\n "manifest": {json.dumps(manifest)},\n "rows": [\n{lines}\n ]\n}}\n')
+    write_text(f'{{\n "manifest": {json.dumps(manifest)},\n "rows": [\n{lines}\n ]\n}}\n', TABLE)
 
 
 if __name__ == "__main__":
