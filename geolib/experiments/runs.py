@@ -350,9 +350,9 @@ class Runs:
         if which == "held out":
             pool = [question for question in self.split.evaluation if question not in explored]
         else:
-            rows = self._bare_rows()
-            answered = set(rows.question[rows.frozen == (which == "right")])  # as the plan selects
-            pool = [question for question in self.split.evaluation if question.index in answered]
+            answered = self._bare_answers()  # by the frozen judge, as the plan selects
+            asked = {question.index for question in self._asked("all")} & answered.keys()
+            pool = [q for q in self.split.evaluation if q.index in asked and answered[q.index] == (which == "right")]
         wanted = self.n_right if which in ("right", "held out") else self.n_wrong
         asked = _draw(pool, wanted)
         return asked[: len(asked) // 2] if which == "half of wrong" else asked
@@ -364,10 +364,11 @@ class Runs:
         return dict(zip(rows.question, rows.get("frozen", rows.correct), strict=True))
 
     def _published(self, name):
-        """Rows of a published run, if they are of this model and these questions."""
+        """Rows of a published run, if they are of this model, these questions and these settings, as far as it says."""
         with contextlib.suppress(FileNotFoundError):
             rows, manifest = load_run(name)
-            if all(manifest[key] == value for key, value in self.hashes.items()):
+            said = manifest | manifest.get("settings", {})
+            if all(said.get(key, value) == value for key, value in (self.hashes | self._kept).items()):
                 return rows
         return None
 
@@ -391,7 +392,10 @@ class Runs:
         """Count, layer by layer, the gates whose sign differs from the question's 0-shot prompt."""
         if "signs" not in rows:
             return rows
-        bare = self._bare_rows().set_index("question").signs
+        plain = (
+            (rows.condition == Condition().name) & (rows.shots == 0) & (rows.temperature == 0) & (rows.sharpness == 1)
+        )
+        bare = rows[plain].drop_duplicates("question").set_index("question").signs
         rows = rows[rows.question.isin(bare.index)]  # without questions whose 0-shot prompt failed
         changed = [
             np.bitwise_count(row ^ bare[question]).reshape(len(self.gates), -1).sum(1)
