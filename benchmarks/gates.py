@@ -9,8 +9,6 @@ other model's folder or name may be given with it: `python benchmarks/gates.py s
 """
 
 import argparse
-import importlib
-import inspect
 import json
 import platform
 import sys
@@ -27,20 +25,10 @@ import geolib
 from geolib import models
 from geolib.dimension import mlp_parts
 from geolib.files import write_text
-from geolib.reasoning import build_prompt, generate_questions
+from geolib.reasoning.generated import mixed_prompts, python_prose
 
 TABLE = Path(__file__).parents[1] / "book" / "results" / "gates.json"
-SKIP, SIZE, N_EACH = 4, 96, 6
-MODULES = ("argparse", "cmd", "configparser", "copy", "csv", "shelve")  # for their documentation alone
-
-
-def prompts(tokenizer):
-    """Word problems of our own, and English prose that is on every machine; with the prose's checksum."""
-    pages = "\n\n".join(inspect.getdoc(importlib.import_module(name)) for name in MODULES)
-    prose = tokenizer(pages).input_ids
-    starts = np.linspace(0, len(prose) - SIZE, N_EACH).astype(int)
-    asked = [build_prompt(tokenizer, one.text) for one in generate_questions(N_EACH, seed=3)]
-    return [*asked, *(prose[start : start + SIZE] for start in starts)], crc32(pages.encode())
+SKIP = 4
 
 
 def measured(parts):
@@ -65,7 +53,7 @@ def main():
     start = time.perf_counter()
     torch.set_num_threads(1)
     model, tokenizer = models.load(options.model)
-    asked, prose = prompts(tokenizer)
+    asked = mixed_prompts(tokenizer)
     layers = range(model.config.num_hidden_layers)
     rows = [
         {"prompt": number, "layer": parts.layer + 1} | measured(parts)
@@ -82,7 +70,7 @@ def main():
         "made_by": "python benchmarks/gemma.py FOLDER",
         "activation": model.config.hidden_activation,
         "prompts": len(asked),
-        "prose_crc32": prose,
+        "prose_crc32": crc32(python_prose().encode()),
         "transformers": transformers.__version__,
         "torch": torch.__version__.partition("+")[0],
         "geolib": geolib.__version__,

@@ -5,6 +5,8 @@ stories here are our own. Each states a few numbers and hints at something to ca
 rest"), and its questions ask for one of the numbers, so that extraction is enough and calculation is redundant.
 """
 
+import importlib
+import inspect
 import json
 import re
 from pathlib import Path
@@ -13,13 +15,16 @@ from typing import Any
 import numpy as np
 
 from geolib.checks import integer
+from geolib.reasoning.prompts import build_prompt
 from geolib.reasoning.questions import Question
+from geolib.typing import Tokenizer
 
 # Stories, each with questions that ask for one of its numbers, given by its position from 0. "[4-30]" is an integer
 # from 4 to 30, "[2.5-5.5]" a number with one decimal. No range has 0, 1 or 2, so every noun is in the plural, and
 # "half", "twice" or "a third" cannot be mistaken for the answer. Words are drawn for "{name}", "{town}" and so on.
 _DATA = json.loads(Path(__file__).with_name("stories.json").read_text("utf-8"))
 _WORDS = {kind: words.split() for kind, words in _DATA["words"].items()}
+_DOCUMENTED = ("argparse", "cmd", "configparser", "copy", "csv", "shelve")
 _RANGE = re.compile(r"\[([\d.]+)-([\d.]+)\]")
 
 
@@ -53,6 +58,34 @@ def generate_questions(n: int, *, seed: int = 0) -> list[Question]:
         text, answer = _draw(rng)
         answers.setdefault(text, answer)
     return [Question(text, answer, index) for index, (text, answer) in enumerate(answers.items())]
+
+
+def mixed_prompts(tokenizer: Tokenizer, n_each: int = 6, *, size: int = 96) -> list[list[int]]:
+    """Tokens of word problems of our own, and of as many pieces of English prose that is on every machine.
+
+    Parameters
+    ----------
+    tokenizer
+        As :func:`geolib.models.load` returns it.
+    n_each : int
+        Number of either.
+    size : int
+        Tokens of a piece of :func:`python_prose`; the pieces start at equal distances, and may overlap.
+
+    Returns
+    -------
+    list of list of int
+        The problems, each in the model's chat template, then the pieces.
+    """
+    prose = tokenizer(python_prose()).input_ids
+    starts = np.linspace(0, len(prose) - integer("mixed_prompts: size", size, 1, len(prose)), n_each).astype(int)
+    problems = [build_prompt(tokenizer, one.text) for one in generate_questions(n_each, seed=3)]
+    return [*problems, *(prose[start : start + size] for start in starts)]
+
+
+def python_prose() -> str:
+    """Documentation of six modules of Python's library: English prose, the same wherever Python's version is."""
+    return "\n\n".join(inspect.getdoc(importlib.import_module(name)) or "" for name in _DOCUMENTED)
 
 
 def _draw(rng: np.random.Generator) -> tuple[str, float]:

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from geolib.store import read_parquet
@@ -28,6 +29,8 @@ CHOICES = {
     16: "random 3",
 }
 ALONE, NEAREST = 100, 1000
+# What tells the rows of a run of round one apart.
+_LABELS = ["question", "condition", "example_set", "shots", "temperature", "seed", "layers", "sharpness"]
 
 
 def choice_of(example_set: int) -> str:
@@ -119,6 +122,51 @@ def all_sets(folder: str | os.PathLike | None = None) -> pd.DataFrame:
         if about.get(what) != other.get(what):
             raise ValueError(f"all_sets: runs 'shots' and 'other-sets' differ in {what}, but one was expected")
     return pd.concat([rows, others[others.shots > 0]], ignore_index=True)
+
+
+def asked_again(name: str, folder: str | os.PathLike | None = None) -> pd.DataFrame:
+    """Rows of a run beside those that the same prompts gave a second time, in the folder ``again``.
+
+    Parameters
+    ----------
+    name : str
+        Name of the run.
+    folder : path, optional
+        As for :func:`load_run`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a prompt, with the run's labels and:
+
+        - ``same``: whether both answers have the same number of tokens and the same verdicts of the frozen judge, which
+          is what texts that are not published leave to compare;
+        - ``moved``: by how many entries the counts differ, over rules, thresholds and layers;
+        - ``gates``: by how many gates the counts of changed signs differ, over layers;
+        - ``near``, ``truncated``, ``correct``, ``frozen``: those of the second time.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As for :func:`load_run`, or the two times are of different prompts, models or questions.
+    """
+    folder = Path(folder or results_folder())
+    (first, about), (second, other) = load_run(name, folder), load_run(name, folder / "again")
+    first, second = first.set_index(_LABELS).sort_index(), second.set_index(_LABELS).sort_index()
+    alike = all(about.get(key) == other.get(key) for key in ("model_sha256", "questions_sha256"))
+    if not (alike and first.index.is_unique and first.index.equals(second.index)):
+        other = folder / "again"
+        raise ValueError(f"asked_again: run {name!r} differs from that in {other} in prompts, model or questions")
+
+    def apart(columns):
+        return sum(np.abs(np.stack(first[c]).astype(int) - np.stack(second[c])).sum(axis=1) for c in columns)
+
+    said = {"correct": "frozen", "redundant": "frozen_redundant"}  # round one had no other judge
+    said |= {c: c for c in ("new_tokens", "truncated", "strict")}
+    same = np.all([first[one] == second[two] for one, two in said.items()], axis=0)
+    moved, gates = apart(c for c in first if c.startswith("id_")), apart(c for c in first if c == "gates_changed")
+    kept = second[["near", "truncated", "correct", "frozen"]]
+    return kept.assign(same=same, moved=moved, gates=gates).reset_index()
 
 
 def right_without_examples(folder: str | os.PathLike | None = None) -> pd.Series:
