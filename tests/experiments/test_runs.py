@@ -56,6 +56,26 @@ def test_a_selection_is_of_the_evaluation_set_and_answered_so(runs):
     assert len(rows) == len(QUESTIONS)
 
 
+def test_published_answers_of_the_same_runs_select(runs, tmp_path, monkeypatch):
+    """Rows of the same model, questions and settings spare a store without them the 0-shot run; others do not."""
+    expected, calls = runs._asked("wrong"), []
+    publish(runs.run("bare"), "bare", tmp_path, runs=runs, source="generated", command="")
+    monkeypatch.setenv("GEOLIB_RESULTS", str(tmp_path))
+    for settings, asked_anew in (({}, False), ({"max_new_tokens": 2}, True), ({"questions": QUESTIONS[:200]}, True)):
+        other = Runs(
+            runs.model,
+            runs.tokenizer,
+            settings.pop("questions", QUESTIONS),
+            n_wrong=4,
+            **{"max_new_tokens": 3, "progress": False} | settings,
+        )
+        monkeypatch.setattr(other, "_bare_rows", lambda: calls.append(1) or runs._bare_rows())
+        selected = other._asked("wrong")
+        assert bool(calls) == asked_anew
+        assert asked_anew or selected == expected
+        calls.clear()
+
+
 def test_some_of_the_evaluation_set_are_asked_at_all(runs):
     few = copy(runs)
     few.n_asked, few._bare_cache = 20, None

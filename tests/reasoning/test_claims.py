@@ -25,7 +25,7 @@ from geolib.reasoning import (
     same_question,
 )
 from geolib.reasoning.claims import CLAIMS, RULES, SMALLEST, written
-from geolib.reasoning.published import add_facts, all_sets, own_results
+from geolib.reasoning.published import add_facts, all_sets, asked_again, own_results
 from geolib.statements import Table, VerdictMap
 from geolib.store import write_parquet
 from tests.reasoning.recomputed import recomputed
@@ -375,6 +375,39 @@ def test_sets_of_another_model_are_not_joined(tmp_path):
     write(rows, manifest | {"model_sha256": "0"}, tmp_path)
     with pytest.raises(ValueError, match=r"^all_sets: runs 'shots' and 'other-sets' differ in model_sha256, but one"):
         all_sets(tmp_path)
+
+
+def test_a_run_beside_its_repetition(tmp_path):
+    """Each difference is found where it was put, whatever the order of the rows."""
+    rows, manifest = load_run("bare", own_results() / "again")
+    rows = rows.iloc[:40].reset_index(drop=True)
+    first = rows.assign(correct=rows.frozen, redundant=rows.frozen_redundant)
+    write(first, manifest, tmp_path)
+    write(rows.iloc[::-1].reset_index(drop=True), manifest, tmp_path / "again")
+    pairs = asked_again("bare", tmp_path)
+    assert pairs.question.tolist() == sorted(rows.question)
+    assert pairs.same.all()
+    assert not pairs[["moved", "gates"]].any().any()
+    changed = first.copy()
+    for name, row, by in (("id_relative_0.1", 3, 2), ("id_absolute_0.01", 3, -1), ("gates_changed", 5, 7)):
+        changed.at[row, name] = changed.at[row, name] + by * (np.arange(30) == 29)
+    changed.loc[8, "new_tokens"] += 1
+    changed.loc[9, "correct"] = not changed.loc[9, "correct"]
+    write(changed, manifest, tmp_path)
+    pairs = asked_again("bare", tmp_path).set_index("question")
+    at = rows.question
+    assert pairs.moved[pairs.moved > 0].to_dict() == {at[3]: 3}
+    assert pairs.gates[pairs.gates > 0].to_dict() == {at[5]: 7}
+    assert set(pairs.index[~pairs.same]) == {at[8], at[9]}
+    for other in (changed.iloc[1:], pd.concat([changed, changed.iloc[:1]]), changed.assign(seed=1)):
+        write(other.reset_index(drop=True), manifest, tmp_path)
+        with pytest.raises(
+            ValueError, match=r"^asked_again: run 'bare' differs from that in .*again in prompts, model"
+        ):
+            asked_again("bare", tmp_path)
+    write(changed, manifest | {"model_sha256": "0"}, tmp_path)
+    with pytest.raises(ValueError, match=r"^asked_again: "):
+        asked_again("bare", tmp_path)
 
 
 def test_facts_that_hold_a_question_twice(tmp_path):

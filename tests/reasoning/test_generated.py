@@ -6,7 +6,8 @@ from string import Formatter
 import numpy as np
 import pytest
 
-from geolib.reasoning.generated import _DATA, _RANGE, _WORDS, generate_questions
+from geolib.reasoning import build_prompt
+from geolib.reasoning.generated import _DATA, _RANGE, _WORDS, generate_questions, mixed_prompts, python_prose
 from geolib.reasoning.judge import judge
 
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
@@ -104,3 +105,16 @@ def test_errors(arguments, error, message):
     with pytest.raises(error) as raised:
         generate_questions(**arguments)
     assert str(raised.value) == message
+
+
+def test_mixed_prompts_are_problems_and_pieces_of_prose(embedded):
+    tokenizer = embedded[1]
+    prose = tokenizer(python_prose()).input_ids
+    prompts = mixed_prompts(tokenizer, 3, size=50)
+    assert prompts[:3] == [build_prompt(tokenizer, one.text) for one in generate_questions(3, seed=3)]
+    assert prompts[3] == prose[:50]
+    assert prompts[5] == prose[-50:]
+    assert mixed_prompts(tokenizer, 1, size=len(prose))[1] == prose
+    for size in (0, len(prose) + 1):
+        with pytest.raises(ValueError, match=f"^mixed_prompts: size is {size}, but "):
+            mixed_prompts(tokenizer, 3, size=size)
