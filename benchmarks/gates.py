@@ -24,7 +24,9 @@ import transformers
 import geolib
 from geolib import models
 from geolib.dimension import mlp_parts
+from geolib.experiments.runs import commit
 from geolib.files import write_text
+from geolib.fingerprint import fingerprint
 from geolib.reasoning.generated import mixed_prompts, python_prose
 
 TABLE = Path(__file__).parents[1] / "book" / "results" / "gates.json"
@@ -66,7 +68,9 @@ def main():
         return
     manifest = {
         "command": "python benchmarks/gates.py FOLDER",
+        "commit": commit(),
         "model": Path(options.model).name,
+        "model_sha256": fingerprint(model),
         "made_by": "python benchmarks/gemma.py FOLDER",
         "activation": model.config.hidden_activation,
         "prompts": len(asked),
