@@ -176,3 +176,9 @@ def whole_text(name: str, text: str) -> str:
     if half := re.search(r"[\ud800-\udfff]", text):
         raise ValueError(f"{name} holds {half[0]!r}, but whole characters were expected")
     return text
+
+
+def expect(good: Any, found: str, expected: str) -> None:
+    """Raise a ValueError of one line, "<found>, but <expected> was expected", unless it is good."""
+    if not good:
+        raise ValueError(f"{found}, but {expected} was expected")
