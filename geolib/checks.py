@@ -104,24 +104,21 @@ def integer(name: str, value: Any, low: float, high: int | None = None) -> int:
         number = index(value)
     except TypeError:
         raise TypeError(f"{name} is {one_line(value)}, but an integer was expected") from None
-    if number < low or (high is not None and number > high):
-        expected = f"at least {low}" if high is None else f"{low} to {high}"
-        raise ValueError(f"{name} is {number}, but {expected} was expected")
+    expected = f"at least {low}" if high is None else f"{low} to {high}"
+    expect(low <= number and (high is None or number <= high), f"{name} is {number}", expected)
     return number
 
 
 def integers(name: str, values: Iterable[Any], low: float) -> tuple[int, ...]:
     """Return `values`, at least one, as a tuple of ints of at least `low`. `name` prefixes the message."""
     numbers = tuple(integer(f"{name}[{i}]", value, low) for i, value in enumerate(values))
-    if not numbers:
-        raise ValueError(f"{name} is empty, but at least one integer was expected")
+    expect(numbers, f"{name} is empty", "at least one integer")
     return numbers
 
 
 def choice(name: str, value: Any, *options: Any) -> Any:
     """Return `value`, which must be one of the options. `name` prefixes the message."""
-    if value not in options:
-        raise ValueError(f"{name} is {value!r}, but {' or '.join(map(repr, options))} was expected")
+    expect(value in options, f"{name} is {value!r}", " or ".join(map(repr, options)))
     return value
 
 

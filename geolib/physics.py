@@ -50,6 +50,8 @@ def move(start: ArrayLike, velocity: ArrayLike, *, law: str, frames: int) -> tup
     t, two = np.arange(integer("move: frames", frames, 1))[:, None, None], choice("move: law", law, *LAWS) == "collide"
     fits = x.ndim == 3 and x.shape == v.shape and x.shape[2] == 2 and x.size and not (two and x.shape[1] != 2)
     expect(fits, f"move: start and velocity have shapes {x.shape} and {v.shape}", f"[n, {'2' if two else 'balls'}, 2]")
+    fast = np.abs(v).max()
+    expect(fast <= _SPAN, f"move: velocity goes up to {fast:g}", f"at most {_SPAN:g}, across the box in a frame,")
     expect_inside("move: start", x, RADIUS)
     if two:
         apart = np.linalg.norm(x[:, 1] - x[:, 0], axis=-1).min()
@@ -77,7 +79,8 @@ def _between(h, v, t, g):
     is the speed at the floor; the height h is reached after 2 h / (f + speed at h).
     """
     fast = np.sqrt(v**2 + 2 * g * h)
-    still, fast = fast == 0, np.where(fast == 0, 1, fast)
+    still = fast < 1e-100  # moves by less than rounding, whatever the time, and squares would underflow
+    fast = np.where(still, 1, fast)
     spare = fast**2 - 2 * g * _SPAN  # square of the speed at the ceiling, or below 0
     rise = np.where(spare > 0, 2 * _SPAN / (fast + np.sqrt(spare.clip(0))), fast / np.where(g > 0, g, 1))
     s = (np.where(v < 0, -1, 1) * 2 * h / (fast + np.abs(v)) + t) % (2 * rise)
@@ -144,21 +147,25 @@ def worlds(n: int, *, law: str, frames: int = 24, speed: ArrayLike = SPEED, seed
     steps, leaves = (last, "leaves the box") if law == "drifts" else (1, "passes the whole box in a frame")
     found = f"worlds: speed goes up to {high.max():g}, at which a disc {leaves}"
     expect(high.max() * steps <= _SPAN, found, f"at most {_SPAN / steps:.3g}, with {frames} frames,")
-    share, kept = (high - low + 1e-12) / (high - low + 1e-12).sum(), []
-    for _ in range(200):
-        band, (angle, side) = rng.choice(len(low), (2 * n, balls), p=share), 2 * np.pi * rng.random((2, 2 * n, balls))
-        v = rng.uniform(low[band], high[band])[..., None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    share, angle = (high - low + 1e-12) / (high - low + 1e-12).sum(), 2 * np.pi * rng.random((n, balls))
+    band = rng.choice(len(low), (n, balls), p=share)
+    velocity = rng.uniform(low[band], high[band])[..., None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    start, left = np.empty_like(velocity), np.arange(n)
+    for _ in range(1000):  # starts are drawn again, velocities are not: their distribution stays what was asked for
+        v = velocity[left]
         x, good = _LOW + _SPAN * rng.random(v.shape), True
         if law == "collide":  # from the touch, at a time in the middle of the clip, backwards
-            normal = RADIUS * np.stack([np.cos(side[:, :1]), np.sin(side[:, :1])], axis=-1)
-            x = x[:, :1] + np.concatenate([-normal, normal], axis=1) - v * last * rng.uniform(0.2, 0.7, (2 * n, 1, 1))
+            angle, since = 2 * np.pi * rng.random((len(v), 1)), last * rng.uniform(0.2, 0.7, (len(v), 1, 1))
+            normal = RADIUS * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+            touch = 0.5 + (x[:, :1] - 0.5) * (1 - 2 * RADIUS / _SPAN)  # so that both discs are in the box there
+            x = touch + np.concatenate([-normal, normal], axis=1) - v * since
             good = (np.diff(v, axis=1) * normal).sum((1, 2)) < 0
         elif law != "falls":
             good = (np.abs(x + v * last - 0.5).max((1, 2)) > _HIGH - 0.5) == (law == "bounces")
         good &= np.abs(x - 0.5).max((1, 2)) <= _HIGH - 0.5
-        kept += zip(x[good], v[good], strict=True)
-        if len(kept) >= n:
-            return move(*map(np.stack, zip(*kept[:n], strict=True)), law=law, frames=frames)[0]
+        start[left[good]], left = x[good], left[~good]
+        if not left.size:
+            return move(start, velocity, law=law, frames=frames)[0]
     raise ValueError(f"worlds: speed is {bands.tolist()}, but one at which the law {law!r} is seen was expected")
 
 

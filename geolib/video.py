@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 
 from geolib.checks import above_zero, expect, finite_array, integer
 from geolib.files import write_bytes
+from geolib.models import quiet
 from geolib.physics import LAWS, RADIUS, SPEED, expect_inside, speed_bands, worlds
 from geolib.typing import Model, Tokenizer
 
@@ -32,24 +33,15 @@ _FORMAT = "geolib video 1"
 
 
 def _sentences(law, verbs):
-    nouns, neutral = ("a ball", "a disc"), "a ball moves"
-    if LAWS[law] == 2:
-        nouns, neutral = ("two balls", "two discs"), "two balls move"
-    *trained, unseen = (f"{noun} {verb}" for noun in nouns for verb in verbs)
-    return {"trained": trained, "unseen": [unseen], "neutral": [neutral]}
+    nouns = ("a ball", "a disc") if LAWS[law] == 1 else ("two balls", "two discs")
+    *trained, unseen = (f"{noun} {verb}" for noun in nouns for verb in verbs.split())
+    return {"trained": trained, "unseen": [unseen], "neutral": [f"{nouns[0]} move{'s' * (LAWS[law] == 1)}"]}
 
 
+_VERBS = "drifts glides", "bounces rebounds", "falls drops", "collide crash"
 #: Sentences of three words, by law and kind: "trained"; "unseen", whose words are in training, but never together; and
 #: "neutral", which do not name the law, and are one in ten in training.
-SENTENCES: dict[str, dict[str, list[str]]] = {
-    law: _sentences(law, verbs)
-    for law, *verbs in (
-        ("drifts", "drifts", "glides"),
-        ("bounces", "bounces", "rebounds"),
-        ("falls", "falls", "drops"),
-        ("collide", "collide", "crash"),
-    )
-}
+SENTENCES = {law: _sentences(law, verbs) for law, verbs in zip(LAWS, _VERBS, strict=True)}
 _NAMED = {text: law for law, kinds in SENTENCES.items() for text in (*kinds["trained"], *kinds["unseen"])}
 _WORDS = sorted({word for kinds in SENTENCES.values() for texts in kinds.values() for word in " ".join(texts).split()})
 
@@ -128,11 +120,12 @@ class Settings:
         for name, low in zip(list(vars(self))[:9], (1, 0, 1, 1, 2, 2, 1, 1, 1), strict=True):
             if name != "window" or self.window is not None:
                 vars(self)[name] = integer(f"Settings: {name}", getattr(self, name), low)
-        found, laws = f"Settings: window is {self.window} frames", tuple(self.laws)
+        found, laws = f"Settings: window is {self.window} frames", tuple(self.laws) if np.iterable(self.laws) else ()
         expect((self.window or 1) <= self.frames, found, f"at most {self.frames}, those of a clip,")
         even = self.width % (2 * self.n_heads) == 0
         expect(even, f"Settings: width is {self.width}", f"a multiple of 2 * n_heads = {2 * self.n_heads}")
-        expect(laws and {*laws} <= {*LAWS}, f"Settings: laws is {laws}", f"some of {', '.join(LAWS)}")
+        known = laws and all(str(law) in LAWS for law in laws)
+        expect(known, f"Settings: laws is {self.laws!r}", f"a sequence of some of {', '.join(LAWS)}")
         rate = float(above_zero("Settings: learning_rate", self.learning_rate))
         vars(self).update(laws=laws, speed=speed_bands("Settings", self.speed).tolist(), learning_rate=rate)
 
@@ -170,7 +163,7 @@ class Settings:
         fits = x.ndim == 4 and x.shape[3] == 2 and 0 < x.shape[2] <= self.balls and x.size
         expect(fits, f"encode: positions have shape {x.shape}", f"[n, frames, balls <= {self.balls}, 2]")
         expect_inside("encode: positions", x)
-        texts = [prompt] * len(x) if isinstance(prompt, str) else list(prompt)
+        texts = [*prompt] if np.iterable(prompt) and not isinstance(prompt, str) else [prompt] * len(x)
         expect(len(texts) == len(x), f"encode: prompt holds {len(texts)} sentences", f"one for each of {len(x)} clips")
         frames = np.full((*x.shape[:2], self.balls, 2), self.ids["none"])
         bins = (x * self.bins).clip(0, self.bins - 1).astype(int)
@@ -195,8 +188,12 @@ class Settings:
             If a token is not a bin of the coordinate in whose place it stands.
         """
         ids = np.asarray(ids)
-        fits = ids.ndim == 2 and ids.shape[1] > 3 and (ids.shape[1] - 3) % (2 * self.balls) == 0
-        expect(fits, f"decode: ids have shape {ids.shape}", f"[n, 3 + frames * {2 * self.balls}]")
+        fits = (
+            ids.ndim == 2 and ids.dtype.kind in "iu" and ids.shape[1] > 3 and not (ids.shape[1] - 3) % (2 * self.balls)
+        )
+        expect(
+            fits, f"decode: ids have shape {ids.shape}, {ids.dtype}", f"[n, 3 + frames * {2 * self.balls}], integers,"
+        )
         frames = ids[:, 3:].reshape(len(ids), -1, self.balls, 2)
         bins, none = frames - [self.ids["x0"], self.ids["y0"]], frames == self.ids["none"]
         wrong = frames[~none & ((bins < 0) | (bins >= self.bins))]
@@ -209,13 +206,11 @@ class Settings:
 
     def tokenizer(self) -> Tokenizer:
         """Make a tokenizer of transformers; the tokens of a text stand between spaces."""
-        from tokenizers import Tokenizer as Backend
-        from tokenizers.models import WordLevel
-        from tokenizers.pre_tokenizers import WhitespaceSplit
+        import tokenizers
         from transformers import PreTrainedTokenizerFast
 
-        backend = Backend(WordLevel(self.ids, unk_token="none"))  # noqa: S106 - no password
-        backend.pre_tokenizer = WhitespaceSplit()
+        backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(self.ids, unk_token="none"))  # noqa: S106
+        backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
         return PreTrainedTokenizerFast(tokenizer_object=backend)
 
 
@@ -248,11 +243,12 @@ def train(
     Raises
     ------
     TypeError, ValueError
-        If the speed takes a disc out of the box, or the checkpoint is of other settings or another format, or damaged.
-    FloatingPointError
-        The loss is not finite.
+        If the speed takes a disc out of the box, the checkpoint is of other settings or another format, or damaged,
+        or the loss is not finite.
     """
     n, every, model = settings.n_steps, integer("train: every", every, 1), _build(settings)
+    folder = Path(checkpoint or ".").parent
+    expect(folder.is_dir(), f"train: checkpoint is '{checkpoint}', in no folder", "a file in a folder")
     optimizer = torch.optim.AdamW(model.parameters(), lr=0, betas=(0.9, 0.99))
     losses = _resume(Path(checkpoint), model, optimizer) if checkpoint and Path(checkpoint).exists() else []
     for step in tqdm(range(len(losses), n), "train", n, initial=len(losses), disable=not progress):
@@ -261,8 +257,8 @@ def train(
         ids, labels = _batch(settings, step)
         loss = model(input_ids=ids, labels=labels, use_cache=False).loss
         losses.append(loss.item())
-        if not np.isfinite(losses[-1]):
-            raise FloatingPointError(f"train: the loss is {losses[-1]} at step {step}: a lower learning_rate may help")
+        found = f"train: the loss is {losses[-1]} at step {step} with learning_rate {settings.learning_rate}"
+        expect(np.isfinite(losses[-1]), found, "a finite one")
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -317,10 +313,9 @@ def _resume(path, model, optimizer):
             about, state = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(
-            f"train: checkpoint '{path}' cannot be read ({error}), but one of train was expected"
+            f"train: checkpoint '{path}' cannot be read, but one of train was expected ({error})"
         ) from None
-    found = about.get("format")
-    expect(found == _FORMAT, f"train: checkpoint '{path}' has format {found!r}", repr(_FORMAT))
+    expect((found := about.get("format")) == _FORMAT, f"train: checkpoint '{path}' has format {found!r}", repr(_FORMAT))
     for name, value in json.loads(about["settings"]).items():
         wanted = model.config.video[name]
         expect(value == wanted, f"train: checkpoint '{path}' has {name} {value}", f"{wanted}, or a new file,")
@@ -342,7 +337,7 @@ def save(model: Any, folder: str | Path) -> None:
     """Write the model and its tokenizer to a new folder, which `geolib.models.load` takes; never a part of it."""
     folder = Path(folder)
     expect(not folder.exists(), f"save: folder '{folder}' exists", "a new one")
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+    with quiet(), tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         for part in (model, settings_of(model).tokenizer()):
             part.save_pretrained(Path(temporary) / "model")
         (Path(temporary) / "model").replace(folder)
@@ -377,8 +372,9 @@ def roll(model: Any, prompt: str | Sequence[str], start: ArrayLike, frames: int)
     TypeError, ValueError
         As `Settings.encode`; or if `frames` is not between those seen and those of training.
     """
-    settings, (n, seen, balls, _) = settings_of(model), np.shape(start)
-    ids, cache, read = torch.from_numpy(settings.encode(prompt, start)), None, 0
+    settings, cache, read = settings_of(model), None, 0
+    ids = torch.from_numpy(settings.encode(prompt, start))
+    n, seen, balls, _ = np.shape(start)
     frames, none = integer("roll: frames", frames, seen, settings.frames), settings.ids["none"]
     for place in range((frames - seen) * 2 * settings.balls):
         token, slot = torch.full((n, 1), none), place % (2 * settings.balls)
@@ -417,10 +413,8 @@ def film(predicted: ArrayLike, true: ArrayLike, *, prompt: str, seen: int) -> st
     p, q = finite_array("film: predicted", predicted), finite_array("film: true", true)
     fits = p.ndim == 3 and p.shape == q.shape and p.shape[2] == 2 and p.size
     expect(fits, f"film: predicted has shape {p.shape} and true {q.shape}", "[frames, balls, 2] for both")
-    flip = np.array([0, 400]), np.array([400, -400])  # y grows downwards in a drawing
-    clips = {
-        kind: (flip[0] + flip[1] * x).round(1).transpose(1, 2, 0).tolist()
-        for kind, x in (("true", q), ("predicted", p))
-    }
+    seen, both = integer("film: seen", seen, 0, len(p)), {"true": q, "predicted": p}
+    # In a drawing y grows downwards.
+    clips = {kind: (400 * (x * [1, -1] + [0, 1])).round(1).transpose(1, 2, 0).tolist() for kind, x in both.items()}
     pages = jinja2.Environment(loader=jinja2.PackageLoader("geolib", "."), autoescape=True)
     return pages.get_template("video.html").render(clips=clips, prompt=prompt, seen=seen, radius=400 * RADIUS)
