@@ -410,7 +410,7 @@ def _sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def quiet(*, bars=False):
+def quiet(*, bars: bool = False) -> Any:
     """Silence progress bars and warnings of transformers and the hub for a while, then restore their settings."""
     from transformers.utils import logging as transformers_logging
 

@@ -328,17 +328,17 @@ def _resume(path, model, optimizer):
 
 def settings_of(model: Any) -> Settings:
     """Return the settings of a model that `train` made, also after `save` and loading; a ValueError for any other."""
-    about = getattr(getattr(model, "config", None), "video", None)
+    about: Any = getattr(getattr(model, "config", None), "video", None)
     expect(isinstance(about, dict), f"settings_of: model is a {type(model).__name__}", "a model of geolib.video.train")
     return Settings(**about)
 
 
 def save(model: Any, folder: str | Path) -> None:
     """Write the model and its tokenizer to a new folder, which `geolib.models.load` takes; never a part of it."""
-    folder = Path(folder)
-    expect(not folder.exists(), f"save: folder '{folder}' exists", "a new one")
+    expect(not (folder := Path(folder)).exists(), f"save: folder '{folder}' exists", "a new one")
     with quiet(), tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        for part in (model, settings_of(model).tokenizer()):
+        parts: list[Any] = [model, settings_of(model).tokenizer()]
+        for part in parts:
             part.save_pretrained(Path(temporary) / "model")
         (Path(temporary) / "model").replace(folder)
 
