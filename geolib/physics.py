@@ -188,8 +188,9 @@ class Errors(NamedTuple):
         Length of the difference of displacements from frame to frame; mean over balls.
     energy : array, shape=[n]
         Relative change of energy: mean over frames in the prediction, over that in the true clip, minus 1. Energy is
-        kinetic, of the displacements, and with gravity that of the height. Rounding to bins alone adds about
-        1 / (6 bins^2) for each ball to it: round the true clip too (`geolib.video.Settings.round`) to compare alike.
+        kinetic, of the displacements, and with gravity that of the height; in a frame with a bounce the displacement
+        shows less than there is, in both clips. Rounding to bins alone adds about 1 / (6 bins^2) for each ball to it:
+        round the true clip too (`geolib.video.Settings.round`) to compare alike.
     passed, overlap : array, shape=[n, frames]
         How deep a disc is in a wall, and the two discs in each other, in sides of the box; 0 if they are not.
     """

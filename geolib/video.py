@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from tqdm.auto import tqdm
 
-from geolib.checks import above_zero, expect, finite_array, integer
+from geolib.checks import above_zero, expect, finite_array, integer, one_line
 from geolib.files import write_bytes
 from geolib.models import quiet
 from geolib.physics import LAWS, RADIUS, SPEED, expect_inside, speed_bands, worlds
@@ -126,8 +126,8 @@ class Settings:
         expect(even, f"Settings: width is {self.width}", f"a multiple of 2 * n_heads = {2 * self.n_heads}")
         known = laws and all(str(law) in LAWS for law in laws)
         expect(known, f"Settings: laws is {self.laws!r}", f"a sequence of some of {', '.join(LAWS)}")
-        rate = float(above_zero("Settings: learning_rate", self.learning_rate))
-        vars(self).update(laws=laws, speed=speed_bands("Settings", self.speed).tolist(), learning_rate=rate)
+        bands, rate = speed_bands("Settings", self.speed), above_zero("Settings: learning_rate", self.learning_rate)
+        vars(self).update(laws=laws, speed=tuple(map(tuple, bands.tolist())), learning_rate=float(rate))
 
     @property
     def balls(self) -> int:
@@ -217,7 +217,7 @@ class Settings:
 def train(
     settings: Settings, *, checkpoint: str | Path | None = None, every: int = 100, progress: bool = False
 ) -> tuple[Model, np.ndarray]:
-    """Train a causal transformer to predict the next token of clips; every batch has new clips.
+    """Train a causal transformer, on the CPU, to predict the next token of clips; every batch has new clips.
 
     The model is transformers' Starcoder 2 with ReLU. The optimiser is AdamW; its learning rate rises over the first
     twentieth of the steps and falls to 0 along a cosine. The words, the first frame and the tokens "none" are read, but
@@ -246,9 +246,9 @@ def train(
         If the speed takes a disc out of the box, the checkpoint is of other settings or another format, or damaged,
         or the loss is not finite.
     """
+    expect(isinstance(settings, Settings), f"train: settings is {one_line(settings)}", "an object of Settings")
     n, every, model = settings.n_steps, integer("train: every", every, 1), _build(settings)
-    folder = Path(checkpoint or ".").parent
-    expect(folder.is_dir(), f"train: checkpoint is '{checkpoint}', in no folder", "a file in a folder")
+    expect(Path(checkpoint or ".").parent.is_dir(), f"train: checkpoint '{checkpoint}' has no folder", "one")
     optimizer = torch.optim.AdamW(model.parameters(), lr=0, betas=(0.9, 0.99))
     losses = _resume(Path(checkpoint), model, optimizer) if checkpoint and Path(checkpoint).exists() else []
     for step in tqdm(range(len(losses), n), "train", n, initial=len(losses), disable=not progress):

@@ -172,6 +172,7 @@ def test_the_same_seed_gives_the_same_weights_and_nothing_global_is_drawn():
     assert fingerprint(one) == fingerprint(two) != fingerprint(other)
     assert not one.training
     assert settings_of(one) == Settings(**TINY)
+    assert hash(settings_of(one)) == hash(Settings(**TINY))
 
 
 @pytest.mark.parametrize("stop", [1, 4, 5])
@@ -225,9 +226,7 @@ def test_a_checkpoint_of_other_settings_or_format_is_refused(tmp_path):
         with pytest.raises(ValueError, match=f"^train: checkpoint '.*' {message}") as caught:
             train(Settings(**TINY), checkpoint=tmp_path / name)
         assert "\n" not in str(caught.value)
-    with pytest.raises(
-        ValueError, match=r"^train: checkpoint is '.*', in no folder, but a file in a folder was expected$"
-    ):
+    with pytest.raises(ValueError, match=r"^train: checkpoint '.*state' has no folder, but one was expected$"):
         train(Settings(**TINY), checkpoint=tmp_path / "no" / "state")
 
 
@@ -292,6 +291,11 @@ def test_settings_say_what_is_wrong(change, error, message):
     with pytest.raises(error, match=f"^{message}") as caught:
         Settings(**change)
     assert "\n" not in str(caught.value)
+
+
+def test_train_takes_settings_alone():
+    with pytest.raises(ValueError, match=r"^train: settings is \{'seed': 0\}, but an object of Settings was expected$"):
+        train({"seed": 0})
 
 
 def test_a_speed_that_leaves_the_box_is_refused_before_the_first_step():
