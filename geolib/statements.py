@@ -4,6 +4,7 @@ Key points, lines of tables and captions that state a result are code here: the 
 support them. With results other than the book's own (GEOLIB_RESULTS) the numbers are shown instead of the sentence.
 """
 
+import base64
 import html
 import os
 import re
@@ -140,7 +141,7 @@ class VerdictMap:
     ----------
     readings : pandas.DataFrame
         ``claim`` and ``text`` (the same in all rows of one line, one after the other), ``reading``, ``verdict`` (a key
-        of :data:`MARKS`) and ``evidence``, a text.
+        :data:`MARKS`) and ``evidence``, a text. Further columns are only in the files that the map offers.
 
     Raises
     ------
@@ -168,7 +169,21 @@ class VerdictMap:
             cells = html.escape(claim), html.escape(text), f"<details>{summary}<ul>{listed}</ul></details>"
             lines.append("<tr><td>" + "</td><td>".join(cells) + "</td></tr>")
         head = "<tr><th>claim</th><th>what it says</th><th>verdict of each reading</th></tr>"
-        return f'<table class="verdicts"><thead>{head}</thead><tbody>{"".join(lines)}</tbody></table>'
+        return (
+            f'<table class="verdicts"><thead>{head}</thead><tbody>{"".join(lines)}</tbody></table>{self._downloads()}'
+        )
+
+    def _downloads(self):
+        """Write the rows, whole, as files that the page itself holds."""
+        files = {
+            "text/csv": self.readings.to_csv(index=False),
+            "application/json": self.readings.to_json(orient="records"),
+        }
+        links = []
+        for kind, text in files.items():
+            end, held = kind.partition("/")[2], base64.b64encode(text.encode()).decode()
+            links.append(f'<a download="claims.{end}" href="data:{kind};base64,{held}">{end.upper()}</a>')
+        return f'<p class="downloads">Every reading with its numbers: {", ".join(links)}</p>'
 
     def __repr__(self) -> str:
         marks = (f"{own.claim.iloc[0]} {own.text.iloc[0]}: {own.verdict.map(MARKS).sum()}" for own in self._lines())

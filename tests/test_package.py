@@ -338,8 +338,8 @@ BUDGETS = {
     "geolib/fingerprint.py": 147,
     "geolib/files.py": 35,
     "geolib/estimates.py": 65,
-    "geolib/statements.py": 110,
-    "tools": 1560,
+    "geolib/statements.py": 123,
+    "tools": 1562,
 }
 
 

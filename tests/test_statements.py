@@ -1,5 +1,7 @@
 """Sentences held by conditions: said while the data carry them, refused when not, numbers for another's data."""
 
+import base64
+import io
 import re
 
 import numpy as np
@@ -97,6 +99,15 @@ def test_a_map_has_a_line_for_each_claim_and_a_mark_for_each_reading():
     twice = VerdictMap(pd.concat([READINGS, READINGS]))
     assert repr(twice) == f"{shown!r}\n{shown!r}", "a line that comes again is a line of its own"
     assert len(set(MARKS.values())) == len(MARKS)
+
+
+def test_a_map_holds_its_rows_as_files():
+    rows = READINGS.assign(estimate=[np.nan, -0.012345678, 0.5], reading=["all", 'a "rule"; ID < 3', "relative"])
+    held = re.findall(r'<a download="claims.(\w+)" href="data:([\w/]+);base64,(\S+)">', VerdictMap(rows)._repr_html_())
+    assert [one[:2] for one in held] == [("csv", "text/csv"), ("json", "application/json")]
+    csv, json = (base64.b64decode(data) for *_, data in held)
+    pd.testing.assert_frame_equal(pd.read_csv(io.BytesIO(csv)), rows)
+    pd.testing.assert_frame_equal(pd.read_json(io.BytesIO(json)), rows, check_exact=False)
 
 
 def test_a_map_of_something_else():

@@ -60,6 +60,8 @@ def prepare(text, name: str, tops: dict[str, str]) -> None:
         place = BeautifulSoup("", "html.parser").new_tag("span", id=tag["id"])
         del tag["id"]
         (tag.find(["figcaption", "caption"]) or tag).insert(0, place)
+    for tag in text.select("p.downloads"):
+        tag.decompose()  # files that the page holds: not in print
     for tag in text.select("a[href]"):
         target = urlsplit(tag["href"])
         if target.scheme or target.netloc:

@@ -237,7 +237,8 @@ class MinkowskiCheck:
     edges : int array, shape=[heads, tokens]
         Size of each head's eps-support.
     cut_residual : array-like, shape=[tokens]
-        How far the row moves when each head keeps its eps-support only, relative to the row's norm.
+        How far the row moves when each head keeps its eps-support only, relative to the row's norm: with weights that
+        are scaled up, or with ``rescale=False`` as they are.
 
     With a sequence of eps, ``edges`` and ``cut_residual`` have a leading axis.
     """
@@ -250,7 +251,7 @@ class MinkowskiCheck:
 
 
 def minkowski_check(
-    heads: AttentionHeads, *, eps: float | Sequence[float] = 0.1, rule: str = "absolute"
+    heads: AttentionHeads, *, eps: float | Sequence[float] = 0.1, rule: str = "absolute", rescale: bool = True
 ) -> MinkowskiCheck:
     """Rebuild a layer's rows as Theorem 2.1 says, and measure how far they move when heads keep eps-supports only.
 
@@ -262,6 +263,8 @@ def minkowski_check(
         Threshold(s) in (0, 1).
     rule : str
         As for `token_dimension`.
+    rescale : bool
+        Whether a head's weights, once cut, are scaled up to the sum that they had.
 
     Returns
     -------
@@ -270,12 +273,13 @@ def minkowski_check(
     Raises
     ------
     TypeError, ValueError
-        If `heads` are not AttentionHeads, eps is outside (0, 1) or the rule is unknown.
+        If `heads` are not AttentionHeads, eps is outside (0, 1), the rule is unknown or `rescale` is no boolean.
 
     Notes
     -----
-    The weights that are kept are scaled up to the sum of all weights, so that a cut row is again a sum of convex means:
-    a point of the Minkowski sum over eps-supports. A head that keeps no weight adds 0.
+    Scaled up, the cut row is again a sum of convex means: a point of the Minkowski sum over eps-supports. As they are,
+    the weights sum to less than 1, and 0 is one more vertex of each hull, as with a sink. A head that keeps no weight
+    adds 0.
 
     Examples
     --------
@@ -288,6 +292,7 @@ def minkowski_check(
     (True, True)
     """
     _check_heads("minkowski_check", heads)
+    rescale = flag("minkowski_check: rescale", rescale)
     supports = [eps_support(heads.weights, one, rule) for one in check_eps("minkowski_check", eps)]
     weights = heads.weights.astype(np.float64)
     rows = heads.rows(weights)
@@ -297,15 +302,14 @@ def minkowski_check(
     for support in supports:
         kept = np.where(support, weights, 0.0)
         left = kept.sum(axis=2)
-        kept *= np.divide(total, left, out=np.zeros_like(total), where=left > 0)[..., None]
+        kept *= np.divide(total, left, out=np.ones_like(total), where=(left > 0) & rescale)[..., None]
         moved.append(np.linalg.norm(heads.rows(kept) - rows, axis=1) / norm)
-    edges = np.array([support.sum(axis=2) for support in supports])
     first = 0 if isinstance(eps, Real) else slice(None)
     return MinkowskiCheck(
         residual=np.linalg.norm(rows + heads.bias - heads.output, axis=1) / norm,
         smallest_weight=float(heads.weights.min()),
         weight_sum=total,
-        edges=edges[first],
+        edges=np.array([support.sum(axis=2) for support in supports])[first],
         cut_residual=np.array(moved)[first],
     )
 

@@ -98,7 +98,8 @@ class Answerer:
             self._engine.check(list(self.settings.probe), self.settings.max_new_tokens)
             self._checked = True
         start, settings = time.perf_counter(), self.settings
-        seeds = [f"{settings.seed} {prompt['key']}" for prompt in batch]
+        # Not the keys: what else is measured of a row, or how a model is hashed, must not change its draws.
+        seeds = [f"{settings.seed} {[int(i) for part in ('before', 'rest') for i in prompt[part]]}" for prompt in batch]
         answers = self._engine.answer(
             batch[0]["before"],
             [prompt["rest"] for prompt in batch],

@@ -384,7 +384,7 @@ CLAIMS = (
     Claim("C7", "a second model, one set of examples", "figure 6", 1, RHO, partial(_held, LAST, (), "second model")),
     Claim("C7", FRESH, "figure 6", 1, RHO, partial(_held, LAST, (), "fresh")),
     Claim("C7", f"... {TEXT_ALONE}", "not reported", 1, RHO, partial(_held, LAST, TEXT, "fresh")),
-    Claim("C7", "answers follow the final ID where scaled attention moves it", "not tried", 1, POINTS, _scaled),
+    Claim("C7", "answers follow the final ID under scaled attention (1.25 to 0.8)", "not tried", 1, POINTS, _scaled),
     Claim("C7", "gates that change sign tell it too", "argued", 1, RHO, partial(_gates, ())),
     Claim("C7", f"... {ALL_TOO}", "argued", 1, RHO, partial(_gates, SINK)),
     Claim("C8", "examples raise final-layer ID more than text of equal length", "figure 7", 1, EDGES, _more_raised),

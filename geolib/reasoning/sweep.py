@@ -30,7 +30,7 @@ from geolib.typing import Engine, Model, Tokenizer
 
 logger = logging.getLogger(__name__)
 
-_MEASURE = 4  # part of each row's key, and so of its draws: raise it when the meaning or the making of a row changes
+_MEASURE = 4  # part of each row's key: raise it when the meaning or the making of a row changes
 _PLAIN = ("\n\n", "\nQuestion:")  # texts that ended answers in plain text when the first rows were kept
 _MOST_ROWS = {"cpu": 256}  # rows of a batch: each batch waits for its longest answer, so few large batches are best
 
@@ -69,7 +69,7 @@ class Sweep:
     temperature : float
         0 decodes greedily; above 0, tokens are drawn at random.
     seed : int
-        Seed of the draws. Each row has its own generator, made from the seed and the row's key, whatever its batch.
+        Seed of the draws. Each row has its own generator, made of the seed and the prompt, whatever its batch.
     sharpness : mapping of int to float, optional
         Factor of the attention scores for each layer, from 0: an intervention on ID with the prompt held fixed.
     change : Change, optional
@@ -273,7 +273,7 @@ class Sweep:
         settings = [_MEASURE, model_hash, ids, self._thresholds, self.max_new_tokens]
         # Settings that are not used are left out, so that the keys of rows do not depend on them.
         if self.temperature:
-            settings.append({"temperature": self.temperature, "seed": self.seed})
+            settings.append({"temperature": self.temperature, "seed": self.seed, "drawn": "by prompt"})
         if self.sharpness:
             settings.append({"sharpness": sorted(self.sharpness.items())})
         if self.change:

@@ -362,6 +362,13 @@ def test_cut_by_hand():
     second = np.array([0.6, 0.2]) + 2 * np.array([0.2 + 0.9 + 0.5, 0.2 + 0.3 + 2.5]) + [0.5, 0]
     moved = [0, 0.2 / np.hypot(4.7, 2), np.linalg.norm(first) / np.linalg.norm(second)]
     np.testing.assert_allclose(check.cut_residual[0], moved)
+    # As they are: 0.05 of 2 (3, 1) is gone from token 1, and 0.05 of (0, 4) from token 2.
+    kept = minkowski_check(toy(), eps=[0.1, 0.01], rescale=False)
+    np.testing.assert_allclose(
+        kept.cut_residual[0], [0, np.hypot(0.3, 0.1) / np.hypot(4.7, 2), 0.2 / np.linalg.norm(second)]
+    )
+    np.testing.assert_allclose(kept.cut_residual[1], 0, atol=1e-15)
+    np.testing.assert_array_equal(kept.edges, check.edges)
 
 
 def test_a_single_eps_has_no_axis_and_a_head_that_keeps_nothing_adds_0():
@@ -466,6 +473,7 @@ def test_bad_input(given, error, message):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda: minkowski_check(toy(), rescale=1), TypeError, "^minkowski_check: rescale is 1, but"),
         (lambda: minkowski_check(3), TypeError, "^minkowski_check: heads is 3, but AttentionHeads were expected"),
         (lambda: token_dimension(None), TypeError, "^token_dimension: heads is None, but AttentionHeads were expected"),
         (lambda: token_dimension(toy(), 3), ValueError, "^token_dimension: token is 3, but -3 to 2 was expected"),

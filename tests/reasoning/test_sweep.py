@@ -279,7 +279,8 @@ def test_a_text_that_occurs_twice_is_answered_once(model, tokenizer, monkeypatch
     assert rows.question.tolist() == [QUESTIONS[0].index, 99]
 
 
-def test_sampled_answers_depend_on_the_seed_alone(tiny):
+def test_sampled_answers_depend_on_the_seed_alone(tiny, monkeypatch):
+    """Not on the batch, nor on what else is measured, nor on the version of a row: a later version draws the same."""
     _, model, tokenizer = tiny
 
     def responses(**settings):
@@ -287,6 +288,10 @@ def test_sampled_answers_depend_on_the_seed_alone(tiny):
 
     first = responses(seed=1)
     assert responses(seed=1, batch_size=1) == first
+    assert responses(seed=1, eps=(0.3, 0.2)) == first
+    monkeypatch.setattr("geolib.reasoning.sweep._MEASURE", 99)
+    monkeypatch.setattr("geolib.reasoning.sweep.fingerprint", lambda model: "another hash")
+    assert responses(seed=1) == first
     assert responses(seed=2) != first
 
 
