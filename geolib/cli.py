@@ -441,7 +441,7 @@ def data(path):
 @_command
 @click.option("--train", "folder", type=_FOLDER, metavar="NAME", help="Train a model and write it to this new folder.")
 @click.option("--roll", "prompt", metavar="SENTENCE", help="Make a film of a sentence, such as 'a ball falls'.")
-@click.option("--model", type=_FOLDER, help="With --roll: folder of a trained model.")
+@click.option("--model", type=_FOLDER, help="With --roll: folder of a trained model; by default the shipped one.")
 @click.option(
     "--grid", type=_FOLDER, metavar="FOLDER", help="The book's window experiment: 30 models, some 5 core hours."
 )
@@ -486,9 +486,6 @@ def video(folder, prompt, grid, share, model, out, shown, **settings):
         if _given(name):
             flag = name.removeprefix("n_").replace("_", "-")
             raise click.UsageError(f"--{flag} is for {'--roll' if prompt is None else '--train'} alone")
-    if folder is None and model is None:
-        how = "'geolib video --train NAME' makes one, for --model NAME"
-        raise ValueError(f"video: model is not given, and none is shipped, but a folder was expected: {how}")
     if folder is not None and (folder.exists() or not folder.absolute().parent.is_dir()):
         raise ValueError(f"video: train is '{folder}', but a new folder in one that exists was expected")
     from geolib.video import Settings, save, train
@@ -508,18 +505,20 @@ def video(folder, prompt, grid, share, model, out, shown, **settings):
 def _film(prompt, model, out, shown, seed, speed):
     """Roll a sentence from the first frames of a true clip, and write the film of both."""
     from geolib import models
+    from geolib.dimension import attention_edges
     from geolib.files import write_text
     from geolib.physics import errors, worlds
-    from geolib.video import film, law_of, roll, settings_of
+    from geolib.video import SHIPPED, between_frames, film, law_of, roll, settings_of
 
-    law, (loaded, _) = law_of(prompt), models.load(model)
+    law, (loaded, _) = law_of(prompt), models.load(model or SHIPPED, device="cpu")
     settings = settings_of(loaded)
     if law not in settings.laws:
         raise ValueError(f"video: roll is {prompt!r}, but a law of the model, {', '.join(settings.laws)}, was expected")
     integer("video: shown", shown, 1, settings.frames - 2)
     true = worlds(1, law=law, frames=settings.frames, speed=settings.speed if speed is None else speed, seed=seed)
     predicted = roll(loaded, prompt, true[:, :shown], settings.frames)
-    write_text(film(predicted[0], true[0], prompt=prompt, seen=shown), out)
+    edges = between_frames(loaded, attention_edges(loaded, settings.encode(prompt, predicted), layer=-1))
+    write_text(film(predicted[0], true[0], prompt=prompt, seen=shown, edges=edges), out)
     off = errors(predicted[:, shown:], true[:, shown:], law=law).position[0]
     report = {"out": str(out), "prompt": prompt, "law": law, "position_error": off.tolist()}
     return report, f"{out}: balls are {off.mean():.3f} of the box's side off on average, {off[-1]:.3f} at the end"

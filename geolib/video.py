@@ -17,6 +17,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from safetensors import SafetensorError, safe_open
@@ -30,6 +31,8 @@ from geolib.physics import LAWS, RADIUS, SPEED, expect_inside, speed_bands, worl
 from geolib.typing import Model, Tokenizer
 
 _FORMAT = "geolib video 1"
+#: Folder of the model that is shipped, for `geolib.models.load`: seed 0, all frames, 2,000 steps.
+SHIPPED = Path(__file__).parent / "assets" / "video"
 
 
 def _sentences(law, verbs):
@@ -389,7 +392,37 @@ def roll(model: Any, prompt: str | Sequence[str], start: ArrayLike, frames: int)
     return settings.decode(ids)
 
 
-def film(predicted: ArrayLike, true: ArrayLike, *, prompt: str, seen: int) -> str:
+def between_frames(model: Any, edges: pd.DataFrame) -> pd.DataFrame:
+    """Gather the edges of attention by the balls and frames whose coordinates they join.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        From `train`, or from a folder of `save`.
+    edges : pandas.DataFrame
+        Of one clip, as `geolib.dimension.attention_edges` lists them: ``query`` and ``key`` are numbers of tokens.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``frame``, ``ball`` (which attends), ``to_frame``, ``to_ball``, and ``n``, the number of edges over the heads,
+        layers and coordinates listed. Edges to words and within a frame are left out.
+    """
+    balls = settings_of(model).balls
+    places = edges[["query", "key"]].to_numpy() - 3
+    frames, slots = np.divmod(places[places.min(1, initial=0) >= 0], 2 * balls)
+    table = {"frame": frames[:, 0], "ball": slots[:, 0] // 2, "to_frame": frames[:, 1], "to_ball": slots[:, 1] // 2}
+    return pd.DataFrame(table).query("to_frame < frame").value_counts().sort_index().rename("n").reset_index()
+
+
+def film(
+    predicted: ArrayLike,
+    true: ArrayLike,
+    *,
+    prompt: str,
+    seen: int,
+    edges: pd.DataFrame | None = None,
+) -> str:
     """Draw one clip and its prediction as a page that plays without a network.
 
     Parameters
@@ -399,6 +432,8 @@ def film(predicted: ArrayLike, true: ArrayLike, *, prompt: str, seen: int) -> st
         The sentence, which becomes the title.
     seen : int
         Number of first frames that the model was shown.
+    edges : pandas.DataFrame, optional
+        Edges of attention, as `between_frames` returns them: each frame shows those of its balls.
 
     Returns
     -------
@@ -415,6 +450,12 @@ def film(predicted: ArrayLike, true: ArrayLike, *, prompt: str, seen: int) -> st
     expect(fits, f"film: predicted has shape {p.shape} and true {q.shape}", "[frames, balls, 2] for both")
     seen, both = integer("film: seen", seen, 0, len(p)), {"true": q, "predicted": p}
     # In a drawing y grows downwards.
-    clips = {kind: (400 * (x * [1, -1] + [0, 1])).round(1).transpose(1, 2, 0).tolist() for kind, x in both.items()}
+    drawn = {kind: (400 * (x * [1, -1] + [0, 1])).round(1) for kind, x in both.items()}
+    clips, lines = {kind: x.transpose(1, 2, 0).tolist() for kind, x in drawn.items()}, {}
+    for frame, ball, to_frame, to_ball, n in () if edges is None else edges.to_numpy().tolist():
+        if max(ball, to_ball) < p.shape[1]:  # no other is drawn
+            ends = [*drawn["predicted"][frame, ball].tolist(), *drawn["predicted"][to_frame, to_ball].tolist()]
+            lines.setdefault(frame, []).append([*ends, n])
     pages = jinja2.Environment(loader=jinja2.PackageLoader("geolib", "."), autoescape=True)
-    return pages.get_template("video.html").render(clips=clips, prompt=prompt, seen=seen, radius=400 * RADIUS)
+    about = {"clips": clips, "prompt": prompt, "seen": seen, "radius": 400 * RADIUS, "edges": lines}
+    return pages.get_template("video.html").render(about)
