@@ -442,6 +442,10 @@ def data(path):
 @click.option("--train", "folder", type=_FOLDER, metavar="NAME", help="Train a model and write it to this new folder.")
 @click.option("--roll", "prompt", metavar="SENTENCE", help="Make a film of a sentence, such as 'a ball falls'.")
 @click.option("--model", type=_FOLDER, help="With --roll: folder of a trained model.")
+@click.option(
+    "--grid", type=_FOLDER, metavar="FOLDER", help="The book's window experiment: 30 models, some 5 core hours."
+)
+@_option("--share", type=int, nargs=2, default=(1, 1), help="With --grid: 1 2 and 2 2 are two processes of one grid.")
 @_option("--out", type=_FILE, default="film.html", help="With --roll: file of the film.")
 @_option("--shown", type=_FROM_1, default=4, help="With --roll: number of true frames that the model is shown.")
 @_option("--seed", type=_FROM_0, default=0, help="Of weights and clips; with --roll, of the start.")
@@ -458,14 +462,26 @@ def data(path):
 @_option("--heads", "n_heads", type=int, default=6, help="Heads of each layer.")
 @_option("--width", type=int, default=96, help="Coordinates of a token, in all heads.")
 @_option("--learning-rate", type=float, default=3e-3, help="The highest one.")
-def video(folder, prompt, model, out, shown, **settings):
+def video(folder, prompt, grid, share, model, out, shown, **settings):
     """Train a small video model of balls that obey simple laws, or have one continue a sentence as a film.
 
     Clips are made by the seed as they are needed. An interrupted training continues with the same command; what it
     needs for that is kept beside the folder, as NAME.training. The film is a page that plays without a network.
     """
-    if (folder is None) == (prompt is None):
-        raise click.UsageError("give either --train or --roll")
+    if [folder, prompt, grid].count(None) != 2:
+        raise click.UsageError("give either --train, --roll or --grid")
+    if _given("share") and grid is None:
+        raise click.UsageError("--share is for --grid alone")
+    if grid is not None:
+        if other := [name for name in ("model", "out", "shown", *settings) if _given(name)]:
+            raise click.UsageError(
+                f"--{other[0].removeprefix('n_').replace('_', '-')} is not for --grid, which sets it"
+            )
+        from geolib.experiments.windows import grid as trained
+
+        for name in trained(grid, share=share, progress=sys.stderr.isatty()):
+            yield {"done": name, "out": str(grid)}, f"{name} in {grid}"
+        return
     for name in ("model", "out", "shown") if prompt is None else {*settings} - {"seed", "speed"}:
         if _given(name):
             flag = name.removeprefix("n_").replace("_", "-")

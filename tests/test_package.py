@@ -250,7 +250,10 @@ def test_gates_are_found_where_they_once_were(name):
 KEPT = ("store", "fingerprint", "files")
 ALLOWED = {
     "cli": {"experiments", "reasoning", "dimension", "models", "partition", "video", "physics", *KEPT, "checks"},
-    "experiments": {"experiments", "reasoning", "dimension", "models", "figures", *KEPT, "checks", "later", "typing"},
+    "experiments": {
+        *("experiments", "reasoning", "dimension", "models", "video", "physics", "figures", "estimates"),
+        *(*KEPT, "checks", "later", "typing"),
+    },
     "reasoning": {"reasoning", "dimension", "models", *KEPT, "checks", "later", "estimates", "typing"},
     "dimension": {"dimension", "models", *KEPT, "checks", "later", "typing"},
     "partition": {"partition", "checks", "later"},
@@ -272,7 +275,7 @@ ORDER = {
     "profiles",
     "reasoning": "judge questions reading prompts generated sources decode answers sweep protocol columns resampling "
     "analysis regressions published claims",
-    "experiments": "choosing names fresh gate blind predicting runs report queue cluster endpoint_judge",
+    "experiments": "choosing names fresh gate blind predicting runs report queue cluster endpoint_judge windows",
 }
 MODULES = sorted((ROOT / "geolib").rglob("*.py"))
 KNOWN = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES}
@@ -326,13 +329,13 @@ BUDGETS = {
     "geolib/partition": 1416,
     "geolib/dimension": 1941,
     "geolib/reasoning": 2742,
-    "geolib/experiments": 1248,
+    "geolib/experiments": 1437,
     "geolib/figures.py": 320,
     "geolib/interactive.py": 316,
     "geolib/toy.py": 240,
     "geolib/video.py": 210,
     "geolib/physics.py": 111,
-    "geolib/cli.py": 392,
+    "geolib/cli.py": 408,
     "geolib/models.py": 282,
     "geolib/store.py": 213,
     "geolib/fingerprint.py": 147,
