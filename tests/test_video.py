@@ -1,10 +1,13 @@
 """The video model: tokens, training that goes on, windows, ID against eager, rollouts without a cache, the shell."""
 
+import hashlib
 import json
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from eager import eager_maps
@@ -13,6 +16,7 @@ from safetensors.torch import save_file
 from geolib import cli, models, video
 from geolib.dimension import (
     attention_dimension,
+    attention_edges,
     attention_heads,
     gate_hyperplanes,
     gate_names,
@@ -20,8 +24,19 @@ from geolib.dimension import (
     token_dimension,
 )
 from geolib.fingerprint import fingerprint
-from geolib.physics import LAWS, RADIUS, SPEED, worlds
-from geolib.video import SENTENCES, Settings, film, law_of, roll, save, settings_of, train
+from geolib.physics import LAWS, RADIUS, SPEED, errors, worlds
+from geolib.video import (
+    SENTENCES,
+    SHIPPED,
+    Settings,
+    between_frames,
+    film,
+    law_of,
+    roll,
+    save,
+    settings_of,
+    train,
+)
 
 TINY = {"n_steps": 6, "batch_size": 9, "frames": 6, "bins": 16, "n_layers": 2, "n_heads": 2, "width": 24}
 
@@ -497,6 +512,49 @@ def test_a_film_shows_both_clips_and_loads_nothing():
     assert "first 4 frames" in " ".join(page.split())
 
 
+def test_edges_are_those_between_balls_of_frames():
+    settings = Settings(**TINY)
+    model = video._build(settings).eval()
+    per_frame = 2 * settings.balls
+    ids = settings.encode("two balls collide", clips(settings, 1, law="collide"))
+    edges = attention_edges(model, ids, eps=0.01)
+    naive = {}
+    for query, key in zip(edges["query"], edges["key"], strict=True):
+        if key >= 3 and (query - 3) // per_frame > (key - 3) // per_frame:
+            (f, a), (g, b) = (divmod(place - 3, per_frame) for place in (query, key))
+            naive[f, a // 2, g, b // 2] = naive.get((f, a // 2, g, b // 2), 0) + 1
+    table = between_frames(model, edges)
+    assert table.columns.tolist() == ["frame", "ball", "to_frame", "to_ball", "n"]
+    assert {tuple(row[:4]): row[4] for row in table.to_numpy().tolist()} == naive
+    assert len(between_frames(model, edges[:0])) == 0
+
+
+def test_a_film_draws_the_edges_of_the_balls_that_are_there():
+    path = np.linspace([0.1, 0.2], [0.9, 0.6], 5)[:, None]
+    edges = pd.DataFrame([[4, 0, 1, 0, 7], [4, 1, 1, 0, 3]], columns=["frame", "ball", "to_frame", "to_ball", "n"])
+    page = film(path, path, prompt="a ball drifts", seen=2, edges=edges)
+    assert re.findall("<line [^>]*>", page) == ['<line x1="360.0" y1="160.0" x2="120.0" y2="280.0" stroke-width="7"/>']
+    assert 'keyTimes="0;0.875;1"' in page
+    assert "attention" in page
+    assert "<line" not in film(path, path, prompt="a ball drifts", seen=2)
+
+
+def test_the_shipped_model_is_the_one_that_its_manifest_describes():
+    about = json.loads((SHIPPED / "manifest.json").read_text())
+    weights = (SHIPPED / "model.safetensors").read_bytes()
+    assert hashlib.sha256(weights).hexdigest() == about["sha256"]
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 2e6
+    model, tokenizer = models.load(SHIPPED, device="cpu")
+    settings = settings_of(model)
+    assert settings == Settings(n_steps=2000)
+    assert about["settings"] == json.loads(json.dumps(asdict(settings)))
+    assert tokenizer.convert_tokens_to_ids("x5") == settings.ids["x5"]
+    true = worlds(20, law="falls", seed=5)
+    off = errors(roll(model, "a ball falls", true[:, :4], 24), true, law="falls").position.mean()
+    still = np.concatenate([true[:, :4], np.repeat(true[:, 3:4], 20, axis=1)], axis=1)
+    assert off < errors(still, true, law="falls").position.mean() / 3
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -558,7 +616,10 @@ def test_the_shell_trains_goes_on_and_rolls(capsys, tmp_path, monkeypatch):
     assert (status, err, report["law"], len(report["position_error"])) == (0, "", "falls", 2)
     page = (tmp_path / "a.html").read_text()
     true = worlds(1, law="falls", frames=6, seed=0)
-    assert page == film(roll(whole, "a ball falls", true[:, :4], 6)[0], true[0], prompt="a ball falls", seen=4)
+    predicted = roll(whole, "a ball falls", true[:, :4], 6)
+    found = attention_edges(whole, Settings(**TINY).encode("a ball falls", predicted), layer=-1)
+    drawn = {"prompt": "a ball falls", "seen": 4, "edges": between_frames(whole, found)}
+    assert page == film(predicted[0], true[0], **drawn)
     other = shell(capsys, "--roll", "a ball falls", "--model", folder, "--out", tmp_path / "b.html", "--seed", 1)
     assert other[0] == 0
     assert (tmp_path / "b.html").read_text() != page
@@ -575,13 +636,8 @@ def test_the_shells_defaults_are_those_of_settings():
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        ([], 2, "give either --train or --roll"),
-        (["--train", "a", "--roll", "a ball falls"], 2, "give either --train or --roll"),
-        (
-            ["--roll", "a ball falls"],
-            1,
-            "geolib: video: model is not given, and none is shipped, but a folder was expected: ",
-        ),
+        ([], 2, "give either --train, --roll or --grid"),
+        (["--train", "a", "--roll", "a ball falls"], 2, "give either --train, --roll or --grid"),
         (["--roll", "a ball falls", "--model", "SMALL", "--window", 2], 2, "--window is for --train alone"),
         (["--roll", "a ball falls", "--model", "SMALL", "--steps", 2], 2, "--steps is for --train alone"),
         (["--train", "new", "--shown", 2], 2, "--shown is for --roll alone"),
