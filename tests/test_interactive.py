@@ -219,7 +219,7 @@ def test_a_rollout_draws_the_edges_that_each_frame_was_made_from(still):
     assert "Edges: 4." in reel[1][1]
     assert thin == f"M{x[1]:.1f} {y[1]:.1f}L{100 + 440 / 3:.1f} 40"
     assert middle == f"M{x[1]:.1f} {y[1]:.1f}L540 40"  # two edges to one place: the larger one
-    assert thick == f"M{x[1]:.1f} {y[1]:.1f}L{x[0]:.1f} {y[0]:.1f}"
+    assert thick == f"M{x[1]:.1f} {y[1]:.1f}L{x[0]:.0f} {y[0]:.0f}"
     assert reel[1][0][3] == f"M{x[1]:.1f} {y[1]:.1f}h0"
     assert all(part == "" for part in reel[3][0][:3])
 
