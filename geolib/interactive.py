@@ -360,7 +360,7 @@ def rollout(
             [line for line, w in drawn.items() if low < w <= high] for low, high in ((0, 0.3), (0.3, 0.6), (0.6, 2))
         ]
         paths = ["".join(map(_path, band)) for band in bands]
-        paths += ["".join(f"M{x:.1f} {y:.1f}h0" for x, y in p[k]), "".join(_ring(*x, 580 * radius) for x in q[k])]
+        paths += ["".join(f"M{x:.1f} {y:.1f}h0" for x, y in p[k]), "".join(_ring(x, y, 580 * radius) for x, y in q[k])]
         off = np.linalg.norm(p[k] - q[k], axis=-1).mean() / 580
         how = "shown to the model" if k < seen else f"predicted, {off:.3f} of the box's side off"
         reel.append([paths, f"Frame {k + 1} of {len(p)}: {how}. Edges: {len(own)}."])
