@@ -323,7 +323,7 @@ def test_the_rules_are_read_without_torch():
 BUDGETS = {
     "geolib/partition": 1416,
     "geolib/dimension": 1941,
-    "geolib/reasoning": 2742,
+    "geolib/reasoning": 2752,
     "geolib/experiments": 1248,
     "geolib/figures.py": 320,
     "geolib/interactive.py": 316,

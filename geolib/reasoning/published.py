@@ -211,8 +211,7 @@ def right_without_examples(folder: str | os.PathLike | None = None) -> pd.Series
     pandas.Series
         By question.
     """
-    rows = load_run("bare", folder)[0].set_index("question")
-    return rows.get("frozen", rows["correct"])
+    return as_planned("bare", folder)[0].set_index("question")["correct"]
 
 
 def add_facts(rows: pd.DataFrame, manifest: dict, folder: str | os.PathLike | None = None) -> pd.DataFrame:

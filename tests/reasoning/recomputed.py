@@ -57,7 +57,7 @@ def rho_over_sets(tables, rule, at):
 
 
 def within_question(table, rule, at):
-    """Points for a standard deviation of the rise, with question, set and number held fixed by taking off means in turn."""
+    """Points for one sd of the rise, with question, set and number held fixed (their means are taken off in turn)."""
     of_id = layer(table, rule, at)
     bare = of_id[table.shots == 0].set_axis(table.question[table.shots == 0])
     asked = table.assign(x=of_id - table.question.map(bare), y=table.correct.astype(float))[table.shots > 0]
