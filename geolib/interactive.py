@@ -151,7 +151,13 @@ def recut_mosaic(partition: Any, network: Any, *, label: str, still: Figure | No
 
 
 def one_row(
-    scores: ArrayLike, eps: ArrayLike, *, label: str, still: Figure, length: int | None = None, start: int = 0
+    scores: ArrayLike,
+    eps: ArrayLike,
+    *,
+    label: str,
+    still: Figure | None = None,
+    length: int | None = None,
+    start: int = 0,
 ) -> Interactive:
     """One row of attention and its counts: sliders for its length, a factor on the scores and the threshold.
 
@@ -167,8 +173,8 @@ def one_row(
         Thresholds, increasing.
     label : str
         What the figure shows, for readers who cannot see it.
-    still : matplotlib.figure.Figure
-        For print.
+    still : matplotlib.figure.Figure, optional
+        For print; by default the bars and lines that are shown first.
     length : int, optional
         How many tokens are shown first; by default half of them.
     start : int
@@ -210,7 +216,18 @@ def one_row(
     words = f"<p><b>ID {absolute} absolute, {relative} relative</b> at eps = {eps[start]:g}, of {m} tokens.</p>"
     body = _svg(drawing + names, panel.bottom, label) + controls + words
     data = {"scores": scores.tolist(), "eps": eps.tolist(), "span": panel.y}
-    return Interactive(_fragment("row.js", body, data), still)
+    return Interactive(_fragment("row.js", body, data), still or _bars(weights, thresholds))
+
+
+@figures.drawn
+def _bars(weights, thresholds):
+    figure, (ax,) = figures.panels()
+    inks = np.array(["grey", "orange", "blue"])[(weights[:, None] > thresholds).sum(axis=1)]
+    ax.bar(np.arange(1, len(weights) + 1), weights, color=[*map(figures.ink, inks)])
+    for limit, dash in zip(thresholds, ("-", "--"), strict=True):
+        ax.axhline(limit, color=figures.ink("grey"), linestyle=dash)
+    ax.set(yscale="log", xlabel="token", ylabel="weight")
+    return figure
 
 
 def film(

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
 from geolib import interactive
 from geolib.dimension.rows import count_weights, row_statistics
@@ -524,6 +525,18 @@ def test_a_weight_of_zero_stands_on_the_foot(still):
 def test_one_row_refuses(still, scores, settings, message):
     with pytest.raises(ValueError, match=rf"^one_row: {message}"):
         make_row(still, scores=scores, **settings)
+
+
+def test_a_row_draws_its_own_still():
+    """Bars of the first half of the tokens, with the colours of the rules that count them."""
+    scores = np.array([0.0, 2.0, 5.0, 4.0, 1.0, 0.0, 0.0, 0.0])
+    figure = interactive.one_row(scores, [0.1, 0.3], label="row", start=1).still
+    (ax,) = figure.axes
+    weights = np.exp(scores[:4]) / np.exp(scores[:4]).sum()
+    np.testing.assert_allclose([bar.get_height() for bar in ax.patches], weights)
+    assert [line.get_ydata()[0] for line in ax.lines] == pytest.approx([0.3, 0.3 * weights.max()])
+    inks = [to_hex(bar.get_facecolor()) for bar in ax.patches]
+    assert inks[0] == inks[1] != inks[2] != inks[3] != inks[0], "none; both rules; the relative one alone"
 
 
 def test_one_row_refuses_thresholds(still):
