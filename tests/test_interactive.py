@@ -859,7 +859,7 @@ def test_a_constant_target_has_room(still):
         (lambda s, p: interactive.recut_mosaic(3, p.network, label=""), TypeError, "recut_mosaic: partition is 3, but"),
         (lambda s, p: interactive.recut_mosaic(p, 3, label=""), TypeError, "recut_mosaic: network is 3, but a ReluN"),
         (lambda s, p: make_recut(still=3), TypeError, "recut_mosaic: still is 3, but a matplotlib Figure"),
-        (lambda s, p: make_row(None), TypeError, "one_row: still is None, but a matplotlib Figure"),
+        (lambda s, p: make_row(3), TypeError, "one_row: still is 3, but a matplotlib Figure"),
         (lambda s, p: make_row(s, label="\ud800"), ValueError, "one_row: label holds '.*', but whole characters"),
         (lambda s, p: make_film(s, frames={0: 3}), TypeError, "film: frames is {0: 3}, but a mapping of steps"),
         (
