@@ -6,7 +6,7 @@ these functions is the part "<function>: <argument>", with which the message beg
 
 import re
 from collections.abc import Iterable
-from numbers import Real
+from numbers import Integral, Real
 from operator import index
 from typing import Any
 
@@ -34,13 +34,13 @@ def finite_array(name: str, value: ArrayLike) -> np.ndarray:
     TypeError
         If `value` is not an array of real numbers, or has masked entries.
     ValueError
-        If a number is NaN or infinite.
+        If a number is NaN or infinite, or an integer that float64 would round, as it does some beyond 2^53.
     """
     try:
         if masked(value):
             raise TypeError
         given = np.asarray(value)
-        if given.dtype.kind not in "biuf" and not all(isinstance(number, Real) for number in given.flat):
+        if given.dtype.kind not in "biuf" and not all(map(real, given.flat)):
             raise TypeError
         array = given.astype(np.float64)
     except (TypeError, ValueError, OverflowError, RuntimeError):
@@ -49,8 +49,16 @@ def finite_array(name: str, value: ArrayLike) -> np.ndarray:
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         at = f" at {where}" if where else ""
         raise ValueError(f"{name} holds {array[where]}{at}, but finite numbers were expected")
+    for number in given[np.abs(array) >= 2**53].tolist() if given.dtype.kind in "iuO" else ():
+        if isinstance(number, Integral) and int(float(number)) != number:
+            raise ValueError(f"{name} holds {one_line(number)}, but integers that float64 holds were expected")
     array.setflags(write=False)
     return array
+
+
+def real(value: Any) -> bool:
+    """Whether a value is a real number; NumPy counts its time spans as integers, and they are not."""
+    return isinstance(value, Real) and not isinstance(value, np.timedelta64)
 
 
 def masked(value: Any) -> bool:
@@ -69,8 +77,11 @@ def no_array(name: str, value: Any) -> TypeError:
 
 
 def one_line(value: Any) -> str:
-    """Show a value in a message: its repr on one line, cut to 60 characters."""
-    text = " ".join(repr(value).split())
+    """Show a value in a message: its repr on one line, cut to 60 characters; its type if Python does not print it."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # an integer of thousands of digits, by itself or in a sequence
+        text = f"too long a value of type {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -99,13 +110,13 @@ def integer(name: str, value: Any, low: float, high: int | None = None) -> int:
         If it is out of range.
     """
     try:
-        if isinstance(value, bool | np.bool):
+        if isinstance(value, bool | np.bool | np.timedelta64):
             raise TypeError
         number = index(value)
     except TypeError:
         raise TypeError(f"{name} is {one_line(value)}, but an integer was expected") from None
     expected = f"at least {low}" if high is None else f"{low} to {high}"
-    expect(low <= number and (high is None or number <= high), f"{name} is {number}", expected)
+    expect(low <= number and (high is None or number <= high), f"{name} is {one_line(number)}", expected)
     return number
 
 
@@ -118,7 +129,7 @@ def integers(name: str, values: Iterable[Any], low: float) -> tuple[int, ...]:
 
 def choice(name: str, value: Any, *options: Any) -> Any:
     """Return `value`, which must be one of the options. `name` prefixes the message."""
-    expect(value in options, f"{name} is {value!r}", " or ".join(map(repr, options)))
+    expect(value in options, f"{name} is {one_line(value)}", " or ".join(map(repr, options)))
     return value
 
 
@@ -161,7 +172,7 @@ def above_zero(name: str, value: ArrayLike, *, zero: bool = False) -> np.ndarray
 
 def fraction(name: str, value: Any, *, zero: bool = False) -> float:
     """Return a number between 0 and 1 as a float; `zero` allows 0 itself. `name` prefixes the message."""
-    number = isinstance(value, Real) and not isinstance(value, bool)
+    number = real(value) and not isinstance(value, bool)
     if not number or not (0 < value < 1 or (zero and value == 0)):
         expected = f"a number {'from 0 to less than' if zero else 'between 0 and'} 1 was expected"
         raise (ValueError if number else TypeError)(f"{name} is {one_line(value)}, but {expected}")

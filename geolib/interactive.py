@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -22,7 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from geolib import figures
-from geolib.checks import finite_array, integer
+from geolib.checks import finite_array, integer, one_line, whole_text
 from geolib.dimension.rules import check_eps
 
 BLUE, ORANGE, _, RED, _, GREY = figures.PALETTE
@@ -70,9 +71,11 @@ def hover_mosaic(partition: Any, *, label: str, still: Figure | None = None) -> 
 
     Raises
     ------
-    ValueError
-        If the affine maps do not map two numbers to one.
+    TypeError, ValueError
+        If `partition` is no PlanePartition, its affine maps do not map two numbers to one, `label` is no text, or
+        `still` no figure.
     """
+    _check_plane("hover_mosaic", partition, label, still)
     maps = []
     for i in range(partition.n_regions):
         A, b = partition.affine_map(i)
@@ -115,14 +118,18 @@ def recut_mosaic(partition: Any, network: Any, *, label: str, still: Figure | No
 
     Raises
     ------
-    ValueError
-        If the network is of another kind, or the partition is not by its first neurons, or not cut by the very first.
+    TypeError, ValueError
+        If the network is of another kind, or the partition is not by its first neurons, or not cut by the very first;
+        or an argument has another type.
 
     Notes
     -----
     The script cuts convex polygons one neuron after the other, in float64; values below 1e-12 of their terms count as
     0. It has no certificate and no limit: it is meant for some fifty neurons.
     """
+    _check_plane("recut_mosaic", partition, label, still)
+    if not hasattr(network, "negative_slope"):
+        raise TypeError(f"recut_mosaic: network is {one_line(network)}, but a ReluNetwork was expected")
     layers = list(zip(network.weights, network.biases, strict=True))
     if network.input_dim != 2 or len(layers) != 2 or network.negative_slope:
         raise ValueError(f"recut_mosaic: network is {network}, but 2 inputs, 2 layers and ReLU were expected")
@@ -151,7 +158,13 @@ def recut_mosaic(partition: Any, network: Any, *, label: str, still: Figure | No
 
 
 def one_row(
-    scores: ArrayLike, eps: ArrayLike, *, label: str, still: Figure, length: int | None = None, start: int = 0
+    scores: ArrayLike,
+    eps: ArrayLike,
+    *,
+    label: str,
+    still: Figure | None = None,
+    length: int | None = None,
+    start: int = 0,
 ) -> Interactive:
     """One row of attention and its counts: sliders for its length, a factor on the scores and the threshold.
 
@@ -167,8 +180,8 @@ def one_row(
         Thresholds, increasing.
     label : str
         What the figure shows, for readers who cannot see it.
-    still : matplotlib.figure.Figure
-        For print.
+    still : matplotlib.figure.Figure, optional
+        For print; by default the bars and lines that are shown first.
     length : int, optional
         How many tokens are shown first; by default half of them.
     start : int
@@ -180,16 +193,19 @@ def one_row(
 
     Raises
     ------
-    ValueError
-        If scores are not finite numbers in a row, thresholds do not increase, or the length or the index is not theirs.
+    TypeError, ValueError
+        If scores are not finite numbers in a row, thresholds do not increase, the length or the index is not theirs,
+        `label` is no text, or `still` no figure.
     """
+    _check_shown("one_row", label, still, own=True)
     scores, eps = finite_array("one_row: scores", scores), np.array(check_eps("one_row", eps))
     if scores.ndim != 1 or len(scores) < 2 or not _increase(eps):
         expected = "two scores or more and thresholds that increase were expected"
         raise ValueError(f"one_row: scores has shape {scores.shape} and eps is {eps.tolist()}, but {expected}")
     n, start = len(scores), integer("one_row: start", start, 0, len(eps) - 1)
     m = n // 2 if length is None else integer("one_row: length", length, 1, n)
-    weights = np.exp(scores[:m] - scores[:m].max())
+    with np.errstate(over="ignore"):
+        weights = np.exp(scores[:m] - scores[:m].max())
     weights /= weights.sum()
     thresholds = eps[start] * np.array([1, weights.max()])
     counted = weights[:, None] > thresholds
@@ -210,7 +226,18 @@ def one_row(
     words = f"<p><b>ID {absolute} absolute, {relative} relative</b> at eps = {eps[start]:g}, of {m} tokens.</p>"
     body = _svg(drawing + names, panel.bottom, label) + controls + words
     data = {"scores": scores.tolist(), "eps": eps.tolist(), "span": panel.y}
-    return Interactive(_fragment("row.js", body, data), still)
+    return Interactive(_fragment("row.js", body, data), still or _bars(weights, thresholds))
+
+
+@figures.drawn
+def _bars(weights, thresholds):
+    figure, (ax,) = figures.panels()
+    inks = np.array(["grey", "orange", "blue"])[(weights[:, None] > thresholds).sum(axis=1)]
+    ax.bar(np.arange(1, len(weights) + 1), weights, color=[*map(figures.ink, inks)])
+    for limit, dash in zip(thresholds, ("-", "--"), strict=True):
+        ax.axhline(limit, color=figures.ink("grey"), linestyle=dash)
+    ax.set(yscale="log", xlabel="token", ylabel="weight")
+    return figure
 
 
 def film(
@@ -241,28 +268,33 @@ def film(
 
     Raises
     ------
-    ValueError
-        If there is no frame, a shape is wrong, or values do not increase.
+    TypeError, ValueError
+        If there is no frame, a shape is wrong, values are not finite numbers or do not increase, `label` is no text, or
+        `still` no figure.
     """
-    x, target, bins = (np.asarray(values, dtype=float) for values in (x, target, bins))
+    _check_shown("film", label, still)
+    given = {"x": x, "target": target, "bins": bins}
+    x, target, bins = (finite_array(f"film: {name}", values) for name, values in given.items())
     if x.shape != target.shape or not _increase(x):
         raise ValueError(
             f"film: x has shape {x.shape} and target {target.shape}, but increasing x and as many targets were expected"
         )
     if not _increase(bins):
         raise ValueError(f"film: bins has shape {bins.shape}, but at least two increasing edges were expected")
+    if not isinstance(frames, Mapping) or not all(map(np.iterable, frames.values())):
+        raise TypeError(f"film: frames is {one_line(frames)}, but a mapping of steps to pairs was expected")
     if not frames:
         raise ValueError("film: frames is empty, but at least one was expected")
-    vertices = {step: tuple(np.asarray(side, dtype=float) for side in frame) for step, frame in frames.items()}
+    vertices = {
+        n: tuple(finite_array(f"film: frames[{one_line(n)}]", side) for side in frame) for n, frame in frames.items()
+    }
     for step, sides in vertices.items():
         if len(sides) != 2 or not _increase(sides[0]) or sides[0].shape != sides[1].shape:
             shapes = " and ".join(str(side.shape) for side in sides)
             raise ValueError(f"film: frames[{step}] has shapes {shapes}, but increasing vx, each with vy, was expected")
-        if not np.isfinite(sides).all():
-            raise ValueError(f"film: frames[{step}] holds NaN or infinity, but finite numbers were expected")
 
     counts = {step: np.histogram(vx[1:-1], bins)[0] for step, (vx, _) in vertices.items()}
-    span, room = (x[0], x[-1]), 0.2 * np.ptp(target)
+    span, room = (x[0], x[-1]), 0.2 * np.ptp(target) or 1.0
     above = _Panel(24, 580, 260, span, (target.min() - room, target.max() + room))
     below = _Panel(340, 580, 90, span, (0, max(1, *(count.max() for count in counts.values()))))
     reel = []
@@ -401,10 +433,16 @@ def by_threshold(
 
     Raises
     ------
-    ValueError
-        If thresholds do not increase, or a table of counts has another shape.
+    TypeError, ValueError
+        If thresholds do not increase, the index is not theirs, a table of counts has another shape or holds other
+        numbers, `label` is no text, or `still` no figure.
     """
-    eps, tables = np.array(check_eps("by_threshold", eps)), {name: np.asarray(table) for name, table in counts.items()}
+    _check_shown("by_threshold", label, still)
+    if not isinstance(counts, Mapping):
+        raise TypeError(f"by_threshold: counts is {one_line(counts)}, but a mapping of rules to tables was expected")
+    eps = np.array(check_eps("by_threshold", eps))
+    start = integer("by_threshold: start", start, 0, len(eps) - 1)
+    tables = {name: finite_array(f"by_threshold: counts[{one_line(name)}]", table) for name, table in counts.items()}
     shapes = {table.shape for table in tables.values()}
     shape = shapes.pop() if len(shapes) == 1 else ()
     if not _increase(eps) or len(shape) != 2 or shape[0] != len(eps) or shape[1] < 2:
@@ -412,6 +450,8 @@ def by_threshold(
             f"by_threshold: counts have shapes {[*map(np.shape, counts.values())]}, but ({len(eps)}, layers) "
             "was expected, of thresholds that increase"
         )
+    if least := min(min(table.min() for table in tables.values()), 0):
+        raise ValueError(f"by_threshold: counts hold {least:g}, but numbers of at least 0 were expected")
     heights = {name: np.log10(1 + table) for name, table in tables.items()}
     panel = _Panel(24, 580, 280, (1, shape[1]), (0, 1.05 * max(1, *(height.max() for height in heights.values()))))
     layers = np.arange(1, shape[1] + 1)
@@ -464,10 +504,15 @@ def head_by_head(
 
     Raises
     ------
-    ValueError
-        If ``edges`` lacks a column or is empty, an edge leads forward or has a weight outside (0, 1], or ``layer`` or
-        ``head`` is not among the edges.
+    TypeError, ValueError
+        If ``edges`` is no table, lacks a column or is empty, an edge leads forward or has a weight outside (0, 1],
+        ``layer`` or ``head`` is not among the edges, or another argument has another type.
     """
+    _check_shown("head_by_head", label, still, own=True)
+    if not isinstance(tokens, Sequence | np.ndarray | pd.Series) or not len(tokens):
+        raise TypeError(f"head_by_head: tokens is {one_line(tokens)}, but a sequence of texts was expected")
+    for token in map(str, tokens):
+        whole_text("head_by_head: tokens", token)
     n, (eps,) = len(tokens), check_eps("head_by_head", [eps])
     _check_edges(edges, n)
     query, key = edges["query"], edges["key"]
@@ -477,8 +522,8 @@ def head_by_head(
         last = edges["head"][(edges["layer"] == layer) & (query == n - 1)]
         head = heads[0] if last.empty else last.mode()[0]
     for name, value, known in (("layer", layer, layers), ("head", head, heads)):
-        if value not in known:
-            raise ValueError(f"head_by_head: {name} is {value}, but {known[0]} to {known[-1]} was expected")
+        if integer(f"head_by_head: {name}", value, 0) not in known:
+            raise ValueError(f"head_by_head: {name} is {one_line(value)}, but {known[0]} to {known[-1]} was expected")
 
     # An edge is encoded as one integer: 100 times the index of its pair of tokens, plus the weight in hundredths.
     pairs, pair = np.unique(np.stack([query, key], axis=1), axis=0, return_inverse=True)
@@ -567,12 +612,32 @@ def _increase(values):
     return values.ndim == 1 and len(values) > 1 and bool((np.diff(values) > 0).all())
 
 
+def _check_shown(function, label, still, *, own=False):
+    """Check a figure's label, and its still, which may be None if the figure has its `own`."""
+    if not isinstance(label, str):
+        raise TypeError(f"{function}: label is {one_line(label)}, but a text was expected")
+    whole_text(f"{function}: label", label)
+    if not isinstance(still, Figure) and not (own and still is None):
+        raise TypeError(f"{function}: still is {one_line(still)}, but a matplotlib Figure was expected")
+
+
+def _check_plane(function, partition, label, still):
+    if not hasattr(partition, "polygons"):
+        raise TypeError(f"{function}: partition is {one_line(partition)}, but a PlanePartition was expected")
+    _check_shown(function, label, still, own=True)
+
+
 def _check_edges(edges, n):
     columns = ("layer", "head", "query", "key", "weight")
+    if not isinstance(edges, pd.DataFrame):
+        raise TypeError(f"head_by_head: edges is {one_line(edges)}, but a DataFrame was expected")
     if missing := [name for name in columns if name not in edges]:
         raise ValueError(f"head_by_head: edges lacks {', '.join(missing)}, but {', '.join(columns)} were expected")
     if edges.empty:
         raise ValueError("head_by_head: edges is empty, but at least one was expected")
+    if not all(pd.api.types.is_integer_dtype(edges[name]) for name in columns[:-1]):
+        raise TypeError(f"head_by_head: edges has other types, but integers in {', '.join(columns[:-1])} were expected")
+    finite_array("head_by_head: edges['weight']", edges["weight"])
     if not ((edges["key"] >= 0) & (edges["key"] <= edges["query"]) & (edges["query"] < n)).all():
         raise ValueError(f"head_by_head: edges has others, but edges with 0 <= key <= query < {n} were expected")
     # A float32 softmax may give a weight of 1 plus a rounding error.

@@ -8,8 +8,10 @@ import contextlib
 import errno
 import hashlib
 import io
+import itertools
 import logging
 import os
+import re
 import shutil
 import signal
 import threading
@@ -27,12 +29,15 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
+from geolib.checks import one_line
 from geolib.files import WRITING, write_bytes
 
 logger = logging.getLogger(__name__)
 progress_log = logging.getLogger("geolib.progress")
 
 _INDEX = "index.txt"
+# Names of parts, also of those that are set aside; names of older parts have no checksum.
+_OWN = re.compile(r"[0-9a-f]{16}(-[0-9a-f]{16})?(\.\d+)?\.(parquet|damaged)")
 _TRIES = 3
 _SAY = 60.0  # seconds between two lines of the log, without a progress bar
 _HOPELESS = 16  # after so many failures in a row the cause is not in the items
@@ -87,7 +92,7 @@ def run_in_parts(
         An error of ``compute``. With ``failed``, only the last error of 16 failures in a row, or when all items fail.
     """
     wanted, in_a_row = {item["key"] for batch in batches for item in batch}, 0
-    with Parts(folder) as parts:
+    with Parts(check_folder("run_in_parts: folder", folder)) as parts:
         rows = parts.read(wanted)
         missing = [batch for batch in batches if any(item["key"] not in rows for item in batch)]
         try:
@@ -180,6 +185,43 @@ def _noting_interrupts():
         signal.signal(signal.SIGINT, handler)
 
 
+def check_folder(name: str, folder: Any) -> Path | None:
+    """Return the folder of a store as a path, or None for none; `name` prefixes the message.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``folder`` is not a path, is a file, is inside a file, or has other files in it and none of a store; or its
+        index or lock is a folder.
+    """
+    if not isinstance(folder, str | os.PathLike | None):
+        raise TypeError(f"{name} is {one_line(folder)}, but a path was expected")
+    if folder is None:
+        return None
+    if not os.fspath(folder):  # it would be the current folder
+        raise ValueError(f"{name} is {folder!r}, but a path was expected")
+    folder = Path(folder)
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            which = "which is" if place == folder else f"but {str(place)!r} is"
+            raise ValueError(f"{name} is {str(folder)!r}, {which} a file, but a folder was expected")
+    if any((folder / own).is_dir() for own in (_INDEX, ".lock")):
+        raise ValueError(f"{name} is {str(folder)!r}, whose {_INDEX} or .lock is a folder, but a file was expected")
+    if folder.exists() and not _is_store(folder):
+        expected = "an empty folder, or one that a store has made, was expected"
+        raise ValueError(f"{name} is {str(folder)!r}, which holds other files, but {expected}")
+    return folder
+
+
+def _is_store(folder):
+    """Whether a folder has a store's parts or index; or nothing but hidden files, of a store or of the system."""
+    names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+    if not names or any(map(_OWN.fullmatch, names)):
+        return True
+    lines = (folder / _INDEX).read_bytes() if _INDEX in names else b""
+    return bool(re.search(rb"(?m)^[0-9a-f]{16} [0-9a-f]{16}(-[0-9a-f]{16})?\.parquet", lines))
+
+
 class Parts:
     """A folder of finished batches, held under a lock inside a ``with`` block.
 
@@ -194,20 +236,12 @@ class Parts:
     Raises
     ------
     TypeError, ValueError
-        ``folder`` is not a path, is a file, or is inside a file; or its index or lock is a folder.
+        As for :func:`check_folder`.
     """
 
     def __init__(self, folder: str | os.PathLike | None):
-        if not isinstance(folder, str | os.PathLike | None):
-            raise TypeError(f"Parts: folder is {folder!r:.60}, but a path was expected")
-        self.folder: Any = Path(folder) if folder is not None else None
+        self.folder: Any = check_folder("Parts: folder", folder)
         self._lock, self._known = cast(Any, None), set[str]()
-        for place in (self.folder, *self.folder.parents) if self.folder else ():
-            if place.exists() and not place.is_dir():
-                which = "which is" if place == self.folder else f"but {str(place)!r} is"
-                raise ValueError(f"Parts: folder is {str(folder)!r}, {which} a file, but a folder was expected")
-        if self.folder and any((self.folder / name).is_dir() for name in (_INDEX, ".lock")):
-            raise ValueError(f"Parts: {_INDEX} or .lock in folder {str(folder)!r} is a folder, but a file was expected")
 
     def __enter__(self) -> "Parts":
         if self.folder:
@@ -262,7 +296,8 @@ class Parts:
             except Exception as error:  # pyarrow raises many kinds of errors, depending on the wrong byte
                 logger.warning("%s is damaged (%s): it is set aside, and its rows are computed again", path, error)
                 if self._lock:
-                    path.replace(path.with_suffix(".damaged"))
+                    aside = (path.with_suffix(f".{i}.damaged" if i else ".damaged") for i in itertools.count())
+                    path.replace(next(name for name in aside if not name.exists()))
         # Tables with equal columns are converted together: one by one takes longer than reading them.
         frames = [_arrays(pa.concat_tables(alike).to_pandas()) for alike in tables.values()]
         return {row["key"]: row for frame in frames for row in frame.to_dict("records")}
@@ -278,7 +313,7 @@ class Parts:
                     self._known.add(name)
                     if not wanted.isdisjoint(there):
                         holding.add(name)
-        files = sorted(self.folder.glob("*.parquet"))
+        files = sorted(path for path in self.folder.glob("*.parquet") if _OWN.fullmatch(path.name))
         return [path for path in files if path.name in holding or path.name not in self._known]
 
     def _note(self, name: str, keys: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import nn
 
-from geolib.checks import above_zero, choice, finite_array, integer, integers
+from geolib.checks import above_zero, choice, finite_array, integer, integers, one_line
 from geolib.dimension.rules import RULES, check_eps, keep
 
 
@@ -123,7 +123,8 @@ def fit_mlps(
     learning_rate = float(above_zero("fit_mlps: learning_rate", learning_rate))
     steps = integers("fit_mlps: snapshots", sorted({0, n_steps}) if snapshots is None else snapshots, 0)
     if list(steps) != sorted({*steps}) or steps[-1] > n_steps:
-        raise ValueError(f"fit_mlps: snapshots is {steps}, but increasing steps within 0 to {n_steps} were expected")
+        expected = f"increasing steps within 0 to {one_line(n_steps)}"
+        raise ValueError(f"fit_mlps: snapshots is {one_line(steps)}, but {expected} were expected")
     choice("fit_mlps: init", init, "spread", "torch")
 
     draws = [_draw_mlp(torch.Generator().manual_seed(seed), width, x, init) for seed in seeds]
@@ -301,7 +302,7 @@ def embed(t: ArrayLike, context: int, d_model: int, *, span: int | None = None) 
     context, d_model = integer("embed: context", context, 1), integer("embed: d_model", d_model, 1)
     span = context if span is None else integer("embed: span", span, 1)
     if d_model % 2:
-        raise ValueError(f"embed: d_model is {d_model}, but an even number was expected")
+        raise ValueError(f"embed: d_model is {one_line(d_model)}, but an even number was expected")
     frequency = 10 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model) / 2
     position = torch.arange(1, context + 1, dtype=torch.float64) / span
     angle = torch.tensor(t)[:, None, None] * position[:, None] * frequency
@@ -378,9 +379,13 @@ def train_grid(
     (eps,) = check_eps("train_grid", [eps])
     choice("train_grid: head_size", head_size, "split", "full")
     if head_size == "split" and max(heads) > d_model:
-        raise ValueError(f"train_grid: heads is {heads}, but at most d_model = {d_model} heads were expected")
+        raise ValueError(
+            f"train_grid: heads is {one_line(heads)}, but at most d_model = {one_line(d_model)} heads were expected"
+        )
     if stride > bins:
-        raise ValueError(f"train_grid: stride is {stride}, but at most {bins}, the number of bins, was expected")
+        raise ValueError(
+            f"train_grid: stride is {one_line(stride)}, but at most {one_line(bins)}, the number of bins, was expected"
+        )
 
     t = np.linspace(-2 * np.pi, 2 * np.pi, bins)
     target = torch.from_numpy(np.sin(t))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
 from geolib import interactive
 from geolib.dimension.rows import count_weights, row_statistics
@@ -449,7 +450,7 @@ def test_a_thousand_regions_stay_small():
         ),
         ({3: [[0, 3]]}, r"^film: frames\[3\] has shapes \(2,\), but"),
         ({3: ([0], [0])}, r"^film: frames\[3\] has shapes \(1,\) and \(1,\), but"),
-        ({3: ([0, 3], [0, np.nan])}, r"^film: frames\[3\] holds NaN or infinity, but finite numbers were expected$"),
+        ({3: ([0, 3], [0, np.nan])}, r"^film: frames\[3\] holds nan at \(1,\), but finite numbers were expected$"),
     ],
 )
 def test_film_refuses(still, frames, message):
@@ -574,6 +575,18 @@ def test_a_weight_of_zero_stands_on_the_foot(still):
 def test_one_row_refuses(still, scores, settings, message):
     with pytest.raises(ValueError, match=rf"^one_row: {message}"):
         make_row(still, scores=scores, **settings)
+
+
+def test_a_row_draws_its_own_still():
+    """Bars of the first half of the tokens, with the colours of the rules that count them."""
+    scores = np.array([0.0, 2.0, 5.0, 4.0, 1.0, 0.0, 0.0, 0.0])
+    figure = interactive.one_row(scores, [0.1, 0.3], label="row", start=1).still
+    (ax,) = figure.axes
+    weights = np.exp(scores[:4]) / np.exp(scores[:4]).sum()
+    np.testing.assert_allclose([bar.get_height() for bar in ax.patches], weights)
+    assert [line.get_ydata()[0] for line in ax.lines] == pytest.approx([0.3, 0.3 * weights.max()])
+    inks = [to_hex(bar.get_facecolor()) for bar in ax.patches]
+    assert inks[0] == inks[1] != inks[2] != inks[3] != inks[0], "none; both rules; the relative one alone"
 
 
 def test_one_row_refuses_thresholds(still):
@@ -869,7 +882,7 @@ def with_edge(**row):
         (with_edge(query=1, key=2), {}, "edges has others, but"),
         (with_edge(weight=0.0), {}, r"has a weight outside \(0, 1\]"),
         (with_edge(weight=1.1), {}, r"has a weight outside \(0, 1\]"),
-        (with_edge(weight=np.nan), {}, r"has a weight outside \(0, 1\]"),
+        (with_edge(weight=np.nan), {}, r"edges\['weight'\] holds nan at \(10,\)"),
         (EDGES, {"layer": 3}, "layer is 3, but 4 to 5 was expected"),
         (EDGES, {"head": 2}, "head is 2, but 1 to 3 was expected"),
     ],
@@ -877,3 +890,59 @@ def with_edge(**row):
 def test_head_by_head_refuses(still, edges, kwargs, message):
     with pytest.raises(ValueError, match=rf"^head_by_head: .*{message}"):
         make_heads(still, edges=edges, **kwargs)
+
+
+def test_a_wide_row_does_not_overflow(still):
+    assert Page(make_row(still, scores=[1e308, -1e308], length=2).html).one("b")[1] == "ID 1 absolute, 1 relative"
+
+
+def test_a_constant_target_has_room(still):
+    frames = {0: ([0, 3], [0, 0])}
+    assert "nan" not in interactive.film([0, 1, 3], [0, 0, 0], frames, bins=[0, 1], label="", still=still).html
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda s, p: interactive.hover_mosaic(3, label=""), TypeError, "hover_mosaic: partition is 3, but"),
+        (lambda s, p: interactive.hover_mosaic(p, label=b""), TypeError, "hover_mosaic: label is b'', but a text"),
+        (lambda s, p: interactive.recut_mosaic(3, p.network, label=""), TypeError, "recut_mosaic: partition is 3, but"),
+        (lambda s, p: interactive.recut_mosaic(p, 3, label=""), TypeError, "recut_mosaic: network is 3, but a ReluN"),
+        (lambda s, p: make_recut(still=3), TypeError, "recut_mosaic: still is 3, but a matplotlib Figure"),
+        (lambda s, p: make_row(3), TypeError, "one_row: still is 3, but a matplotlib Figure"),
+        (lambda s, p: make_row(s, label="\ud800"), ValueError, "one_row: label holds '.*', but whole characters"),
+        (lambda s, p: make_film(s, frames={0: 3}), TypeError, "film: frames is {0: 3}, but a mapping of steps"),
+        (
+            lambda s, p: make_film(s, frames={0: ([0, "a"], [0, 1])}),
+            TypeError,
+            r"film: frames\[0\] is .*, but an array",
+        ),
+        (lambda s, p: make_film(s, bins=[0, np.inf]), ValueError, r"film: bins holds inf at \(1,\), but finite"),
+        (lambda s, p: make_film(s, label=3), TypeError, "film: label is 3, but a text"),
+        (lambda s, p: make_steps(s, start=2), ValueError, "by_threshold: start is 2, but 0 to 1 was"),
+        (
+            lambda s, p: make_steps(s, a=[[1, 2], [3, -1]]),
+            ValueError,
+            "by_threshold: counts hold -1, but numbers of at",
+        ),
+        (
+            lambda s, p: make_steps(s, a=[[1, 2], [3, "x"]]),
+            TypeError,
+            r"by_threshold: counts\['a'\] is .*, but an array",
+        ),
+        (lambda s, p: make_heads(s, tokens=3), TypeError, "head_by_head: tokens is 3, but a sequence of texts"),
+        (lambda s, p: make_heads(s, tokens=["a", "\ud800", "c"]), ValueError, "head_by_head: tokens holds"),
+        (lambda s, p: make_heads(s, edges={}), TypeError, "head_by_head: edges is {}, but a DataFrame"),
+        (
+            lambda s, p: make_heads(s, edges=EDGES.astype({"query": float})),
+            TypeError,
+            "head_by_head: edges has other t",
+        ),
+        (lambda s, p: make_heads(s, edges=EDGES.assign(weight="a")), TypeError, r"head_by_head: edges\['weight'\] is"),
+        (lambda s, p: make_heads(s, layer=4.0), TypeError, "head_by_head: layer is 4.0, but an integer"),
+    ],
+)
+def test_what_cannot_be_shown_is_named(partition, still, call, error, message):
+    with pytest.raises(error, match=f"^{message}") as info:
+        call(still, partition)
+    assert "\n" not in str(info.value)

@@ -352,7 +352,7 @@ def test_leavings_of_a_killed_process_go(tmp_path):
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"^Parts: folder is '.*file', which is a file, but a folder was expected$"):
+    with pytest.raises(ValueError, match=r"^run_in_parts: folder is '.*file', which is a file, but a folder"):
         run_in_parts(BATCHES, square, folder=tmp_path / "file")
 
 
@@ -397,7 +397,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 def test_folders_in_the_place_of_files(tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(
-        ValueError, match=r"^Parts: index.txt or .lock in folder '.*' is a folder, but a file was expected$"
+        ValueError, match=r"^Parts: folder is '.*', whose index.txt or .lock is a folder, but a file was expected$"
     ):
         Parts(tmp_path)
 
@@ -408,3 +408,41 @@ def test_what_is_no_folder(tmp_path):
         Parts(tmp_path / "file" / "x")
     with pytest.raises(TypeError, match=r"^Parts: folder is 5, but a path was expected$"):
         Parts(5)
+
+
+@pytest.mark.parametrize(("name", "content"), [("t.parquet", b"PAR1"), ("index.txt", b"1. Counting"), ("a.md", b"a")])
+def test_in_a_folder_of_other_files_nothing_is_begun(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    expected = "which holds other files, but an empty folder, or one that a store has made, was expected"
+    with pytest.raises(ValueError, match=rf"^run_in_parts: folder is '.*', {expected}$"):
+        run_in_parts(BATCHES, square, folder=tmp_path)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(name, content)]
+
+
+def test_other_files_beside_parts_are_left_alone(tmp_path):
+    run_in_parts(BATCHES[:2], square, folder=tmp_path)
+    (tmp_path / "table.parquet").write_bytes(b"no part of it")
+    assert sorted(run_in_parts(BATCHES, square, folder=tmp_path)) == KEYS
+    assert (tmp_path / "table.parquet").read_bytes() == b"no part of it"
+
+
+def test_what_is_set_aside_again_overwrites_nothing(tmp_path):
+    run_in_parts(BATCHES[:1], square, folder=tmp_path)
+    (part,) = tmp_path.glob("*.parquet")
+    for content in (b"first", b"second", b"third"):
+        part.write_bytes(content)
+        run_in_parts(BATCHES[:1], square, folder=tmp_path)
+    assert sorted(file.read_bytes() for file in tmp_path.glob("*.damaged")) == [b"first", b"second", b"third"]
+
+
+def test_an_index_whose_parts_are_gone_is_a_store(tmp_path):
+    run_in_parts(BATCHES[:1], square, folder=tmp_path)
+    (part,) = tmp_path.glob("*.parquet")
+    part.unlink()
+    assert sorted(run_in_parts(BATCHES[:1], square, folder=tmp_path)) == KEYS[: len(BATCHES[0])]
+
+
+@pytest.mark.parametrize("folder", ["", 10**5000, b"x"], ids=["empty", "long", "bytes"])
+def test_what_is_no_path(folder):
+    with pytest.raises((TypeError, ValueError), match=r"^run_in_parts: folder is .*, but a path was expected$"):
+        run_in_parts(BATCHES, square, folder=folder)

@@ -8,8 +8,9 @@
   const sum = (values) => values.reduce((total, value) => total + value, 0);
 
   const measure = (length, scale, eps) => {
-    const chosen = scores.slice(0, length).map((score) => scale * score), top = Math.max(...chosen);
-    const parts = chosen.map((score) => Math.exp(score - top)), total = sum(parts);
+    const chosen = scores.slice(0, length).map((score) => score / 8), top = Math.max(...chosen);
+    // An eighth of the scores: their differences, and these times the factor, do not overflow.
+    const parts = chosen.map((score) => Math.exp(8 * (scale * (score - top)))), total = sum(parts);
     const weights = parts.map((part) => part / total), thresholds = [eps, eps * Math.max(...weights)];
     const counts = thresholds.map((value) => weights.filter((weight) => weight > value).length);
     const entropy = -sum(weights.map((weight) => weight > 0 ? weight * Math.log(weight) : 0));

@@ -21,7 +21,7 @@ from geolib.dimension.rules import RULES, SHIPPED, Rule, check_eps, check_rule, 
 from geolib.dimension.texts import SLOT, place, render, template_ids, text_ids
 from geolib.files import json_lines, whole_file
 from geolib.fingerprint import check_storable, fingerprint, plain
-from geolib.store import run_in_parts
+from geolib.store import check_folder, run_in_parts
 from geolib.typing import Model, Tokenizer
 
 _MEASURE = 1  # part of every row's key: raise it when the meaning or the computation of a row changes
@@ -208,6 +208,7 @@ def measure_prompts(
     depend on the prompts and ``batch_tokens`` only, not on the store; prompts added at the end change few of them.
     """
     eps, rules = check_eps("measure_prompts", eps, distinct=True), check_rule("measure_prompts", rule)
+    check_folder("measure_prompts: store", store)
     choice("measure_prompts: tokens", tokens, "last", "all")
     what = {"statistics": statistics, "per_head": per_head, "per_token": per_token}
     what = {name: flag(f"measure_prompts: {name}", value) for name, value in what.items()}

@@ -7,7 +7,7 @@ and clouds that an estimator cannot handle are refused.
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -31,6 +31,7 @@ _FIXED = ("TwoNN", "CorrInt", "DANCo")  # the number of neighbours cannot be cho
 _SHARING = ("TwoNN", "MLE", "MOM", "TLE", "ESS")  # accept neighbours that are known; the others search themselves
 _HALVING = ("GRIDE", "MADA", "CorrInt")  # compare neighbour k with neighbour k / 2; the others, with the first
 _SEARCHING = ("GRIDE", "CorrInt", "MiND_ML", "DANCo")  # search by scikit-learn's default, which loses digits: _COARSE
+_SEEDED = {"DANCo", "PH"}  # pass the seed to scikit-learn, which takes 32 bits
 _NO_RATIOS = ("lPCA", "FisherS", "ESS", "PH")  # do not compare distances of neighbours
 _FEWEST = 5  # points that any estimator needs
 _DANCO = 20, 5000  # fewest and most points that its table covers
@@ -185,9 +186,10 @@ def estimate_dimension(
     >>> found.interval[0] < found.value < found.interval[1]
     True
     """
-    sizes, n_boot = check_estimators(estimator, n_neighbors, n_boot)
-    quantile = NormalDist().inv_cdf((1 + fraction("estimate_dimension: level", level)) / 2)
-    seed = integer("estimate_dimension: seed", seed, 0)
+    sizes, n_boot = check_estimators("estimate_dimension", estimator, n_neighbors, n_boot)
+    # The largest levels would round to 1, which has no quantile.
+    quantile = NormalDist().inv_cdf(min((1 + fraction("estimate_dimension: level", level)) / 2, 1 - 2**-53))
+    seed = check_seed("estimate_dimension", seed, sizes)
     array = finite_array("estimate_dimension: points", points)
     if array.ndim != 2 or not array.size:
         raise ValueError(f"estimate_dimension: points has shape {array.shape}, but [n, dim] was expected")
@@ -428,28 +430,36 @@ def _rank(cloud, rounding):
     return max(1, int((np.linalg.svd(cloud, compute_uv=False) > math.sqrt(rounding.size)).sum()))
 
 
-def check_estimators(estimator: Any, n_neighbors: Any, n_boot: Any) -> tuple[dict[str, int], int]:
-    """Return how many neighbours each estimator looks at, by name; and the number of half-samples."""
+def check_estimators(function: str, estimator: Any, n_neighbors: Any, n_boot: Any) -> tuple[dict[str, int], int]:
+    """Return how many neighbours each estimator looks at, by name; and the number of half-samples.
+
+    `function` prefixes the messages.
+    """
     if not isinstance(estimator, str | Sequence) or not len(estimator):
-        raise TypeError(f"estimate_dimension: estimator is {one_line(estimator)}, but a name or names were expected")
-    n_boot = integer("estimate_dimension: n_boot", n_boot, 0)
+        raise TypeError(f"{function}: estimator is {one_line(estimator)}, but a name or names were expected")
+    n_boot = integer(f"{function}: n_boot", n_boot, 0)
     if n_boot == 1:
-        raise ValueError("estimate_dimension: n_boot is 1, but 0 or at least 2 was expected")
+        raise ValueError(f"{function}: n_boot is 1, but 0 or at least 2 was expected")
     names = [estimator] if isinstance(estimator, str) else estimator
-    return {name: _size(name, n_neighbors) for name in names}, n_boot
+    return {name: _size(function, name, n_neighbors) for name in names}, n_boot
 
 
-def _size(name, given):
+def check_seed(function: str, seed: Any, names: Iterable[str]) -> int:
+    """Return the seed of these estimators, some of which take 32 bits; `function` prefixes the message."""
+    return integer(f"{function}: seed", seed, 0, None if _SEEDED.isdisjoint(names) else 2**32 - 1)
+
+
+def _size(function, name, given):
     if not isinstance(name, str) or name not in _NEIGHBOURS:
         expected = f"one of {', '.join(_NEIGHBOURS)} was expected"
-        raise ValueError(f"estimate_dimension: estimator is {one_line(name)}, but {expected}")
+        raise ValueError(f"{function}: estimator is {one_line(name)}, but {expected}")
     if given is None:
         return _NEIGHBOURS[name]
     if name in _FIXED or not _NEIGHBOURS[name]:
-        raise ValueError(f"estimate_dimension: n_neighbors is {one_line(given)}, but None was expected for {name}")
-    size = integer("estimate_dimension: n_neighbors", given, 2 if name == "GRIDE" else 3)
+        raise ValueError(f"{function}: n_neighbors is {one_line(given)}, but None was expected for {name}")
+    size = integer(f"{function}: n_neighbors", given, 2 if name == "GRIDE" else 3)
     if name == "GRIDE" and size % 2:
-        raise ValueError(f"estimate_dimension: n_neighbors is {size}, but an even number was expected for GRIDE")
+        raise ValueError(f"{function}: n_neighbors is {one_line(size)}, but an even number was expected for GRIDE")
     return size
 
 
@@ -458,7 +468,7 @@ def _require(name, size, n, left_out, halves):
     low, high = _DANCO if name == "DANCo" else (max(size + 1, _FEWEST), math.inf)
     low *= 2 if halves else 1
     if not low <= n <= high:
-        expected = f"at most {high}" if n > high else f"at least {low}{' for half-samples' * halves}"
+        expected = f"at most {high}" if n > high else f"at least {one_line(low)}{' for half-samples' * halves}"
         raise ValueError(
             f"estimate_dimension: points has {n} rows without {left_out}, but {expected} were expected for {name}"
         )

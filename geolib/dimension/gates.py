@@ -19,11 +19,20 @@ import torch
 from numpy.typing import ArrayLike
 
 from geolib.checks import above_zero, finite_array, integer, one_line
-from geolib.dimension.architectures import find_gate, find_mlp, layer_count, linear_map, not_finite, unfit
+from geolib.dimension.architectures import (
+    check_model,
+    find_gate,
+    find_mlp,
+    layer_count,
+    linear_map,
+    not_finite,
+    unfit,
+)
 from geolib.dimension.lm import check_ids, check_mask, layer_numbers, visit
 from geolib.typing import Model
 
 _BLOCK = 1 << 22  # number of gate values computed at a time
+_MOST = 10**15  # gates: float64 holds their number, and the halves of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +152,8 @@ def gate_regions(
         directions *= radius / np.linalg.norm(directions, axis=1, keepdims=True)
         # The gates of a neighbour are those of its token plus a multiple of these shifts.
         shifts = torch.as_tensor(directions, dtype=torch.float32, device=x.device) @ W.T
+        if not (x[mask.flatten().to(x.device) == 1].norm(dim=1).max() * shifts.abs().max()).isfinite():
+            raise ValueError(f"gate_regions: radius is {radius:g}, but neighbours that float32 holds were expected")
         between, around = _count(x, W, b, shifts)
         between = between.reshape(ids.shape)[:, :-1]  # without those from one prompt to the next
         around = around.reshape(*ids.shape, n_neighbours)
@@ -201,7 +212,7 @@ def isotropic_gates(start: ArrayLike, end: ArrayLike, n_gates: int) -> np.ndarra
     start, end : array-like, shape=[..., width]
         Inputs of an MLP whose gate has no bias. Leading axes are broadcast.
     n_gates : int
-        At least 1.
+        From 1 to 10^15.
 
     Returns
     -------
@@ -225,10 +236,15 @@ def isotropic_gates(start: ArrayLike, end: ArrayLike, n_gates: int) -> np.ndarra
     >>> isotropic_gates([1.0, 0.0], [[0.0, 2.0], [-3.0, 0.0]], 1536)
     array([ 768., 1536.])
     """
-    n_gates = integer("isotropic_gates: n_gates", n_gates, 1)
+    n_gates = integer("isotropic_gates: n_gates", n_gates, 1, _MOST)
     u, v = (_unit(f"isotropic_gates: {name}", given) for name, given in (("start", start), ("end", end)))
     if u.shape[-1] != v.shape[-1]:
         raise ValueError(f"isotropic_gates: end has width {v.shape[-1]}, but {u.shape[-1]}, as start, was expected")
+    try:
+        np.broadcast_shapes(u.shape, v.shape)
+    except ValueError:
+        expected = f"one that broadcasts with {u.shape}, as start, was expected"
+        raise ValueError(f"isotropic_gates: end has shape {v.shape}, but {expected}") from None
     return n_gates * 2 / np.pi * np.arctan2(np.linalg.norm(u - v, axis=-1), np.linalg.norm(u + v, axis=-1))
 
 
@@ -240,7 +256,7 @@ def isotropic_gates_around(radius: float, *, n_gates: int, width: int) -> float:
     radius : float
         Distance of the neighbour relative to the norm of the input, as for `gate_regions`. Positive.
     n_gates : int
-        At least 1.
+        From 1 to 10^15.
     width : int
         Dimension of the inputs, at least 2.
 
@@ -258,7 +274,10 @@ def isotropic_gates_around(radius: float, *, n_gates: int, width: int) -> float:
     Notes
     -----
     If phi is the angle between u and x, the neighbour lies at the angle atan2(radius sin phi, 1 + radius cos phi), and
-    phi has a density proportional to sin(phi)^(width - 2). The mean is taken by the midpoint rule.
+    phi has a density proportional to sin(phi)^(width - 2). The mean is taken by the midpoint rule. Above a width of 1e7
+    the density is too narrow for that. There the angle is expanded around phi = pi / 2, where it is a = arctan(radius)
+    and its second derivative is -sin(4 a) / 4. The variance of phi is 1 / width, up to terms of 1 / width^2, so that
+    the mean angle is a - sin(4 a) / (8 width).
 
     Examples
     --------
@@ -267,8 +286,11 @@ def isotropic_gates_around(radius: float, *, n_gates: int, width: int) -> float:
     (48.69, 48.73)
     """
     radius = float(above_zero("isotropic_gates_around: radius", radius))
-    n_gates = integer("isotropic_gates_around: n_gates", n_gates, 1)
+    n_gates = integer("isotropic_gates_around: n_gates", n_gates, 1, _MOST)
     width = integer("isotropic_gates_around: width", width, 2)
+    if width > 10**7:
+        limit = np.arctan(radius)
+        return float(n_gates * (limit - np.sin(4 * limit) / 8 * (1 / width)) / np.pi)
     phi = (np.arange(1 << 14) + 0.5) * np.pi / (1 << 14)
     angle = np.arctan2(radius * np.sin(phi), 1 + radius * np.cos(phi))
     return float(n_gates * np.average(angle, weights=np.sin(phi) ** (width - 2)) / np.pi)
@@ -279,6 +301,7 @@ def gate_names(model: Model) -> list[str]:
 
     If gate and up projection are fused, only the first half of the output is the gate.
     """
+    check_model("gate_names", model)
     names = {module: name for name, module in model.named_modules()}
     return [names[find_gate("gate_names", model, layer)[0]] for layer in range(layer_count("gate_names", model))]
 
@@ -313,26 +336,74 @@ class MlpParts:
     layer: int
 
     def output(self, activation: Callable | None = None) -> np.ndarray:
-        """Return the MLP's output, shape=[tokens, width], with another activation (array to array) if it is given."""
-        if activation is None:
-            return self._own
-        return (activation(self.gates) * self.factors) @ self.readout.T + self.offset
+        """Return the MLP's output, shape=[tokens, width], with another activation (array to array) if it is given.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the activation is no such function: it must give a finite real number for each gate.
+        """
+        return self._own if activation is None else self._with("MlpParts.output: activation", activation)
+
+    def _with(self, name, activation):
+        """Output with this activation, which is checked; `name` prefixes the messages."""
+        if not callable(activation):
+            raise TypeError(f"{name} is {one_line(activation)}, but a function of arrays was expected")
+        try:
+            given = activation(self.gates.copy())  # it may change what it gets
+        except Exception as error:  # a function of somebody's own may raise anything
+            found = f"raises {type(error).__name__} ({one_line(str(error))})"
+            raise TypeError(f"{name} {found}, but a function from NumPy array to array was expected") from error
+        finite, values = finite_array(f"{name}'s value", given), np.asarray(given)
+        if values.shape != self.gates.shape:
+            found = f"has shape {values.shape}, but {self.gates.shape}, as the gates, was expected"
+            raise ValueError(f"{name}'s value {found}")
+        with np.errstate(over="ignore", invalid="ignore"):
+            output = ((values if values.dtype.kind == "f" else finite) * self.factors) @ self.readout.T + self.offset
+        finite_array(f"{name}'s output", output)
+        return output
 
     @cached_property
     def _own(self):
-        return self.output(self.activation)
+        return self._with("MlpParts: activation", self.activation)
+
+    def _norms(self, method):
+        """Norms of the model's own output, shape=[tokens, 1], by which others are divided."""
+        norms = np.linalg.norm(self._own.astype(np.float64), axis=1, keepdims=True)
+        if not norms.all():
+            found = f"output of token {np.argmin(norms)} is 0"
+            raise ValueError(f"MlpParts.{method}: {found}, but a norm above 0 was expected")
+        return norms
 
     def error(self, activation: Callable) -> np.ndarray:
-        """Return how far another activation moves each token's output, relative to its norm, shape=[tokens]."""
-        return np.linalg.norm(self.output(activation) - self._own, axis=1) / np.linalg.norm(self._own, axis=1)
+        """Return how far another activation moves each token's output, relative to its norm, shape=[tokens].
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `output`; or the model's own output is 0 for a token.
+        """
+        moved = self._with("MlpParts.error: activation", activation) - self._own
+        with np.errstate(over="ignore"):
+            error = np.linalg.norm(moved.astype(np.float64), axis=1) / self._norms("error")[:, 0]
+        finite_array("MlpParts.error: error", error)
+        return error
 
     def fit(self, *functions: Callable) -> np.ndarray:
         """Return the coefficients with which a sum of functions is the best activation, shape=[n_functions].
 
         Best is the least sum, over tokens, of the squared relative error of the output: linear least squares.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `error`; or there is no function.
         """
-        scale = np.linalg.norm(self._own, axis=1, keepdims=True)
-        own, *columns = (((self.output(one) - self.offset) / scale).ravel() for one in (None, *functions))
+        if not functions:
+            raise ValueError("MlpParts.fit: functions is empty, but at least one was expected")
+        scale, outputs = self._norms("fit"), [self._own]
+        outputs += [self._with(f"MlpParts.fit: functions[{k}]", one) for k, one in enumerate(functions)]
+        own, *columns = (((output - self.offset) / scale).ravel() for output in outputs)
         return np.linalg.lstsq(np.stack(columns, axis=1), own, rcond=None)[0]
 
 
@@ -404,7 +475,7 @@ def _parts(model, number, mlp, names, x, hidden):
         reason = f", whose layer {number} does not read out its activation times one linear map"
         raise unfit("mlp_parts", model, reason, "an MLP of a known form")
     arrays = (part.cpu().numpy() for part in (gates, factors, *maps[-1]))
-    return MlpParts(*arrays, lambda z: acts[0](torch.tensor(z)).numpy(), number)
+    return MlpParts(*arrays, lambda z: acts[0](torch.tensor(z) + 0.0).numpy(), number)
 
 
 def _count(x, W, b, shifts):

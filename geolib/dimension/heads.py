@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask
 
+from geolib.checks import finite_array
 from geolib.dimension import architectures
 from geolib.dimension.architectures import UncountableError
 from geolib.dimension.lm import Reached, attending, check_ids, layer_numbers, ours, read
@@ -65,8 +66,17 @@ class AttentionHeads:
         """Mix the values by other weights, shape=[heads, rows, tokens]; project and sum over heads, in float64.
 
         With the layer's own weights the result, shape=[rows, width], is ``output - bias`` up to rounding.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the weights are not finite numbers of that shape.
         """
-        means = np.asarray(weights, np.float64) @ self.values.astype(np.float64)  # shape=[heads, rows, head_dim]
+        weights, (heads, tokens, _) = finite_array("AttentionHeads.rows: weights", weights), self.values.shape
+        if weights.ndim != 3 or (len(weights), weights.shape[2]) != (heads, tokens):
+            expected = f"({heads}, rows, {tokens}) was expected"
+            raise ValueError(f"AttentionHeads.rows: weights has shape {weights.shape}, but {expected}")
+        means = weights @ self.values.astype(np.float64)  # shape=[heads, rows, head_dim]
         return np.moveaxis(means, 0, 1).reshape(means.shape[1], -1) @ np.concatenate(self.out_proj, dtype=np.float64)
 
 

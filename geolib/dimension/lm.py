@@ -43,7 +43,8 @@ def as_rows(name: str, value: Any) -> torch.Tensor:
         rows = torch.as_tensor(value if isinstance(value, torch.Tensor | list | tuple) else np.array(value))
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{name} is {one_line(value)}, but integers of shape [batch, tokens] were expected") from None
-    rows = rows.long() if "uint" in str(rows.dtype) else rows  # torch has few operations for unsigned integers
+    # torch has few operations for unsigned integers, and compares narrow ones with numbers that it has wrapped.
+    rows = rows.long() if "int" in str(rows.dtype) else rows
     return rows[None] if rows.ndim == 1 else rows
 
 

@@ -218,7 +218,7 @@ def token_dimension(
     _check_heads("token_dimension", heads)
     n_tokens = heads.weights.shape[1]
     token = integer("token_dimension: token", token, -n_tokens, n_tokens - 1)
-    support = eps_support(heads.weights[:, token], eps, rule)
+    support = supports("token_dimension", heads.weights[:, token], eps, rule)
     return minkowski_dimension(heads.values, heads.out_proj, support, sink=heads.sinks)
 
 
@@ -292,14 +292,14 @@ def minkowski_check(
     (True, True)
     """
     _check_heads("minkowski_check", heads)
-    rescale = flag("minkowski_check: rescale", rescale)
-    supports = [eps_support(heads.weights, one, rule) for one in check_eps("minkowski_check", eps)]
+    rescale, thresholds = flag("minkowski_check: rescale", rescale), check_eps("minkowski_check", eps)
+    masks = [supports("minkowski_check", heads.weights, one, rule) for one in thresholds]
     weights = heads.weights.astype(np.float64)
     rows = heads.rows(weights)
     norm = np.maximum(np.linalg.norm(heads.output, axis=1), np.finfo(float).tiny)  # so that a row of zeros moves by 0
     total = weights.sum(axis=2)
     moved = []
-    for support in supports:
+    for support in masks:
         kept = np.where(support, weights, 0.0)
         left = kept.sum(axis=2)
         kept *= np.divide(total, left, out=np.ones_like(total), where=(left > 0) & rescale)[..., None]
@@ -309,7 +309,7 @@ def minkowski_check(
         residual=np.linalg.norm(rows + heads.bias - heads.output, axis=1) / norm,
         smallest_weight=float(heads.weights.min()),
         weight_sum=total,
-        edges=np.array([support.sum(axis=2) for support in supports])[first],
+        edges=np.array([support.sum(axis=2) for support in masks])[first],
         cut_residual=np.array(moved)[first],
     )
 
@@ -337,18 +337,26 @@ def eps_support(weights: ArrayLike, eps: float, rule: str = "absolute") -> np.nd
     Raises
     ------
     TypeError, ValueError
-        If weights are not numbers or not finite, eps is outside [0, 1) or the rule is unknown.
+        If weights are not numbers, not finite or none, eps is outside [0, 1) or the rule is unknown.
 
     Examples
     --------
     >>> eps_support([0.62, 0.3, 0.08], 0.1), eps_support([0.62, 0.3, 0.08], 0.1, "relative")
     (array([ True,  True, False]), array([ True,  True,  True]))
     """
-    (eps,), (rule,) = check_eps("eps_support", [eps], zero=True), check_rule("eps_support", [rule])
-    finite, own = finite_array("eps_support: weights", weights), np.asarray(weights).dtype
+    return supports("eps_support", weights, eps, rule)
+
+
+def supports(function: str, weights: ArrayLike, eps: float, rule: str) -> np.ndarray:
+    """Return the mask of the weights that a rule keeps, as `eps_support`; `function` prefixes the messages."""
+    (eps,), (rule,) = check_eps(function, [eps], zero=True), check_rule(function, [rule])
+    finite, own = finite_array(f"{function}: weights", weights), np.asarray(weights).dtype
+    if not finite.ndim or not finite.shape[-1]:
+        raise ValueError(f"{function}: weights has shape {finite.shape}, but [..., tokens > 0] was expected")
     # The weights keep their own type, to which torch rounds the threshold: a weight of exactly eps in float32 does not
-    # exceed it.
-    return keep(rule, torch.from_numpy(finite.astype(own if own.kind == "f" else float)), eps).numpy()
+    # exceed it. torch has no type wider than float64, and only the machine's own order of bytes.
+    narrow = own.kind == "f" and own.itemsize < 8
+    return keep(rule, torch.from_numpy(finite.astype(own.newbyteorder("=") if narrow else float)), eps).numpy()
 
 
 def _check(values, out_proj, support, rtol):

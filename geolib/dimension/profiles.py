@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from geolib.checks import flag, integer, one_line
 from geolib.dimension.architectures import check_model, find_blocks, find_mlps, not_finite, unfit
-from geolib.dimension.estimators import check_estimators, estimate_dimension
+from geolib.dimension.estimators import check_estimators, check_seed, estimate_dimension
 from geolib.dimension.lm import device_of, evaluating, hearing, prompts_of, read
 from geolib.dimension.rules import several
 from geolib.typing import Model
@@ -90,9 +90,9 @@ def dimension_profile(
     >>> len(profile) == 2 * 30, profile.n_first.unique().tolist()
     (True, [1])
     """
-    names = [*check_estimators(estimator, n_neighbors, n_boot)[0]]
+    names = [*check_estimators("dimension_profile", estimator, n_neighbors, n_boot)[0]]
     n_points = None if n_points is None else integer("dimension_profile: n_points", n_points, 2)
-    seed, per_prompt = integer("dimension_profile: seed", seed, 0), flag("dimension_profile: per_prompt", per_prompt)
+    seed, per_prompt = check_seed("dimension_profile", seed, names), flag("dimension_profile: per_prompt", per_prompt)
     entrances = _entrances(model, site)
     labels, ids = prompts_of("dimension_profile", prompts, model)
     clouds = [(label, [one]) for label, one in zip(labels, ids, strict=True)] if per_prompt else [(None, ids)]

@@ -21,7 +21,7 @@ from geolib.checks import finite_array, integer, one_line
 from geolib.dimension.architectures import UncountableError, find_blocks, refusing
 from geolib.dimension.heads import AttentionHeads, layer_heads, rounding_of
 from geolib.dimension.lm import hearing, layer_numbers, ours
-from geolib.dimension.minkowski import eps_support, head_ranks
+from geolib.dimension.minkowski import head_ranks, supports
 from geolib.dimension.rules import several
 from geolib.typing import Model
 
@@ -83,13 +83,13 @@ class MlpReach:
         grows with the number of vertices, not with that of their combinations.
         """
         _, directions, exponent = self._directions("extremes: directions", directions)
-        low, high = self._extremes(directions, self._tokens("extremes", tokens), eps, rule)
+        low, high = self._extremes("extremes", directions, self._tokens("extremes", tokens), eps, rule)
         return _scaled("extremes", low, exponent), _scaled("extremes", high, exponent)
 
-    def _extremes(self, directions, tokens, eps, rule):
+    def _extremes(self, method, directions, tokens, eps, rule):
         low = self.states[tokens] @ directions.T
         high = low.copy()
-        for h, (weights, support) in enumerate(self._supports(tokens, eps, rule)):
+        for h, (weights, support) in enumerate(self._supports(method, tokens, eps, rule)):
             used = support.any(axis=0)
             points = np.linalg.multi_dot([self.heads.values[h, used], self.heads.out_proj[h], directions.T])
             kept = np.where(support, weights, 0)[:, used]
@@ -133,8 +133,8 @@ class MlpReach:
             what = f"normals[{np.argmin(length)}] is 0" if len(length) else "normals is empty"
             raise ValueError(f"MlpReach.table: {what}, but normals of hyperplanes were expected")
         tokens = self._tokens("table", tokens)
-        low, high = self._extremes(directions, tokens, eps, rule)
-        size = eps_support(self.heads.weights[:, tokens], eps, rule).sum(axis=2)  # shape=[heads, tokens]
+        low, high = self._extremes("table", directions, tokens, eps, rule)
+        size = supports("MlpReach.table", self.heads.weights[:, tokens], eps, rule).sum(axis=2)  # shape=[heads, tokens]
         ranks = head_ranks(self.heads.out_proj)[:, None]
         norm = np.linalg.norm(self.states[tokens] * self.gain, axis=1)
         return pd.DataFrame(
@@ -174,7 +174,7 @@ class MlpReach:
         n = integer("MlpReach.sample: n", n, 1)
         rng = np.random.default_rng(integer("MlpReach.sample: seed", seed, 0))
         drawn = np.repeat(self.states[[token]] @ directions.T, n, axis=0)
-        for h, (weights, support) in enumerate(self._supports([token], eps, rule)):
+        for h, (weights, support) in enumerate(self._supports("sample", [token], eps, rule)):
             (vertices,) = support
             if vertices.any():
                 points = np.linalg.multi_dot([self.heads.values[h, vertices], self.heads.out_proj[h], directions.T])
@@ -183,9 +183,9 @@ class MlpReach:
                 drawn += moved.astype(np.float32) @ points
         return _scaled("sample", drawn, exponent)
 
-    def _supports(self, tokens, eps, rule):
+    def _supports(self, method, tokens, eps, rule):
         weights = self.heads.weights[:, tokens]
-        return zip(weights, eps_support(weights, eps, rule), strict=True)
+        return zip(weights, supports(f"MlpReach.{method}", weights, eps, rule), strict=True)
 
     def _directions(self, name, directions):
         """Return directions divided by powers of 2, the same before the norm's scaling in float32, and the exponents.

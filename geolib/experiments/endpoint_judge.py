@@ -27,7 +27,7 @@ from geolib.checks import above_zero, choice, integer, one_line
 from geolib.models import cache_dir
 from geolib.reasoning import Verdict, frozen_judge
 from geolib.reasoning.questions import check_finite
-from geolib.store import Parts, run_in_parts
+from geolib.store import Parts, check_folder, run_in_parts
 
 
 class Case(NamedTuple):
@@ -170,6 +170,7 @@ class EndpointJudge:
         above_zero("EndpointJudge: timeout", self.timeout)
         integer("EndpointJudge: max_retries", self.max_retries, 0)
         integer("EndpointJudge: at_once", self.at_once, 1, _PART)
+        check_folder("EndpointJudge: store", self.store)
 
     def __call__(
         self, responses: Sequence[str], answers: Sequence[float], questions: Sequence[str] | None = None

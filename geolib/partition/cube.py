@@ -19,6 +19,7 @@ from geolib.partition.rounding import carry, refuse_more
 # Values up to this, relative to the terms of their sum, are indistinguishable from 0: far above the rounding errors in
 # general position, and far below the values at a million vertices.
 DOUBT = 1e-11
+_LEAST = 4 * np.finfo(np.float64).smallest_subnormal  # what a product may lose, however small it is
 _MAX_DIM = 12  # a cube has 2^dim corners
 
 
@@ -91,6 +92,10 @@ def count_in_cube(network: ReluNetwork, radius: float, *, limit: int = 2_000_000
 
 def _count(network, dim, radius, limit):
     """Count regions in the arithmetic of the numbers that are given: floats, or objects that are fractions."""
+    if isinstance(radius, np.ndarray) and radius < 1e-290:  # float64 loses digits at such lengths: all are enlarged
+        size = int(min(900, *(900 - np.frexp(b)[1].max() for b in network.biases)))
+        biases, radius = [np.ldexp(b, size) for b in network.biases], np.ldexp(radius, size)
+        network = ReluNetwork(network.weights, biases, negative_slope=network.negative_slope)
     above = (np.arange(2**dim)[:, None] >> np.arange(dim) & 1).astype(bool)
     facets = np.concatenate([above, ~above], axis=1)
     waiting = [(0, *_enter(network, 0, np.where(above, radius, -radius), np.zeros(dim)), facets)]
@@ -124,6 +129,7 @@ def _enter(network, layer, hidden, noise):
     if not (np.abs(values) < 1e300).all():
         raise ValueError("count_in_cube: values overflow, but a smaller radius or smaller weights were expected")
     noise = (0 if exact else DOUBT) * (np.abs(hidden).max(axis=0) @ np.abs(W).T + np.abs(b)) + lost
+    noise = noise if exact else noise + _LEAST * W.shape[1]
     _refuse_any(np.abs(values) <= noise)
     return values, noise
 

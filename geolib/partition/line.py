@@ -64,7 +64,7 @@ class LinePartition(Partition):
 
     @cached_property
     def snapped(self) -> int:
-        """Number of doubtful decisions: values of a neuron, or distances of two crossings, taken as 0 without being 0.
+        """Number of doubtful decisions: values of a neuron, or distances of two crossings, taken as 0 without a proof.
 
         Such a value is smaller than what rounding of the input may have made of an exact 0, or deciding it in rational
         arithmetic would have taken too long (see the Notes of `line_partition`).

@@ -40,7 +40,8 @@ class ReluNetwork:
     TypeError
         If an argument is not an array of real numbers, or not a sequence or pair of them.
     ValueError
-        If shapes do not chain, a number is NaN or infinite, or the slope is outside [0, 1).
+        If shapes do not chain, a number is NaN or infinite or an integer that float64 does not hold (some beyond 2^53),
+        or the slope is outside [0, 1).
 
     Examples
     --------
@@ -165,13 +166,15 @@ class ReluNetwork:
         -------
         array, shape=[..., n_outputs]
             After the readout; without one, the last hidden activation.
+
+        Raises
+        ------
+        ValueError
+            If the output, or a hidden activation that it depends on, is beyond float64.
         """
         *_, z = self._preactivations("ReluNetwork", x)
-        h = gain(self, z > 0) * z
-        if self.readout is None:
-            return h
-        W, b = self.readout
-        return h @ W.T + b
+        h = _activations("ReluNetwork", self, z)
+        return h if self.readout is None else _held("ReluNetwork: x", _sums(h, *self.readout))
 
     def pattern(self, x: ArrayLike) -> tuple[np.ndarray, ...]:
         """Which neurons are active, that is, have a pre-activation > 0.
@@ -231,11 +234,11 @@ class ReluNetwork:
         return ReluNetwork(*zip(*layers, strict=True), readout=readout, negative_slope=self.negative_slope)
 
     def _preactivations(self, caller, x):
-        h = check_points(f"{caller}: x", x, self)
+        h = points = check_points(f"{caller}: x", x, self)
         for W, b in zip(self.weights, self.biases, strict=True):
-            z = h @ W.T + b
+            z = _sums(h, W, b) if h is points else _sums(_activations(caller, self, h), W, b)
             yield z
-            h = gain(self, z > 0) * z
+            h = z
 
 
 class Partition:
@@ -335,6 +338,28 @@ def gain(network, active):
     return np.where(active, 1, network.negative_slope) if network.negative_slope else active
 
 
+def _sums(h, W, b):
+    """Compute W h + b, infinite only where the value itself is beyond float64, and not only one of its terms."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        z = h @ W.T + b
+        if not np.isfinite(z).all():
+            scaled = np.ldexp(h, -520) @ np.ldexp(W, -520).T + np.ldexp(b, -1040)
+            z = np.where(np.isfinite(z), z, np.ldexp(scaled, 1040))
+    return z
+
+
+def _activations(caller, network, z):
+    """Activations of a layer, which for ReLU are 0 where a pre-activation is -inf."""
+    return _held(f"{caller}: x", np.where(z > 0, z, network.negative_slope * z if network.negative_slope else 0.0))
+
+
+def _held(name, values):
+    """Return values, unless float64 does not hold one of them."""
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} leads to values beyond float64, but smaller ones were expected")
+    return values
+
+
 def output_slopes(network, slopes, patterns):
     """Slopes of the output along a direction, and bounds on their rounding errors, both shape=[n, n_outputs].
 
@@ -362,13 +387,14 @@ def _slopes_after(W, slopes, errors):
 def map_of(network, pattern):
     """Affine map (A, b) of the output on the region with this pattern; shapes as in `ReluNetwork.affine_map`."""
     A, b = np.eye(network.input_dim), np.zeros(network.input_dim)
-    for W, c, active in zip(network.weights, network.biases, pattern, strict=True):
-        slope = gain(network, active)
-        A, b = slope[..., None] * (W @ A), slope * (b @ W.T + c)
-    if network.readout is None:
-        return A, b
-    W, c = network.readout
-    return W @ A, b @ W.T + c
+    with np.errstate(over="ignore", invalid="ignore"):
+        for W, c, active in zip(network.weights, network.biases, pattern, strict=True):
+            slope = gain(network, active)
+            A, b = (np.where(s, s * part, 0.0) for s, part in ((slope[..., None], W @ A), (slope, _sums(b, W, c))))
+            _held("affine_map: network", A), _held("affine_map: network", b)
+        if network.readout is not None:
+            A, b = network.readout[0] @ A, _sums(b, *network.readout)
+    return _held("affine_map: network", A), _held("affine_map: network", b)
 
 
 def _affine_layer(W_name, b_name, W, b, fan_in):

@@ -53,7 +53,10 @@ class PlanePartition(Partition):
 
     @cached_property
     def snapped(self) -> int:
-        """Number of doubtful values (of a neuron at a vertex): within the tolerance, and taken as 0 without being 0.
+        """Number of doubtful values (of a neuron at a vertex): within the tolerance, and taken as 0 without a proof.
+
+        They are values that float64 does not compute as 0. Some may be 0 all the same: a second copy of a neuron is 0
+        on the whole line of the first, and float64 seldom computes 0 there. `certify` tells whether the count is right.
 
         If the number is 0, no region is in doubt: all values that float64 computes as 0 have been verified in rational
         arithmetic. (They are not verified when other values are in doubt already; above 50,000 vertices, all of them

@@ -14,7 +14,7 @@ _NAMES = {
     ".generated": "generate_questions",
     ".prompts": "Condition Frame build_prompt frame question_ids",
     ".protocol": "Split example_sets exploration_split few_shot_sweep split worked_examples",
-    ".published": "add_facts all_sets asked_again choice_of load_run",
+    ".published": "add_facts all_sets as_planned asked_again choice_of load_run",
     ".questions": "Question question_facts",
     ".reading": "frozen_judge",
     ".regressions": "Effect Mediation layer_profile logistic mediation same_question top_less_bottom",

@@ -22,6 +22,7 @@ from geolib.reasoning.published import (
     GROUPS,
     add_facts,
     all_sets,
+    as_planned,
     choice_of,
     load_run,
     results_folder,
@@ -187,16 +188,22 @@ def said_of(
 
 
 def _load(name, folder):
-    """Load a run with what is known of its questions, if that is known; "fresh" are rows of "sharper" that H2 asks."""
+    """Load a run with what is known of its questions, if that is known; "fresh" are rows of "sharper" that H2 asks.
+
+    "as planned" are rows of "shots", by the plan's judge.
+    """
+    folder = Path(folder or results_folder())
     if name == "second model":
-        return load_run("shots", Path(folder or results_folder()) / "gemma3-270m")[0]
+        return load_run("shots", folder / "gemma3-270m")[0]
+    if name == "as planned":
+        return as_planned("shots", folder)[0]
     rows, manifest = load_run({"all sets": "shots", "fresh": "sharper"}.get(name, name), folder)
     if name == "all sets":
         rows = all_sets(folder)
     if name == "fresh":
         rows = rows[rows["sharpness"].eq(1) & ~rows["question"].map(right_without_examples(folder))]
     with suppress(FileNotFoundError):
-        rows = add_facts(rows, manifest, folder or results_folder())
+        rows = add_facts(rows, manifest, folder)
     return rows
 
 
@@ -373,7 +380,8 @@ CLAIMS = (
     Claim("C6", SO_DOES_TEXT, "figure 8", 1, EDGES, partial(_of_fillings, mean_change)),
     Claim("C6", "that rise says nothing either", "figure 8", 0, RHO, partial(_of_fillings, association)),
     Claim("C6", f"... {LENGTH_TOO}", "figure 8", 0, RHO, partial(_of_fillings, association, controls=LENGTH)),
-    Claim("C7", PREREGISTERED, "figure 6", 1, RHO, partial(_held, LAST, (), "shots")),
+    Claim("C7", PREREGISTERED, "figure 6", 1, RHO, partial(_held, LAST, (), "as planned")),
+    Claim("C7", "... answered again, by the judge of round two", "figure 6", 1, RHO, partial(_held, LAST, (), "shots")),
     Claim("C7", "... over all sets of examples", "figure 6", 1, RHO, partial(_held, LAST, (), "all sets")),
     Claim("C7", f"... {LENGTH_TOO}", "not reported", 1, RHO, partial(_held, LAST, LENGTH, "all sets")),
     Claim("C7", f"... {TEXT_TOO}", "not reported", 1, RHO, partial(_held, LAST, TEXT, "all sets")),

@@ -124,8 +124,37 @@ def all_sets(folder: str | os.PathLike | None = None) -> pd.DataFrame:
     return pd.concat([rows, others[others.shots > 0]], ignore_index=True)
 
 
+def as_planned(name: str, folder: str | os.PathLike | None = None) -> tuple[pd.DataFrame, dict]:
+    """Read a run as the plan has it: with the plan's judge, and from the folder ``first`` if there is one.
+
+    Parameters
+    ----------
+    name : str
+        Name of the run, or "all sets", as of :func:`all_sets`.
+    folder : path, optional
+        As for :func:`load_run`.
+
+    Returns
+    -------
+    rows : pandas.DataFrame
+        ``correct`` is the verdict of the frozen judge.
+    manifest : dict
+        That of the run, or of "shots".
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As for :func:`load_run`.
+    """
+    folder = Path(folder or results_folder())
+    folder = folder / "first" if (folder / "first").is_dir() else folder
+    rows, manifest = load_run("shots" if name == "all sets" else name, folder)
+    rows = all_sets(folder) if name == "all sets" else rows
+    return rows.assign(correct=rows.get("frozen", rows["correct"])), manifest
+
+
 def asked_again(name: str, folder: str | os.PathLike | None = None) -> pd.DataFrame:
-    """Rows of a run beside those that the same prompts gave a second time, in the folder ``again``.
+    """Rows of a run beside those that the same prompts gave in the first round, in the folder ``first``.
 
     Parameters
     ----------
@@ -151,11 +180,11 @@ def asked_again(name: str, folder: str | os.PathLike | None = None) -> pd.DataFr
         As for :func:`load_run`, or the two times are of different prompts, models or questions.
     """
     folder = Path(folder or results_folder())
-    (first, about), (second, other) = load_run(name, folder), load_run(name, folder / "again")
+    (first, about), (second, other) = load_run(name, folder / "first"), load_run(name, folder)
     first, second = first.set_index(_LABELS).sort_index(), second.set_index(_LABELS).sort_index()
     alike = all(about.get(key) == other.get(key) for key in ("model_sha256", "questions_sha256"))
     if not (alike and first.index.is_unique and first.index.equals(second.index)):
-        other = folder / "again"
+        other = folder / "first"
         raise ValueError(f"asked_again: run {name!r} differs from that in {other} in prompts, model or questions")
 
     def apart(columns):
@@ -182,8 +211,7 @@ def right_without_examples(folder: str | os.PathLike | None = None) -> pd.Series
     pandas.Series
         By question.
     """
-    rows = load_run("bare", folder)[0].set_index("question")
-    return rows.get("frozen", rows["correct"])
+    return as_planned("bare", folder)[0].set_index("question")["correct"]
 
 
 def add_facts(rows: pd.DataFrame, manifest: dict, folder: str | os.PathLike | None = None) -> pd.DataFrame:

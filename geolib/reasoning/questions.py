@@ -3,10 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from geolib.checks import one_line
+from geolib.checks import one_line, real
 from geolib.reasoning.judge import _quantities, _tidy
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def question_facts(questions: Sequence[Question]) -> "pd.DataFrame":
 def is_finite(value: Any) -> bool:
     """Whether a value is a number, no boolean, and a float can hold it."""
     try:
-        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        return real(value) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # an integer beyond all floats
         return False
 
@@ -90,5 +89,5 @@ def is_finite(value: Any) -> bool:
 def check_finite(name: str, value: Any) -> None:
     """Refuse what is no finite number; booleans are rejected. `name` prefixes the message."""
     if not is_finite(value):
-        kind = ValueError if isinstance(value, Real) and not isinstance(value, bool) else TypeError
+        kind = ValueError if real(value) and not isinstance(value, bool) else TypeError
         raise kind(f"{name} is {one_line(value)}, but a finite number was expected")

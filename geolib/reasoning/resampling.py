@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from geolib.checks import choice, integer
+from geolib.checks import choice, integer, one_line
 from geolib.estimates import Estimate
 
 # How many samples an interval and a p-value stand on: enough that another seed changes no verdict (a test).
@@ -178,4 +178,4 @@ def _unit_ranks(columns: Arrays, strata: Array) -> tuple[Array, Array]:
 def check_level(caller: str, level: float) -> None:
     """Check a level of confidence."""
     if not isinstance(level, Real) or not 0 < level < 1:
-        raise ValueError(f"{caller}: level is {level!r}, but a number between 0 and 1 was expected")
+        raise ValueError(f"{caller}: level is {one_line(level)}, but a number between 0 and 1 was expected")

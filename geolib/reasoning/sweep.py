@@ -25,7 +25,7 @@ from geolib.reasoning.decode import Change, RefusedError
 from geolib.reasoning.prompts import Condition, frame_and_place, slot_ids
 from geolib.reasoning.questions import Question
 from geolib.reasoning.reading import frozen_judge, judge
-from geolib.store import run_in_parts
+from geolib.store import check_folder, run_in_parts
 from geolib.typing import Engine, Model, Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -127,6 +127,7 @@ class Sweep:
                 f"only_wrong {self.only_wrong}, but one condition for each question, and False, were expected"
             )
         integer("Sweep: max_new_tokens", self.max_new_tokens, 1)
+        check_folder("Sweep: store", self.store)
         if self.batch_size is not None:
             integer("Sweep: batch_size", self.batch_size, 1)
         if self.engine is not None and not callable(getattr(self.engine, "submit", None)):
@@ -166,7 +167,9 @@ class Sweep:
         integers("Sweep: shots", self.shots, 0)
         if max(self.shots) > len(self.examples):
             given, most = max(self.shots), len(self.examples)
-            raise ValueError(f"Sweep: shots has {given}, but at most {most}, as many as examples, was expected")
+            raise ValueError(
+                f"Sweep: shots has {one_line(given)}, but at most {most}, as many as examples, was expected"
+            )
         _distinct("Sweep: shots", "number", self.shots)
 
     def _check_conditions(self):

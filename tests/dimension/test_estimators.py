@@ -743,3 +743,22 @@ def test_a_part_on_another_scale_is_measured_too(scale):
                 estimate_dimension(both, name)
         else:
             assert estimate_dimension(both, name).value == pytest.approx(3, rel=0.15)
+
+
+def test_levels_next_to_1_have_a_quantile():
+    low, high = estimate_dimension(ball(100, 2), n_boot=5, level=np.nextafter(1, 0)).interval
+    assert 0 < low < high < np.inf
+
+
+@pytest.mark.parametrize("name", ["DANCo", "PH"])
+def test_seeds_of_32_bits_are_named(name):
+    with pytest.raises(ValueError, match=r"^estimate_dimension: seed is 4294967296, but 0 to 4294967295 was expected$"):
+        estimate_dimension(ball(100, 2), name, seed=2**32)
+    with pytest.raises(ValueError, match=r"^dimension_profile: seed is 4294967296, but 0 to 4294967295 was expected$"):
+        dimension_profile(tiny(), [[3, 4, 5]], name, seed=2**32)
+    assert estimate_dimension(ball(100, 2), "TwoNN", n_boot=2, seed=2**32).value > 1
+
+
+def test_sizes_too_long_to_print_are_named():
+    with pytest.raises(ValueError, match=r"^estimate_dimension: points has 100 rows .*, but at least too long a value"):
+        estimate_dimension(ball(100, 2), "MLE", n_neighbors=10**5000)

@@ -271,7 +271,7 @@ def test_a_model_of_random_gates_counts_what_isotropic_gates_predict():
         ),
         (lambda: isotropic_gates([1, np.nan], [1, 2], 3), ValueError, "isotropic_gates: start holds nan"),
         (lambda: isotropic_gates("x", [1, 2], 3), TypeError, "isotropic_gates: start is 'x', but an array of real"),
-        (lambda: isotropic_gates([1, 2], [1, 2], 0), ValueError, "isotropic_gates: n_gates is 0, but at least 1"),
+        (lambda: isotropic_gates([1, 2], [1, 2], 0), ValueError, "isotropic_gates: n_gates is 0, but 1 to 10"),
         (
             lambda: isotropic_gates_around(0, n_gates=3, width=4),
             ValueError,
@@ -725,3 +725,89 @@ def test_the_published_table_is_what_the_script_measures():
     assert all(set(one) == {"prompt", "layer", *row} for one in rows)
     assert {(one["prompt"], one["layer"]) for one in rows} == {(p, k) for p in range(12) for k in range(1, 19)}
     assert len(rows) == 12 * 18
+
+
+@pytest.mark.parametrize("radius", [1e39, 1e300])
+def test_a_radius_beyond_float32_is_refused(radius):
+    with pytest.raises(ValueError, match=r"^gate_regions: radius is 1e\+\d+, but neighbours that float32 holds were"):
+        gate_regions(tiny("llama"), tokens(1, 5), layer=1, radius=radius)
+
+
+@pytest.mark.parametrize("kind", ["int8", "int16", "int32", "uint8"])
+def test_narrow_ids_are_ids(kind):
+    """Also in a model with more ids than the type holds."""
+    model, ids = tiny("llama", {"vocab_size": 300}), tokens(1, 5)
+    expected = gate_regions(model, ids, layer=1).between_tokens
+    for narrow in (ids.numpy().astype(kind), ids.to(getattr(torch, kind))):
+        mask = np.ones((1, 5), kind)
+        np.testing.assert_array_equal(gate_regions(model, narrow, mask, layer=1).between_tokens, expected)
+
+
+def test_what_is_no_model_has_no_gates():
+    with pytest.raises(TypeError, match=r"^gate_names: model is a NoneType, but a transformers model was expected$"):
+        gate_names(None)
+
+
+def test_isotropic_gates_around_in_any_width():
+    for radius in (0.1, 2.0):
+        one, more = (isotropic_gates_around(radius, n_gates=1, width=10**7 + k) for k in (0, 1))
+        assert one == pytest.approx(more, rel=1e-13)  # on both sides of where the method changes
+        far = isotropic_gates_around(radius, n_gates=1, width=10**400)
+        assert far == pytest.approx(np.arctan(radius) / np.pi, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: isotropic_gates(np.ones((3, 2)), np.ones((4, 2)), 5), r"isotropic_gates: end has shape \(4, 2\), but"),
+        (lambda: isotropic_gates([1], [1], 10**400), r"isotropic_gates: n_gates is 10*\.\.\., but 1 to 10* was exp"),
+        (
+            lambda: isotropic_gates_around(1, n_gates=10**5000, width=2),
+            "isotropic_gates_around: n_gates is too long a value of type int, but 1 to 10* was",
+        ),
+    ],
+)
+def test_wrong_sizes_of_the_null_model_are_named(call, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("activation", "error", "message"),
+    [
+        (lambda z: 1.0, ValueError, r"'s value has shape \(\), but \(5, 48\), as the gates, was expected"),
+        (lambda z: z[:1], ValueError, r"'s value has shape \(1, 48\), but"),
+        (lambda z: z * np.nan, ValueError, r"'s value holds nan at \(0, 0\), but finite"),
+        (lambda z: z + 0j, TypeError, "'s value is array.*, but an array of real numbers"),
+        (lambda z: None, TypeError, "'s value is None, but"),
+        (lambda: 0, TypeError, " raises TypeError .*, but a function from NumPy array to array was expected"),
+        ("relu", TypeError, " is 'relu', but a function of arrays was expected"),
+    ],
+)
+def test_what_is_no_activation_is_named(activation, error, message):
+    parts = mlp_parts(tiny("llama"), tokens(1, 5), layer=1)
+    calls = {
+        "output: activation": parts.output,
+        "error: activation": parts.error,
+        r"fit: functions\[1\]": lambda one: parts.fit(np.abs, one),
+    }
+    for name, call in calls.items():
+        with pytest.raises(error, match=f"^MlpParts.{name}{message}") as info:
+            call(activation)
+        assert "\n" not in str(info.value)
+
+
+def test_what_has_no_relative_error_is_named():
+    parts = mlp_parts(tiny("llama"), tokens(1, 5), layer=1)
+    with pytest.raises(ValueError, match=r"^MlpParts.fit: functions is empty, but at least one was expected$"):
+        parts.fit()
+    nothing, expected = replace(parts, factors=0 * parts.factors, offset=0 * parts.offset), "but a norm above 0 was"
+    for name in ("error", "fit"):
+        with pytest.raises(ValueError, match=rf"^MlpParts.{name}: output of token 0 is 0, {expected} expected$"):
+            getattr(nothing, name)(np.abs)
+
+
+def test_an_activation_may_write_where_it_reads_and_be_large():
+    parts = mlp_parts(tiny("llama"), tokens(1, 5), layer=1)
+    np.testing.assert_array_equal(parts.error(lambda z: np.maximum(z, 0, out=z)), parts.error(relu))
+    assert (parts.error(lambda z: 1e30 * z) > 1e28).all()  # squares of this overflow in float32

@@ -253,3 +253,16 @@ def test_nan_is_no_attention():
     with pytest.raises(ValueError, match=r"^attention_heads: model gives NaN or infinite values in the attention of l"):
         attention_heads(model, IDS, layer=1)
     assert attention_heads(model, IDS, layer=0).layer == 0
+
+
+def test_weights_of_another_shape_are_refused():
+    heads = attention_heads(tiny("llama", {}), torch.arange(3, 9)[None], layer=1)
+    weights, expected = heads.weights, r"but \(\d+, rows, 6\) was expected"
+    assert heads.rows(weights[:, :2]).shape == (2, heads.output.shape[1])
+    for wrong in (weights[:1], weights[0], weights[:, :, :3]):
+        with pytest.raises(ValueError, match=rf"^AttentionHeads.rows: weights has shape .*, {expected}$"):
+            heads.rows(wrong)
+    with pytest.raises(ValueError, match=r"^AttentionHeads.rows: weights holds nan at \(0, 0, 0\), but finite numbers"):
+        heads.rows(np.nan * weights)
+    with pytest.raises(TypeError, match=r"^AttentionHeads.rows: weights is None, but an array of real numbers"):
+        heads.rows(None)

@@ -490,7 +490,7 @@ def test_bad_input(given, error, message):
         (lambda: eps_support([1.0], float("nan")), ValueError, "^eps_support: eps is nan"),
         (lambda: eps_support([1.0, float("nan")], 0.1), ValueError, r"^eps_support: weights holds nan at \(1,\)"),
         (lambda: eps_support("x", 0.1), TypeError, "^eps_support: weights is .*'x'.*, but an array"),
-        (lambda: minkowski_check(toy(), rule="soft"), ValueError, "^eps_support: rule is 'soft', but 'absolute'"),
+        (lambda: minkowski_check(toy(), rule="soft"), ValueError, "^minkowski_check: rule is 'soft', but 'absolute'"),
     ],
 )
 def test_bad_input_of_the_others(call, error, message):
@@ -519,3 +519,23 @@ def test_what_is_masked_is_no_support():
         TypeError, match=r"^minkowski_dimension: support is .*, but booleans without masked entries were expected$"
     ):
         minkowski_dimension([np.eye(3)], [np.eye(3)], support)
+
+
+@pytest.mark.parametrize("kind", ["<f2", ">f2", "<f4", ">f4", ">f8", np.longdouble])
+@pytest.mark.parametrize("rule", ["absolute", "relative"])
+def test_eps_support_takes_numbers_of_any_type(kind, rule):
+    assert eps_support(np.array([0.5, 0.02], kind), 0.1, rule).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("weights", [[], np.zeros((2, 0)), 0.5])
+def test_eps_support_of_nothing_is_refused(weights):
+    with pytest.raises(ValueError, match=r"^eps_support: weights has shape .*, but \[..., tokens > 0\] was expected$"):
+        eps_support(weights, 0.1)
+
+
+def test_the_function_that_was_called_is_named():
+    for call, name in ((token_dimension, "token_dimension"), (minkowski_check, "minkowski_check")):
+        with pytest.raises(ValueError, match=f"^{name}: eps is too long a value of type int, but a number"):
+            call(toy(), eps=10**5000)
+        with pytest.raises(ValueError, match=f"^{name}: rule is 'soft', but 'absolute' or"):
+            call(toy(), rule="soft")

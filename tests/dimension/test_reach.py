@@ -321,7 +321,7 @@ def test_wrong_arguments_of_table_are_named(normals, tokens, error, message):
 
 def test_wrong_thresholds_are_named():
     reach = mlp_reach(tiny("llama"), IDS, layer=1)
-    with pytest.raises(ValueError, match=r"^eps_support: eps is 1, but"):
+    with pytest.raises(ValueError, match=r"^MlpReach.extremes: eps is 1, but"):
         reach.extremes(np.eye(32), eps=1)
-    with pytest.raises(ValueError, match=r"^eps_support: rule is 'soft', but"):
+    with pytest.raises(ValueError, match=r"^MlpReach.table: rule is 'soft', but"):
         reach.table(np.eye(32), rule="soft")

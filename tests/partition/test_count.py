@@ -798,3 +798,40 @@ def test_what_is_no_set_of_points_has_no_effective_regions():
         ValueError, match=r"^effective_regions: values holds nan at \(1, 0\), but finite numbers were expected$"
     ):
         effective_regions([[1.0], [np.nan]])
+
+
+@pytest.mark.parametrize("size", [1, 1e-300, 1e-310, 1e300, 1.7e308])
+def test_lengths_of_any_size_are_counted(size):
+    normals, offsets = np.array([[1.0, 0], [0, 1], [1, 1]]), np.array([0, 0, 1 / 3])
+    assert count_in_ball(normals, offsets * size, size) == 7
+    assert count_in_ball(normals * size, offsets * size, 1.0) == 7
+
+
+def test_widths_beyond_64_bits_have_an_expected_count():
+    assert expected_regions(2**63, 2**63) == np.inf
+    assert expected_regions(2**63, 1) == pytest.approx(2.0**63)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: max_regions(-(10**5000), 2), ValueError, "max_regions: n_hyperplanes is too long a value of type int"),
+        (lambda: expected_regions(2, 10**5000, radius=1.0), ValueError, "expected_regions: dim is too long a value"),
+        (
+            lambda: max_regions(np.timedelta64(2), 2),
+            TypeError,
+            r"max_regions: n_hyperplanes is np.timedelta64\(2\), but",
+        ),
+        (lambda: count_arrangement([[np.timedelta64(1), 2]], [0]), TypeError, "count_arrangement: normals is"),
+        (lambda: count_arrangement(np.ones((1, 2), "m8[s]"), [0]), TypeError, "count_arrangement: normals is"),
+        (lambda: count_in_ball([[1, 2]], [0], np.timedelta64(1)), TypeError, "count_in_ball: radius is"),
+        (
+            lambda: count_in_ball([[2**53 + 1, 2]], [0], 1),
+            ValueError,
+            "count_in_ball: normals holds 9007199254740993, b",
+        ),
+    ],
+)
+def test_numbers_that_are_none_or_that_float64_rounds_are_named(call, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        call()

@@ -187,3 +187,11 @@ def test_certify_beyond_its_limit_is_refused():
     refuses(
         TypeError, "count_in_cube: certify is 1, but True or False was expected", count_in_cube, network, 9, certify=1
     )
+
+
+@pytest.mark.parametrize("size", [1, 1e-300, 1e-310, 1e-313])
+def test_small_cubes_are_counted(size):
+    layers = [[[1.0, 0], [0, 1], [1, 1]], [[1, -1, 0.5], [1, 1, -1]]]
+    biases = [np.array([0.1, -0.2, 1 / 3]) * size, np.array([-0.1, 0.3]) * size]
+    assert count_in_cube(ReluNetwork(layers[:1], biases[:1]), size) == 7
+    assert count_in_cube(ReluNetwork(layers, biases), size) == 16

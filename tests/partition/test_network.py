@@ -363,3 +363,35 @@ class TestFromTorch:
     def test_wants_a_sequential(self, nn):
         with pytest.raises(TypeError, match=r"from_torch: sequential is Linear, but a torch\.nn\.Sequential"):
             ReluNetwork.from_torch(nn.Linear(2, 2))
+
+
+def test_an_inactive_neuron_may_overflow():
+    network = ReluNetwork([[[-1e308], [1.0]], [[1.0, 1]]], [[-1e308, 0.0], [0.0]])
+    assert network([5.0]) == [5]
+    assert [on.tolist() for on in network.pattern([5.0])] == [[False, True], [True]]
+    A, b = network.affine_map([5.0])
+    assert (A.tolist(), b.tolist()) == ([[1]], [0])
+    assert ReluNetwork([[[1e308, -1e308]]], [[1.0]])([1e10, 1e10]) == [1]
+
+
+@pytest.mark.parametrize("call", ["__call__", "pattern", "affine_map"])
+def test_an_active_neuron_that_overflows_is_refused(call):
+    network = ReluNetwork([[[1e308]], [[1.0]]], [[1e308], [0.0]])
+    with pytest.raises(ValueError, match=r"^\w+: x leads to values beyond float64, but smaller ones were expected$"):
+        getattr(network, call)([5.0])
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, -(2**60) - 1, np.uint64(2**63 + 1)])
+def test_whole_numbers_that_float64_rounds_are_refused(number):
+    expected = r"holds -?\d+, but integers that float64 holds were expected$"
+    for arguments in (([[[number]]], [[0]]), ([[[1]]], [[number]])):
+        with pytest.raises(ValueError, match=rf"^ReluNetwork: \w+\[0\] {expected}"):
+            ReluNetwork(*arguments)
+    with pytest.raises(ValueError, match=rf"^ReluNetwork: x {expected}"):
+        ReluNetwork([[[1]]], [[0]])([number])
+    assert ReluNetwork([[[2**60]]], [[0]]).weights[0] == 2**60
+
+
+def test_time_spans_are_no_numbers():
+    with pytest.raises(TypeError, match=r"^ReluNetwork: weights\[0\] is array.*, but an array of real numbers was"):
+        ReluNetwork([np.ones((1, 1), "m8[s]")], [[0]])

@@ -896,3 +896,13 @@ def test_wrong_networks_are_named():
 def test_numbers_that_overflow_are_refused(network, plane, where):
     with pytest.raises(ValueError, match=f"^plane_partition: values of {where} overflow float64, but smaller"):
         plane_partition(network, **{"window": SQUARE} | plane)
+
+
+def test_a_second_copy_of_a_neuron_is_in_doubt_and_certified():
+    """Its values on the line of the first are 0, and float64 computes others: `snapped` counts them all the same."""
+    rng = np.random.default_rng(0)
+    W, b = rng.standard_normal((5, 2)), rng.standard_normal(5)
+    network = ReluNetwork([np.concatenate([W, W])], [np.concatenate([b, b])])
+    partition = plane_partition(network, ((-9, 9), (-9, 9)), certify=True)
+    assert partition.snapped > 0
+    assert partition.n_regions == plane_partition(ReluNetwork([W], [b]), ((-9, 9), (-9, 9))).n_regions

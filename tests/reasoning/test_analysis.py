@@ -70,7 +70,7 @@ def test_bad_id_change(given, message):
         id_change(rows_of({1: {0: [1, 2]}}, {1: {0: False}}), **given)
 
 
-OLD = load_run("shots", own_results())[0]  # of the first round
+OLD = load_run("shots", own_results() / "first")[0]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from geolib.reasoning import (
     same_question,
 )
 from geolib.reasoning.claims import CLAIMS, RULES, SMALLEST, written
-from geolib.reasoning.published import add_facts, all_sets, asked_again, own_results
+from geolib.reasoning.published import add_facts, all_sets, as_planned, asked_again, own_results
 from geolib.statements import Table, VerdictMap
 from geolib.store import write_parquet
 from tests.reasoning.recomputed import recomputed
@@ -51,18 +51,18 @@ def test_no_verdict_hangs_on_the_draw(table):
 def test_every_claim_has_every_reading(table):
     assert table.line.unique().tolist() == list(range(1, len(CLAIMS) + 1))
     assert not (table.verdict == "untested").any()
-    c7 = table[(table.claim == "C7") & table.text.isin([claim.text for claim in CLAIMS[9:15]])]
+    c7 = table[(table.claim == "C7") & table.text.isin([claim.text for claim in CLAIMS[9:16]])]
     readings = {f"{rule}, {place}" for rule in RULES for place in ("second to last layer", "last layer")}
     assert all(set(one.reading) == readings for _, one in c7.groupby("line"))
-    fresh = table.line.isin([19, 20])
+    fresh = table.line.isin([20, 21])
     assert set(table.n[fresh]) == {1855}, "the questions of the plan of H2"
     assert (table.n[table.estimate.notna() & ~fresh] <= 300).all(), "n counts questions"
 
 
-def test_ten_headline_numbers_come_out_of_the_files_without_geolib(table):
+def test_headline_numbers_come_out_of_the_files_without_geolib(table):
     printed = table.set_index(["claim", "line", "reading"])
     found = recomputed()
-    assert len(found) == 10
+    assert len(found) >= 10
     for key, (value, *ends) in found.items():
         row = printed.loc[key]
         assert value == pytest.approx(row.estimate, abs=1e-9), key
@@ -72,11 +72,11 @@ def test_ten_headline_numbers_come_out_of_the_files_without_geolib(table):
 
 def test_a_reading_is_what_the_chapters_compute(table):
     """The page of all claims and a chapter that calls the same functions say one number."""
-    rows, _ = load_run("shots")
+    rows, _ = as_planned("shots")
     (plan,) = table[(table.line == 10) & (table.reading == "absolute, second to last layer")].itertuples()
     assert estimate_of(plan) == association(id_change(rows, rule="absolute", layer=-2))
     assert plan.verdict == "absent"
-    (same,) = table[(table.line == 15) & (table.reading == "relative, last layer")].itertuples()
+    (same,) = table[(table.line == 16) & (table.reading == "relative, last layer")].itertuples()
     every = id_change(all_sets(), rule="relative", layer=-1)
     assert estimate_of(same) == same_question(every, within=("example_set", "shots"))
 
@@ -379,11 +379,11 @@ def test_sets_of_another_model_are_not_joined(tmp_path):
 
 def test_a_run_beside_its_repetition(tmp_path):
     """Each difference is found where it was put, whatever the order of the rows."""
-    rows, manifest = load_run("bare", own_results() / "again")
+    rows, manifest = load_run("bare", own_results())
     rows = rows.iloc[:40].reset_index(drop=True)
     first = rows.assign(correct=rows.frozen, redundant=rows.frozen_redundant)
-    write(first, manifest, tmp_path)
-    write(rows.iloc[::-1].reset_index(drop=True), manifest, tmp_path / "again")
+    write(first, manifest, tmp_path / "first")
+    write(rows.iloc[::-1].reset_index(drop=True), manifest, tmp_path)
     pairs = asked_again("bare", tmp_path)
     assert pairs.question.tolist() == sorted(rows.question)
     assert pairs.same.all()
@@ -393,19 +393,19 @@ def test_a_run_beside_its_repetition(tmp_path):
         changed.at[row, name] = changed.at[row, name] + by * (np.arange(30) == 29)
     changed.loc[8, "new_tokens"] += 1
     changed.loc[9, "correct"] = not changed.loc[9, "correct"]
-    write(changed, manifest, tmp_path)
+    write(changed, manifest, tmp_path / "first")
     pairs = asked_again("bare", tmp_path).set_index("question")
     at = rows.question
     assert pairs.moved[pairs.moved > 0].to_dict() == {at[3]: 3}
     assert pairs.gates[pairs.gates > 0].to_dict() == {at[5]: 7}
     assert set(pairs.index[~pairs.same]) == {at[8], at[9]}
     for other in (changed.iloc[1:], pd.concat([changed, changed.iloc[:1]]), changed.assign(seed=1)):
-        write(other.reset_index(drop=True), manifest, tmp_path)
+        write(other.reset_index(drop=True), manifest, tmp_path / "first")
         with pytest.raises(
-            ValueError, match=r"^asked_again: run 'bare' differs from that in .*again in prompts, model"
+            ValueError, match=r"^asked_again: run 'bare' differs from that in .*first in prompts, model"
         ):
             asked_again("bare", tmp_path)
-    write(changed, manifest | {"model_sha256": "0"}, tmp_path)
+    write(changed, manifest | {"model_sha256": "0"}, tmp_path / "first")
     with pytest.raises(ValueError, match=r"^asked_again: "):
         asked_again("bare", tmp_path)
 
