@@ -7,7 +7,8 @@ The companion package of *The Geometry of Reasoning*. Its three parts are the bo
 - ``geolib.reasoning``: the GSM8K-Zero experiments.
 
 ``geolib.experiments`` operates many runs, ``geolib.models`` loads models, ``geolib.toy`` trains small ones,
-``geolib.figures`` and ``geolib.interactive`` draw. ``geolib.typing`` has the protocols of the annotations.
+``geolib.video`` trains small models of balls that obey the laws of ``geolib.physics``, ``geolib.figures`` and
+``geolib.interactive`` draw. ``geolib.typing`` has the protocols of the annotations.
 Subpackages are imported on first use, so that ``import geolib`` is fast.
 """
 
@@ -18,7 +19,7 @@ __version__ = "0.2.0"
 
 _SUBMODULES = (
     *("cli", "dimension", "estimates", "experiments", "figures", "interactive"),
-    *("models", "partition", "reasoning", "statements", "toy"),
+    *("models", "partition", "physics", "reasoning", "statements", "toy", "video"),
 )
 __all__ = ["__version__", *_SUBMODULES]
 

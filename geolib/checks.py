@@ -115,24 +115,21 @@ def integer(name: str, value: Any, low: float, high: int | None = None) -> int:
         number = index(value)
     except TypeError:
         raise TypeError(f"{name} is {one_line(value)}, but an integer was expected") from None
-    if number < low or (high is not None and number > high):
-        expected = f"at least {low}" if high is None else f"{low} to {high}"
-        raise ValueError(f"{name} is {one_line(number)}, but {expected} was expected")
+    expected = f"at least {low}" if high is None else f"{low} to {high}"
+    expect(low <= number and (high is None or number <= high), f"{name} is {one_line(number)}", expected)
     return number
 
 
 def integers(name: str, values: Iterable[Any], low: float) -> tuple[int, ...]:
     """Return `values`, at least one, as a tuple of ints of at least `low`. `name` prefixes the message."""
     numbers = tuple(integer(f"{name}[{i}]", value, low) for i, value in enumerate(values))
-    if not numbers:
-        raise ValueError(f"{name} is empty, but at least one integer was expected")
+    expect(numbers, f"{name} is empty", "at least one integer")
     return numbers
 
 
 def choice(name: str, value: Any, *options: Any) -> Any:
     """Return `value`, which must be one of the options. `name` prefixes the message."""
-    if value not in options:
-        raise ValueError(f"{name} is {one_line(value)}, but {' or '.join(map(repr, options))} was expected")
+    expect(value in options, f"{name} is {one_line(value)}", " or ".join(map(repr, options)))
     return value
 
 
@@ -187,3 +184,9 @@ def whole_text(name: str, text: str) -> str:
     if half := re.search(r"[\ud800-\udfff]", text):
         raise ValueError(f"{name} holds {half[0]!r}, but whole characters were expected")
     return text
+
+
+def expect(good: Any, found: str, expected: str) -> None:
+    """Raise a ValueError of one line, "<found>, but <expected> was expected", unless it is good."""
+    if not good:
+        raise ValueError(f"{found}, but {expected} was expected")

@@ -436,3 +436,89 @@ def data(path):
 
     questions, source = available_questions(path)
     yield {"questions": source, "n_questions": len(questions)}, f"{source}: {len(questions)} questions"
+
+
+@_command
+@click.option("--train", "folder", type=_FOLDER, metavar="NAME", help="Train a model and write it to this new folder.")
+@click.option("--roll", "prompt", metavar="SENTENCE", help="Make a film of a sentence, such as 'a ball falls'.")
+@click.option("--model", type=_FOLDER, help="With --roll: folder of a trained model; by default the shipped one.")
+@click.option(
+    "--grid", type=_FOLDER, metavar="FOLDER", help="The book's window experiment: 30 models, some 5 core hours."
+)
+@_option("--share", type=int, nargs=2, default=(1, 1), help="With --grid: 1 2 and 2 2 are two processes of one grid.")
+@_option("--out", type=_FILE, default="film.html", help="With --roll: file of the film.")
+@_option("--shown", type=_FROM_1, default=4, help="With --roll: number of true frames that the model is shown.")
+@_option("--seed", type=_FROM_0, default=0, help="Of weights and clips; with --roll, of the start.")
+@_option(
+    "--speed", type=float, nargs=2, default=(0.012, 0.022), help="Lowest and highest, in sides of the box a frame."
+)
+@click.option("--window", type=int, help="Number of frames that a token attends to; by default all.")
+@_option("--laws", multiple=True, default=("drifts", "bounces", "falls", "collide"), help="Laws to train on.")
+@_option("--frames", type=int, default=24, help="Frames of a clip.")
+@_option("--bins", type=int, default=128, help="Bins on each side of the box.")
+@_option("--steps", "n_steps", type=int, default=1500, help="Steps of the optimiser.")
+@_option("--batch-size", type=int, default=64, help="Clips in a step.")
+@_option("--layers", "n_layers", type=int, default=3, help="Layers of the transformer.")
+@_option("--heads", "n_heads", type=int, default=6, help="Heads of each layer.")
+@_option("--width", type=int, default=96, help="Coordinates of a token, in all heads.")
+@_option("--learning-rate", type=float, default=3e-3, help="The highest one.")
+def video(folder, prompt, grid, share, model, out, shown, **settings):
+    """Train a small video model of balls that obey simple laws, or have one continue a sentence as a film.
+
+    Clips are made by the seed as they are needed. An interrupted training continues with the same command; what it
+    needs for that is kept beside the folder, as NAME.training. The film is a page that plays without a network.
+    """
+    if [folder, prompt, grid].count(None) != 2:
+        raise click.UsageError("give either --train, --roll or --grid")
+    if _given("share") and grid is None:
+        raise click.UsageError("--share is for --grid alone")
+    if grid is not None:
+        if other := [name for name in ("model", "out", "shown", *settings) if _given(name)]:
+            raise click.UsageError(
+                f"--{other[0].removeprefix('n_').replace('_', '-')} is not for --grid, which sets it"
+            )
+        from geolib.experiments.windows import grid as trained
+
+        for name in trained(grid, share=share, progress=sys.stderr.isatty()):
+            yield {"done": name, "out": str(grid)}, f"{name} in {grid}"
+        return
+    for name in ("model", "out", "shown") if prompt is None else {*settings} - {"seed", "speed"}:
+        if _given(name):
+            flag = name.removeprefix("n_").replace("_", "-")
+            raise click.UsageError(f"--{flag} is for {'--roll' if prompt is None else '--train'} alone")
+    if folder is not None and (folder.exists() or not folder.absolute().parent.is_dir()):
+        raise ValueError(f"video: train is '{folder}', but a new folder in one that exists was expected")
+    from geolib.video import Settings, save, train
+
+    if folder is None:
+        yield _film(prompt, model, out, shown, settings["seed"], settings["speed"] if _given("speed") else None)
+        return
+    kept, start = folder.with_name(f"{folder.name}.training"), time.perf_counter()
+    trained, losses = train(Settings(**settings), checkpoint=kept, progress=sys.stderr.isatty())
+    save(trained, folder)
+    kept.unlink()
+    report = {"out": str(folder), "steps": len(losses), "loss": float(losses[-100:].mean())}
+    report |= {"seconds": round(time.perf_counter() - start, 1)}
+    yield report, f"{folder}: {len(losses)} steps, at the end {report['loss']:.3f} nats per coordinate"
+
+
+def _film(prompt, model, out, shown, seed, speed):
+    """Roll a sentence from the first frames of a true clip, and write the film of both."""
+    from geolib import models
+    from geolib.dimension import attention_edges
+    from geolib.files import write_text
+    from geolib.physics import errors, worlds
+    from geolib.video import SHIPPED, between_frames, film, law_of, roll, settings_of
+
+    law, (loaded, _) = law_of(prompt), models.load(model or SHIPPED, device="cpu")
+    settings = settings_of(loaded)
+    if law not in settings.laws:
+        raise ValueError(f"video: roll is {prompt!r}, but a law of the model, {', '.join(settings.laws)}, was expected")
+    integer("video: shown", shown, 1, settings.frames - 2)
+    true = worlds(1, law=law, frames=settings.frames, speed=settings.speed if speed is None else speed, seed=seed)
+    predicted = roll(loaded, prompt, true[:, :shown], settings.frames)
+    edges = between_frames(loaded, attention_edges(loaded, settings.encode(prompt, predicted), layer=-1))
+    write_text(film(predicted[0], true[0], prompt=prompt, seen=shown, edges=edges), out)
+    off = errors(predicted[:, shown:], true[:, shown:], law=law).position[0]
+    report = {"out": str(out), "prompt": prompt, "law": law, "position_error": off.tolist()}
+    return report, f"{out}: balls are {off.mean():.3f} of the box's side off on average, {off[-1]:.3f} at the end"

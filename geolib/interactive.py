@@ -324,6 +324,91 @@ def film(
     return Interactive(_fragment("film.js", body, reel), still)
 
 
+def rollout(
+    predicted: ArrayLike,
+    true: ArrayLike,
+    edges: Any,
+    *,
+    prompt: str,
+    seen: int,
+    label: str,
+    still: Figure,
+    balls: int = 2,
+    radius: float = 0.05,
+) -> Interactive:
+    """Film of one clip and its prediction, with the attention edges from which each frame was made.
+
+    Edges lead from a ball to where the model saw it and others, to the words, or to the box "none" for a ball that is
+    not there. Of several edges between the same two places the one with the largest weight is drawn.
+
+    Parameters
+    ----------
+    predicted, true : array-like, shape=[frames, balls, 2]
+        Centres in a box [0, 1] x [0, 1], y upwards.
+    edges : pandas.DataFrame
+        ``query``, ``key`` and ``weight`` between tokens of the clip: its words, then x and y of each ball, frame by
+        frame. A coordinate is made from the edges of the token before its own.
+    prompt : str
+        The words.
+    seen : int
+        Number of first frames that the model was shown.
+    label : str
+        What the figure shows, for readers who cannot see it.
+    still : matplotlib.figure.Figure
+        For print.
+    balls : int
+        Number of balls in the tokens of a frame.
+    radius : float
+        Of a disc.
+
+    Returns
+    -------
+    Interactive
+
+    Raises
+    ------
+    TypeError, ValueError
+        If shapes differ, a number is not finite, or an edge leads out of the clip.
+    """
+    p, q, words = finite_array("rollout: predicted", predicted), finite_array("rollout: true", true), prompt.split()
+    if p.ndim != 3 or p.shape != q.shape or p.shape[2] != 2 or not 0 < p.shape[1] <= balls:
+        found = f"rollout: predicted has shape {p.shape} and true {q.shape}"
+        raise ValueError(f"{found}, but [frames, balls <= {balls}, 2] was expected for both")
+    seen, n = integer("rollout: seen", seen, 1, len(p)), len(words) + 2 * balls * len(p)
+    if not ((edges["key"] >= 0) & (edges["key"] <= edges["query"]) & (edges["query"] < n)).all():
+        raise ValueError(f"rollout: edges has others, but edges with 0 <= key <= query < {n} were expected")
+    p, q = (580 * (x * [1, -1] + [0, 1]) + [30, 60] for x in (p, q))
+    boxes = {name: (100.0 + 440 * i / len(words), 40.0) for i, name in enumerate([*words, "none"])}
+    places = [boxes[word] for word in words]  # of each token
+    places += [tuple(x[b]) if b < p.shape[1] else boxes["none"] for x in p for b in np.repeat(range(balls), 2)]
+    reel = []
+    for k in range(len(p)):
+        drawn, first = {}, len(words) + 2 * balls * k - 1
+        own = edges[(edges["query"] >= first) & (edges["query"] < first + 2 * p.shape[1])]
+        for query, key, weight in zip(own["query"], own["key"], own["weight"], strict=True):
+            line = places[query + 1], places[key]
+            drawn[line] = max(weight, drawn.get(line, 0))
+        bands = [
+            [line for line, w in drawn.items() if low < w <= high] for low, high in ((0, 0.3), (0.3, 0.6), (0.6, 2))
+        ]
+        paths = ["".join(map(_path, band)) for band in bands]
+        paths += ["".join(f"M{x:.1f} {y:.1f}h0" for x, y in p[k]), "".join(_ring(x, y, 580 * radius) for x, y in q[k])]
+        off = np.linalg.norm(p[k] - q[k], axis=-1).mean() / 580
+        how = "shown to the model" if k < seen else f"predicted, {off:.3f} of the box's side off"
+        reel.append([paths, f"Frame {k + 1} of {len(p)}: {how}. Edges: {len(own)}."])
+    paths, text = reel[0]
+    looks = [f'stroke="{ORANGE}" stroke-width="{width}" stroke-opacity=".75"' for width in (1, 2.5, 5)]
+    looks.append(f'stroke="{BLUE}" stroke-width="{1160 * radius:g}" stroke-linecap="round" stroke-opacity=".8"')
+    looks.append('stroke="currentColor" stroke-width="3"')
+    moving = "".join(f'<path class="geolib-moves" d="{d}" fill="none" {x}/>' for d, x in zip(paths, looks, strict=True))
+    names = "".join(f'<text x="{x:.0f}" y="28" text-anchor="middle">{escape(n)}</text>' for n, (x, _) in boxes.items())
+    frame = '<rect x="30" y="60" width="580" height="580" fill="none" stroke="currentColor"/>'
+    button = '<button type="button">Play</button>'
+    controls = f'<div class="geolib-controls" hidden>{button}{_slider("Frame", len(reel) - 1, 0)}</div>'
+    body = f"{_svg(names + frame + moving, 650, label)}{controls}<p>{text}</p>"
+    return Interactive(_fragment("rollout.js", body, reel), still)
+
+
 def by_threshold(
     eps: ArrayLike, counts: Mapping[str, ArrayLike], *, label: str, still: Figure, start: int = 0
 ) -> Interactive:
@@ -617,6 +702,10 @@ def _arc(start, end, foot, height, lean):
     """SVG path of an arc between two feet; with equal feet, `lean` to both sides makes it a loop."""
     top = foot - height
     return f"M{start:.0f} {foot}C{start + lean:.0f} {top:.0f} {end - lean:.0f} {top:.0f} {end:.0f} {foot}"
+
+
+def _ring(x, y, r):
+    return f"M{x - r:.1f} {y:.1f}a{r:g} {r:g} 0 1 0 {2 * r:g} 0a{r:g} {r:g} 0 1 0 {-2 * r:g} 0"
 
 
 def _dots(path):

@@ -116,7 +116,7 @@ def load(name: str = EMBEDDED, *, device: Any = None, dtype: Any = None) -> tupl
     settings = {"clean_up_tokenization_spaces": False} if name == EMBEDDED else {}
     try:
         # The embedded model loads in half a second, and a bar in a log or on a page is noise.
-        with _quiet(bars=name != EMBEDDED and sys.stderr.isatty()):
+        with quiet(bars=name != EMBEDDED and sys.stderr.isatty()):
             model, found = AutoModelForCausalLM.from_pretrained(
                 source,
                 revision=revision or None,
@@ -374,7 +374,7 @@ def convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     logger.info("converting %s to safetensors, once", gguf.name)
-    with _quiet(), tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+    with quiet(), tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         whole = Path(temporary) / "model"
         read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32")  # nosec B615 - local
         # transformers does not save a model that was read from GGUF: move the weights to a new model.
@@ -410,7 +410,7 @@ def _sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _quiet(*, bars=False):
+def quiet(*, bars: bool = False) -> Any:
     """Silence progress bars and warnings of transformers and the hub for a while, then restore their settings."""
     from transformers.utils import logging as transformers_logging
 

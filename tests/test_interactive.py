@@ -195,6 +195,54 @@ def test_film_measures_the_error_of_each_frame(still):
     assert words[1].endswith("error 0.25.")
 
 
+PATHS = np.linspace([0.1, 0.2], [0.9, 0.6], 4)[:, None]
+# Of a clip of three words and 4 tokens a frame: to a word, to "none", to the frame before, and from a token of "none".
+CLIP_EDGES = pd.DataFrame(
+    [[6, 1, 0.2], [6, 5, 0.4], [7, 3, 0.3], [7, 4, 0.7], [8, 0, 0.9]], columns=["query", "key", "weight"]
+)
+
+
+def make_rollout(still, label="clip", predicted=PATHS, true=PATHS + 0.01, edges=CLIP_EDGES, **given):
+    given = {"prompt": "a ball falls", "seen": 1} | given
+    return interactive.rollout(predicted, true, edges, label=label, still=still, **given)
+
+
+def test_a_rollout_draws_the_edges_that_each_frame_was_made_from(still):
+    page = Page(make_rollout(still).html)
+    reel = page.data()
+    assert len(reel) == 4
+    assert "shown to the model. Edges: 0." in reel[0][1]
+    x, y = (580 * (PATHS[:, 0] * [1, -1] + [0, 1]) + [30, 60]).T
+    names = {text: float(given["x"]) for given, text in page.all("text")}
+    assert list(names) == ["a", "ball", "falls", "none"]
+    thin, middle, thick = reel[1][0][:3]  # made from the tokens 6 and 7: x from the first, y from the second
+    assert "predicted, 0.014 of" in reel[1][1]
+    assert "Edges: 4." in reel[1][1]
+    assert thin == f"M{x[1]:.1f} {y[1]:.1f}L{100 + 440 / 3:.1f} 40"
+    assert middle == f"M{x[1]:.1f} {y[1]:.1f}L540 40"  # two edges to one place: the larger one
+    assert thick == f"M{x[1]:.1f} {y[1]:.1f}L{x[0]:.0f} {y[0]:.0f}"
+    assert reel[1][0][3] == f"M{x[1]:.1f} {y[1]:.1f}h0"
+    assert all(part == "" for part in reel[3][0][:3])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"true": PATHS[:3]},
+            r"rollout: predicted has shape \(4, 1, 2\) and true \(3, 1, 2\), but \[frames, balls <= 2, 2",
+        ),
+        ({"predicted": PATHS * np.nan}, "rollout: predicted holds nan"),
+        ({"seen": 5}, "rollout: seen is 5, but 1 to 4 was expected"),
+        ({"edges": CLIP_EDGES.assign(query=19)}, "rollout: edges has others, but edges with 0 <= key <= query < 19"),
+        ({"edges": CLIP_EDGES.assign(key=9)}, "rollout: edges has others"),
+    ],
+)
+def test_a_rollout_refuses(still, change, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        make_rollout(still, **change)
+
+
 def test_slider_is_a_native_one_with_a_name(still):
     page = Page(make_film(still).html)
     slider, _ = page.one("input")
@@ -328,6 +376,7 @@ def test_no_text_breaks_out(partition, still):
     for figure in (
         interactive.hover_mosaic(partition, label=HOSTILE),
         make_film(still, HOSTILE),
+        make_rollout(still, HOSTILE, prompt="a <b> \"'&"),
         heads,
         make_steps(still, HOSTILE),
         make_recut(HOSTILE),
@@ -346,7 +395,7 @@ def test_nothing_is_asked_from_outside_and_no_id_can_clash(partition, still):
         interactive.hover_mosaic(partition, label="a"),
         make_film(still), make_film(still, "other"), make_heads(still), make_heads(still, layer=4),
         make_steps(still), make_steps(still, "other"), make_recut(), make_recut(n=8),
-        make_row(still), make_row(still, start=1),
+        make_row(still), make_row(still, start=1), make_rollout(still), make_rollout(still, seen=2),
     )  # fmt: skip
     for figure in made:
         page = Page(figure.html)
@@ -371,6 +420,7 @@ def test_bundle_has_html_and_a_still(partition, still):
         make_steps(still),
         make_recut(still=still),
         make_row(still),
+        make_rollout(still),
     ):
         bundle = figure._repr_mimebundle_()
         assert set(bundle) == {"text/html", "image/png", "text/plain"}

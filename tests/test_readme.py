@@ -11,7 +11,7 @@ from geolib import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PARTS = ("partition", "dimension", "reasoning", "experiments", "toy")
+PARTS = ("partition", "dimension", "reasoning", "experiments", "toy", "video", "physics")
 
 
 def blocks(language):

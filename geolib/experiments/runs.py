@@ -487,9 +487,14 @@ def manifest_of(rows: pd.DataFrame, name: str, model: Any, *, source: str, comma
         "command": command,
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "versions": {"geolib": __version__, "python": platform.python_version()}
-        | {package: version(package) for package in ("torch", "transformers", "numpy")},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes results, as in manifests."""
+    own = {"geolib": __version__, "python": platform.python_version()}
+    return own | {package: version(package) for package in ("torch", "transformers", "numpy")}
 
 
 def _file_hash(function):
