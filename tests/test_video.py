@@ -539,6 +539,7 @@ def test_a_film_draws_the_edges_of_the_balls_that_are_there():
     assert "<line" not in film(path, path, prompt="a ball drifts", seen=2)
 
 
+@pytest.mark.whole
 def test_the_shipped_model_is_the_one_that_its_manifest_describes():
     about = json.loads((SHIPPED / "manifest.json").read_text())
     weights = (SHIPPED / "model.safetensors").read_bytes()

@@ -13,6 +13,8 @@ from geolib.physics import LAWS, move
 from geolib.reasoning import load_run
 from geolib.video import Settings, train
 
+pytestmark = pytest.mark.whole  # nearly every test trains, or draws thousands of samples
+
 TINY = {"n_steps": 2, "batch_size": 4, "bins": 8, "n_layers": 3, "n_heads": 2, "width": 8}
 
 
