@@ -20,7 +20,7 @@ COVER = $(shell $(BIN)/python -c 'from importlib.util import find_spec; import s
 # "anew": random tests draw other cases than each time.
 DRAW ?=
 
-.PHONY: book unit test check bench alone faults audit canary assignments slides pdf epub links lint style home pair constraints clean help
+.PHONY: book unit test check bench alone faults audit canary assignments slides pdf epub note links lint style home pair constraints clean help
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -80,6 +80,9 @@ pdf: $(READY) ## Make one PDF of the built book, in book/_build/print
 
 epub: $(READY) ## Make one EPUB of the built book, in book/_build/print
 	@$(BIN)/python -m tools epub
+
+note: $(READY) ## Make a note of the page What we found, a PDF in two columns, in book/_build/print
+	@$(BIN)/python -m tools note
 
 links: $(READY) ## Try every link that leads out of the built book (needs the network)
 	@PYTHONPATH=. $(BIN)/jupyter-book build book/_build/stage --path-output book/_build/links --builder linkcheck --quiet

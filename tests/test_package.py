@@ -342,7 +342,7 @@ BUDGETS = {
     "geolib/files.py": 35,
     "geolib/estimates.py": 65,
     "geolib/statements.py": 123,
-    "tools": 1562,
+    "tools": 1580,
 }
 
 

@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     add("slides", slides.slides, "Make slides of each part of the built book.")
     for kind in ("pdf", "epub"):
         add(kind, partial(pdf_epub.make, kind=kind), f"Make one {kind.upper()} of the built book.")
+    add("note", partial(pdf_epub.make, kind="note"), "Make a note of what the built book found: a PDF in two columns.")
     return found
 
 

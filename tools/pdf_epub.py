@@ -1,4 +1,4 @@
-"""Make one PDF and one EPUB of the built book.
+"""Make one PDF and one EPUB of the built book, and a note of one of its pages.
 
 Both begin with one long page, put together from the built ones: links between pages lead to places in it, what was
 folded is open (but for the code of figures, which is left out), and what a figure shows without a script stays.
@@ -16,6 +16,7 @@ from .toc import ROOT, BookError, chapters, parts, read_yaml, template
 
 STYLE = Path(__file__).with_name("print.css")
 NAME = "geometry-of-reasoning"
+NOTE, WORKS = "notebooks/found", "bibliography"  # the page that is a note, too, and that of the works it cites
 LEFT_OUT = (
     "script, style, .headerlink, .thebelab-cell, .copybtn, input, label, button, noscript, .toggle-button,"
     " details.above-input, details.below-input, .cell.tag_hide-input > .cell_input, a[target=_blank].colab,"
@@ -88,11 +89,10 @@ def put_stills(text, notebook: Path) -> None:
         drawing.name, drawing.attrs = "img", {"alt": label, "src": f"data:image/png;base64,{stills[figure['id']]}"}
 
 
-def whole(root: Path, stills: bool) -> str:
-    """Put the built pages together as one."""
+def _taken(root: Path, names: list[str], stills: bool = False) -> dict:
+    """Read built pages and prepare them; also return their tops, and what else a template needs."""
     build = root / "book" / "_build"
     pages = build / "html"
-    names = list(chapters(root))
     if missing := [name for name in names if not (pages / f"{name}.html").is_file()]:
         raise BookError(f"there is no {missing[0]}.html in {pages}; run make book first")
     if (script := next((pages / "_static" / "mathjax").glob("*.js"), None)) is None:
@@ -103,8 +103,29 @@ def whole(root: Path, stills: bool) -> str:
         if stills:
             put_stills(text, build / "stage" / f"{name}.ipynb")
         prepare(text, name, tops)
-    given = {"config": read_yaml(root / "book" / "_config.yml"), "texts": texts, "tops": tops, "place": _place}
-    return template("print.html").render(given, parts=parts(root), style=STYLE.as_uri(), mathjax=script.name)
+    return {"texts": texts, "tops": tops, "style": STYLE.as_uri(), "mathjax": script.name}
+
+
+def whole(root: Path, stills: bool) -> str:
+    """Put the built pages together as one."""
+    given = _taken(root, list(chapters(root)), stills)
+    config = read_yaml(root / "book" / "_config.yml")
+    return template("print.html").render(given, config=config, parts=parts(root), place=_place)
+
+
+def note(root: Path) -> str:
+    """Set a page as a note in two columns: its answer is the abstract, and the works that it cites stand at the end."""
+    given = _taken(root, [NOTE, WORKS])
+    text, works = given["texts"].values()
+    cited = {link["href"] for link in text.select("a[href]")}
+    citation = read_yaml(root / "CITATION.cff")
+    given |= {"citation": citation, "authors": ", ".join(one["name"] for one in citation["authors"])}
+    given |= {"works": [work for work in works.select(".citation") if f"#{work['id']}" in cited]}
+    given |= {"title": text.h1.extract().get_text(), "abstract": text.select_one(".admonition.tip").extract()}
+    given["abstract"].select_one(".admonition-title").decompose()
+    for line in text.find_all("strong", string=["Question.", "Time"]):
+        line.parent.decompose()
+    return template("note.html").render(given, text=text)
 
 
 def pdf(page: Path, target: Path) -> None:
@@ -142,12 +163,14 @@ def epub(page: Path, target: Path) -> None:
 
 
 def make(root: Path = ROOT, kind: str = "pdf") -> None:
-    """Make ``book/_build/print/geometry-of-reasoning``, a ``"pdf"`` or an ``"epub"``."""
+    """Make ``book/_build/print/geometry-of-reasoning``, a ``"pdf"`` or an ``"epub"``, or the ``"note"`` beside it."""
     folder = root / "book" / "_build" / "print"
     folder.mkdir(parents=True, exist_ok=True)
     page, target = folder / "book.html", folder / f"{NAME}.{kind}"
+    if kind == "note":
+        page, target = folder / "note.html", folder / f"{NAME}-note.pdf"
     part = target.with_stem(f"{target.stem}-part")
-    page.write_text(whole(root, stills=kind == "epub"), encoding="utf-8")
-    {"pdf": pdf, "epub": epub}[kind](page, part)
+    page.write_text(note(root) if kind == "note" else whole(root, stills=kind == "epub"), encoding="utf-8")
+    {"pdf": pdf, "epub": epub, "note": pdf}[kind](page, part)
     part.replace(target)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-from tools import pdf_epub, slides, stage, toc
+from tools import check, pdf_epub, slides, stage, toc
 from tools.__main__ import main
 
 pytestmark = pytest.mark.whole
@@ -103,6 +103,28 @@ def test_pdf(root, capsys):
     assert content.startswith(b"%PDF-")
     assert b"/Outlines" in content
     assert len(re.findall(rb"/Type\s*/Page\b", content)) == 4  # title, contents, two chapters
+
+
+def test_the_note_has_its_abstract_and_the_works_that_it_cites(root, capsys):
+    pages = root / "book" / "_build" / "html"
+    box = '<div class="tip admonition"><p class="admonition-title">Answer</p><p>Yes.</p></div>'
+    box += '<p>As <a href="{}">one</a> says.</p>'
+    asked = "<p><strong>Question.</strong> Is it?</p>" + box.format("../bibliography.html#id1")
+    page = PAGE.format(top="top", title="Found", other="b").replace("<p><a", asked + "<p><a", 1)
+    (pages / "notebooks" / "found.html").write_text(page)
+    works = "".join(f'<div class="citation" id="id{n}"><p>W{n}.</p></div>' for n in (1, 2))
+    listed = '<article class="bd-article"><section id="w"><h1>Works</h1>{}</section></article>'
+    (pages / "bibliography.html").write_text(listed.format(works))
+    shutil.copy(ROOT / "CITATION.cff", root)
+    note = BeautifulSoup(pdf_epub.note(root), "html.parser")
+    assert note.select_one("header h1").get_text() == "Found"
+    assert note.select_one(".abstract").get_text(" ", strip=True) == "Abstract. Yes."
+    assert [work.p.get_text() for work in note.select(".citation")] == ["W1."]
+    assert "Is it?" not in note.get_text()
+    assert len(note.select("svg")) == 1
+    if check.find_browser():
+        assert main(["note", "--root", str(root)]) == 0, capsys.readouterr().err
+        assert (root / "book" / "_build" / "print" / "geometry-of-reasoning-note.pdf").read_bytes().startswith(b"%PDF-")
 
 
 HEADER = "---\nkernelspec: {display_name: Python 3, language: python, name: python3}\n---\n\n"
