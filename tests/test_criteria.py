@@ -47,7 +47,9 @@ def criteria():
         for paragraph in re.findall(r"\*\*What would change our mind.*?(?=\n\n)", text, re.DOTALL):
             found[f"{source.stem}, what would change our mind"] = paragraph
     plans = {"the plan": "plan", "the plan of H3": "plan-sharper", "the plan of H2": "plan-rise"}
-    for name, file in (plans | {"the plan for predicting": "plan-predict"}).items():
+    for name, file in (
+        plans | {"the plan for predicting": "plan-predict", "the plan for the video model": "plan-video"}
+    ).items():
         plan = (ROOT / "book" / f"{file}.md").read_text("utf-8")
         found[f"{name}, up to its list of changes"] = plan.partition("## Changes after the plan")[0]
     found["outcomes of H2 and H3, code"] = code(fresh.said_of_sharper) + code(fresh.said_of_rise)
