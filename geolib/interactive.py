@@ -321,7 +321,7 @@ def film(
         f"{_slider('Training step', len(reel) - 1, len(reel) - 1)}</div>"
     )
     body = f"{_svg(drawing, below.bottom, label)}{controls}<p>{words}</p>"
-    return Interactive(_fragment("film.js", body, reel), still)
+    return Interactive(_fragment("film.js", body, reel, "player"), still)
 
 
 def rollout(
@@ -406,7 +406,7 @@ def rollout(
     button = '<button type="button">Play</button>'
     controls = f'<div class="geolib-controls" hidden>{button}{_slider("Frame", len(reel) - 1, 0)}</div>'
     body = f"{_svg(names + frame + moving, 650, label)}{controls}<p>{text}</p>"
-    return Interactive(_fragment("rollout.js", body, reel), still)
+    return Interactive(_fragment("rollout.js", body, reel, "player"), still)
 
 
 def by_threshold(
@@ -668,10 +668,12 @@ def _controls(*sliders, more=""):
     return f'<div class="geolib-controls" hidden>{labels}{more}</div>'
 
 
-def _fragment(script, body, data):
-    """Join a drawing with its style, its script and the script's data."""
+def _fragment(script, body, data, *shared):
+    """Join a drawing with its style, its script, those that scripts share, and the script's data."""
     assets = files("geolib") / "assets"
-    style, code = ((assets / name).read_text("utf-8") for name in ("interactive.css", script))
+    style = (assets / "interactive.css").read_text("utf-8")
+    scripts = {name: f"{name}.js" for name in shared} | {"bring": script}
+    code = "\n".join(f"const {name} = {(assets / s).read_text('utf-8').strip()};" for name, s in scripts.items())
     # "<" could end the script element; inside JSON it can be written as an escape.
     data = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     # The script finds the figure by a unique class name, and handles it once: a page may show the same figure twice.
@@ -679,7 +681,7 @@ def _fragment(script, body, data):
     start = f'document.querySelectorAll(".{name}:not([data-live])").forEach((root) => {{ root.dataset.live = ""; '
     return (
         f'<div class="geolib-figure {name}" role="group"><style>{style}</style>{body}</div>\n'
-        f"<script>{{ const data = {data};\nconst bring = {code.strip()};\n{start}bring(root, data); }}); }}</script>"
+        f"<script>{{ const data = {data};\n{code}\n{start}bring(root, data); }}); }}</script>"
     )
 
 
